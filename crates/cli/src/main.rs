@@ -1,0 +1,2 @@
+//! The client: flags to request to terminal
+fn main() {}

@@ -1,0 +1,2 @@
+//! The daemon: Docker's REST API over the engine
+fn main() {}

@@ -1,0 +1,1 @@
+//! Containers, images, networks, volumes, exec, events

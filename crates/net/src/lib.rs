@@ -1,0 +1,1 @@
+//! Bridge, veth, address management, nftables

@@ -1,0 +1,1 @@
+//! OCI runtime: makes a process a container

@@ -1,0 +1,2 @@
+//! seacow-runtime
+fn main() {}

@@ -1,0 +1,2 @@
+//! Parent of a container: I/O, signals, exit status, logs
+fn main() {}

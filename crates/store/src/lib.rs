@@ -1,0 +1,1 @@
+//! Layers, images, snapshots, volumes, metadata
