@@ -1,0 +1,522 @@
+//! The protocol between daemon and shim.
+//!
+//! ```text
+//! daemon                                    shim
+//!   │ ───── Hello{version} ────────────────▶ │  first frame on every connection
+//!   │ ◀──── Hello{version, state} ────────── │
+//!   │ ───── Prepare ───────────────────────▶ │  clone3: namespaces, cgroups, staged mounts
+//!   │ ◀──── Prepared{pid} ────────────────── │  (daemon now gives the netns its veth)
+//!   │ ───── Create ────────────────────────▶ │  addresses, root file system, pivot_root
+//!   │ ◀──── Created{pid} ─────────────────── │
+//!   │ ───── Attach + descriptor ───────────▶ │  any number, any time
+//!   │ ◀──── Attached ─────────────────────── │
+//!   │ ───── Start ─────────────────────────▶ │  execve
+//!   │ ◀──── Started | Failed ─────────────── │
+//!   │ ◀──── Event::Exited ────────────────── │  unasked, to every connection
+//!   │ ───── Delete ────────────────────────▶ │  nothing is left of the container
+//!   │ ◀──── Done ─────────────────────────── │  the shim exits
+//! ```
+//!
+//! A connection is a Unix stream socket: the shim's standard input for the daemon that started it,
+//! `<dir>/shim.sock` for every later one. A frame is a little-endian `u32` length and that many
+//! bytes of JSON, one [`ToShim`] or [`FromShim`]; a descriptor travels by `SCM_RIGHTS` with the
+//! first byte of its frame. Answers carry the request's `seq` and may come in any order.
+//!
+//! The exit status outlives the daemon: the shim keeps it until `Delete`, and also writes it as
+//! [`Exit`] to `<dir>/exit.json`, where it is found even after the shim was killed.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorReport;
+use crate::id::{ContainerId, ExecId};
+use crate::lifecycle::{Exit, State};
+use crate::oci::runtime::{LinuxNamespace, LinuxResources, Mount, Process, Spec};
+use crate::time::Timestamp;
+
+/// Version of this protocol. A newer daemon serves older shims; never the other way round.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Largest frame: an environment of `ARG_MAX` (2 MiB on Linux by default) in JSON, with room.
+pub const MAX_FRAME: usize = 8 << 20;
+/// Name of the shim's socket in the container's exec directory.
+pub const SOCKET_NAME: &str = "shim.sock";
+/// Name of the exit status in the container's exec directory.
+pub const EXIT_NAME: &str = "exit.json";
+/// Name of what `seacow-shim --cleanup` needs ([`CleanupRecord`]) in the container's exec directory.
+pub const CLEANUP_NAME: &str = "cleanup.json";
+
+/// What a daemon sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToShim {
+    /// Chosen by the daemon, unique on the connection; comes back in the answer.
+    pub seq: u64,
+    /// The request.
+    pub request: Request,
+}
+
+/// What a shim sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromShim {
+    /// The answer to the request of that `seq`.
+    Answer {
+        /// The request's number.
+        seq: u64,
+        /// Its outcome.
+        answer: Answer,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// Requests of a daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// First on every connection.
+    Hello {
+        /// The daemon's [`PROTOCOL_VERSION`].
+        version: u32,
+    },
+    /// Makes the init process with everything that depends on the id alone.
+    Prepare(Box<Prepare>),
+    /// Gives the prepared init its root file system, mounts and program.
+    Create(Box<Create>),
+    /// Executes the program.
+    Start,
+    /// Connects the descriptor that comes with this frame to the standard streams.
+    Attach(Attach),
+    /// Runs one more process in the container. With `attach` set, a descriptor comes along.
+    Exec(Box<Exec>),
+    /// Sends a signal.
+    Signal {
+        /// To whom.
+        target: Target,
+        /// Linux signal number.
+        signal: i32,
+        /// To every process of the container instead of the target alone.
+        all: bool,
+    },
+    /// Sets the size of the target's terminal.
+    Resize {
+        /// Whose terminal.
+        target: Target,
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        cols: u16,
+    },
+    /// Closes the target's standard input.
+    CloseStdin {
+        /// Whose.
+        target: Target,
+    },
+    /// Freezes all processes.
+    Pause,
+    /// Thaws them.
+    Resume,
+    /// Changes resource limits of the running container.
+    Update {
+        /// Only what is set is changed.
+        resources: Box<LinuxResources>,
+    },
+    /// Asks for [`Answer::Status`].
+    Status,
+    /// Host pids of all processes in the container.
+    Pids,
+    /// Kills what still runs, removes cgroups and the exec directory's own files; the shim then exits.
+    Delete,
+}
+
+/// Whose streams or process is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The container's main process.
+    Init,
+    /// A process started by [`Request::Exec`].
+    Exec(ExecId),
+}
+
+/// What the init process needs before it knows its image. Everything here may be done long before
+/// the container is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Namespaces to make, or to join by path. A kind that is absent is shared with the host.
+    pub namespaces: Vec<LinuxNamespace>,
+    /// Cgroup below each hierarchy's root, such as `/seacow/<id>`.
+    pub cgroups_path: String,
+    /// Mounts that do not depend on the image: `/proc`, `/sys`, `/dev`, … in order.
+    pub mounts: Vec<Mount>,
+    /// Paths below those mounts that are hidden.
+    pub masked_paths: Vec<String>,
+    /// Paths below those mounts that are read-only.
+    pub readonly_paths: Vec<String>,
+    /// Device nodes and default device rules are left out and all of the host's devices appear.
+    pub privileged: bool,
+}
+
+/// What the container is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Create {
+    /// Process, remaining mounts (in order, after the prepared ones), hostname, resources, seccomp,
+    /// rlimits. Namespaces, masked and read-only paths repeat what `Prepare` had. `spec.root` says
+    /// whether the root is read-only; its path is ignored in favour of `rootfs`.
+    pub spec: Spec,
+    /// `user[:group]` by name or number, looked up in the container's own `/etc/passwd` and
+    /// `/etc/group` after the root was entered; empty is root. `HOME` is set from the password file
+    /// when the environment has none. Takes the place of `spec.process.user`.
+    pub user: String,
+    /// Names or numbers of further groups, looked up in the same way.
+    pub extra_groups: Vec<String>,
+    /// How the root file system is put together.
+    pub rootfs: Rootfs,
+    /// Address of `eth0`, when the container has its own network namespace with a link.
+    pub network: Option<NetworkConfig>,
+    /// Standard streams.
+    pub stdio: Stdio,
+    /// Where output is logged.
+    pub log: LogConfig,
+    /// System call filter.
+    pub seccomp: SeccompChoice,
+}
+
+/// Which system call filter a process gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeccompChoice {
+    /// Docker's default profile, adapted to the process's capabilities. The runtime has it ready
+    /// compiled, which is why it is not sent.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// This one.
+    Profile(Box<crate::oci::runtime::Seccomp>),
+}
+
+/// How a root file system is put together. Described by the store, mounted by the runtime in the
+/// container's own mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rootfs {
+    /// Read-only layers below one writable directory.
+    Overlay {
+        /// Topmost layer first; never empty.
+        lowers: Vec<Lower>,
+        /// The writable layer; `None` for a read-only view.
+        upper: Option<OverlayUpper>,
+    },
+    /// A directory as it is.
+    Directory(PathBuf),
+}
+
+/// One read-only layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lower {
+    /// A directory.
+    Dir(PathBuf),
+    /// The live root file system of the host below a mask that hides parts of it: a read-only
+    /// overlay of its own, mounted first. Overlayfs refuses a layer that lies below another layer
+    /// of the same file system, and every directory lies below `/`; as a file system of its own
+    /// the view has no such relation.
+    HostView {
+        /// Whiteouts and opaque directories, on a file system other than the root's.
+        mask: PathBuf,
+        /// The host's root directory.
+        root: PathBuf,
+    },
+}
+
+/// The writable part of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayUpper {
+    /// Directory that receives changes.
+    pub upper: PathBuf,
+    /// Overlayfs's work directory, on the same file system.
+    pub work: PathBuf,
+    /// Skip all syncs: for containers whose files are thrown away.
+    pub volatile: bool,
+}
+
+/// How the container's only interface is configured, from inside its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// Interface name, `eth0`.
+    pub ifname: String,
+    /// Address and prefix length.
+    pub address: std::net::Ipv4Addr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+    /// Default route, unless the network is internal.
+    pub gateway: Option<std::net::Ipv4Addr>,
+}
+
+/// Standard streams of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stdio {
+    /// One terminal instead of three pipes.
+    pub terminal: bool,
+    /// Terminal size at the start, rows and columns; 0 when unknown.
+    pub rows: u16,
+    /// Columns.
+    pub cols: u16,
+    /// Keep standard input open although nobody is attached; otherwise it is `/dev/null`.
+    pub open_stdin: bool,
+    /// Close standard input when the first client that was attached to it goes.
+    pub stdin_once: bool,
+}
+
+/// Where output is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogConfig {
+    /// Nowhere.
+    None,
+    /// Docker's json-file format.
+    JsonFile {
+        /// The newest file; older ones are `<path>.1`, `<path>.2`, …
+        path: PathBuf,
+        /// A file is rotated before it grows over this many bytes.
+        max_size: u64,
+        /// How many files are kept, at least 1.
+        max_files: u32,
+    },
+}
+
+/// Connects a client to the standard streams of a process.
+///
+/// The descriptor is a stream socket. Without a terminal the shim writes Docker's multiplexed
+/// frames (stream byte, three zeros, big-endian `u32` length, payload); with one, raw bytes. What
+/// it reads is standard input; the end of the client's half is the end of input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Whose streams.
+    pub target: Target,
+    /// Forward what the client sends.
+    pub stdin: bool,
+    /// Send standard output.
+    pub stdout: bool,
+    /// Send standard error.
+    pub stderr: bool,
+    /// Bytes that, typed in a row on a terminal, detach the client. Empty: none.
+    pub detach_keys: Vec<u8>,
+    /// What the daemon had already read from the client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initial_stdin: Vec<u8>,
+}
+
+/// One more process in a running container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Its id.
+    pub exec_id: ExecId,
+    /// What is run. Capabilities, rlimits and `no_new_privileges` are taken from here.
+    pub process: Process,
+    /// As in [`Create::user`].
+    pub user: String,
+    /// As in [`Create::extra_groups`].
+    pub extra_groups: Vec<String>,
+    /// System call filter.
+    pub seccomp: SeccompChoice,
+    /// Standard streams.
+    pub stdio: Stdio,
+    /// Streams the accompanying descriptor is connected to before the process runs; `None` for a
+    /// detached process, whose output is discarded.
+    pub attach: Option<Attach>,
+}
+
+/// Outcomes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Hello`].
+    Hello {
+        /// The shim's [`PROTOCOL_VERSION`].
+        version: u32,
+        /// The shim's own pid.
+        shim_pid: i32,
+        /// What it holds.
+        status: Box<Status>,
+    },
+    /// Done, nothing to add.
+    Done,
+    /// To [`Request::Prepare`]: the namespaces exist.
+    Prepared {
+        /// Init as the host sees it.
+        pid: i32,
+    },
+    /// To [`Request::Create`].
+    Created {
+        /// Init as the host sees it.
+        pid: i32,
+    },
+    /// To [`Request::Start`] and [`Request::Exec`]: the program was executed.
+    Started {
+        /// The process as the host sees it.
+        pid: i32,
+        /// When.
+        at: Timestamp,
+    },
+    /// To [`Request::Attach`].
+    Attached {
+        /// Size of the newest log file at that moment: what is logged before this offset was not
+        /// sent to the client, what comes after it is.
+        log_offset: u64,
+    },
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Pids`].
+    Pids(Vec<i32>),
+    /// It could not be done.
+    Failed(ErrorReport),
+}
+
+/// What a shim holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The container, once there is one.
+    pub id: Option<ContainerId>,
+    /// Where it is in its life; `None` before `Create` succeeded.
+    pub state: Option<State>,
+    /// Processes of [`Request::Exec`] that were not forgotten yet.
+    pub execs: Vec<ExecStatus>,
+}
+
+/// One process of [`Request::Exec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecStatus {
+    /// Its id.
+    pub exec_id: ExecId,
+    /// As the host sees it.
+    pub pid: i32,
+    /// How it ended, when it has.
+    pub exit: Option<Exit>,
+}
+
+/// What a shim reports unasked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The main process ended; all output was read and logged before.
+    Exited(Exit),
+    /// A process of [`Request::Exec`] ended.
+    ExecExited {
+        /// Which.
+        exec_id: ExecId,
+        /// How.
+        exit: Exit,
+    },
+    /// The kernel's OOM killer struck in the container.
+    OutOfMemory,
+}
+
+/// What `seacow-shim --cleanup <dir>` needs after the shim itself was killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupRecord {
+    /// The container.
+    pub id: ContainerId,
+    /// Its cgroup below each hierarchy's root.
+    pub cgroups_path: String,
+    /// The init process and its start time in clock ticks (`/proc/<pid>/stat` field 22), so that
+    /// a recycled pid is never killed.
+    pub init: Option<(i32, u64)>,
+}
+
+/// A frame that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The transport failed or ended inside a frame.
+    #[error("shim connection: {0}")]
+    Io(#[from] std::io::Error),
+    /// The length exceeds [`MAX_FRAME`].
+    #[error("shim frame of {0} bytes exceeds the limit of {MAX_FRAME}")]
+    TooLarge(usize),
+    /// The bytes are not a message of this protocol.
+    #[error("shim frame: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// One message as a frame.
+///
+/// # Errors
+/// The message is larger than [`MAX_FRAME`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let len = frame.len() - 4;
+    let header = u32::try_from(len).ok().filter(|_| len <= MAX_FRAME).ok_or(FrameError::TooLarge(len))?;
+    frame[..4].copy_from_slice(&header.to_le_bytes());
+    Ok(frame)
+}
+
+/// Takes whole frames out of what a connection delivered so far.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+}
+
+impl Decoder {
+    /// Appends what was read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, if one has arrived.
+    ///
+    /// # Errors
+    /// The frame is too large or malformed; the connection is of no further use.
+    pub fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(header) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let len = u32::from_le_bytes(*header) as usize;
+        if len > MAX_FRAME {
+            return Err(FrameError::TooLarge(len));
+        }
+        let Some(body) = self.buffer.get(4..4 + len) else { return Ok(None) };
+        let message = serde_json::from_slice(body)?;
+        self.buffer.drain(..4 + len);
+        if self.buffer.is_empty() && self.buffer.capacity() > 64 << 10 {
+            // An idle shim keeps no large buffer.
+            self.buffer = Vec::new();
+        }
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_any_split() {
+        let messages: Vec<ToShim> = (0..3)
+            .map(|seq| ToShim {
+                seq,
+                request: Request::Signal { target: Target::Init, signal: 15, all: false },
+            })
+            .collect();
+        let bytes: Vec<u8> = messages.iter().flat_map(|m| encode(m).unwrap()).collect();
+        for chunk in 1..bytes.len() {
+            let mut decoder = Decoder::default();
+            let mut seen = Vec::new();
+            for part in bytes.chunks(chunk) {
+                decoder.push(part);
+                while let Some(message) = decoder.next::<ToShim>().unwrap() {
+                    seen.push(message);
+                }
+            }
+            assert_eq!(seen, messages);
+        }
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_before_it_is_read() {
+        let mut decoder = Decoder::default();
+        decoder.push(&u32::MAX.to_le_bytes());
+        assert!(matches!(decoder.next::<ToShim>(), Err(FrameError::TooLarge(_))));
+    }
+}
