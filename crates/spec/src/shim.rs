@@ -470,7 +470,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The frame is too large or malformed; the connection is of no further use.
-    pub fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn next_message<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(header) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*header) as usize;
         if len > MAX_FRAME {
@@ -505,7 +505,7 @@ mod tests {
             let mut seen = Vec::new();
             for part in bytes.chunks(chunk) {
                 decoder.push(part);
-                while let Some(message) = decoder.next::<ToShim>().unwrap() {
+                while let Some(message) = decoder.next_message::<ToShim>().unwrap() {
                     seen.push(message);
                 }
             }
@@ -517,6 +517,6 @@ mod tests {
     fn an_oversized_frame_is_refused_before_it_is_read() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next::<ToShim>(), Err(FrameError::TooLarge(_))));
+        assert!(matches!(decoder.next_message::<ToShim>(), Err(FrameError::TooLarge(_))));
     }
 }
