@@ -1,2 +1,58 @@
-//! cargo xtask
-fn main() {}
+//! `cargo xtask`: everything a developer does with this repository, in one place.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `demo` | builds, starts a daemon of its own, runs the founding example step by step, cleans up |
+//! | `test` | unit, integration and end-to-end tests, then looks for anything left behind |
+//! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime` in `target/dist/` |
+//! | `arch` | checks who links whom, where async and unsafe may be |
+//! | `bench` | measures against Docker in one interleaved run |
+//!
+//! Debian packages that a command needs and the machine lacks are installed by it, and named.
+#![forbid(unsafe_code)]
+
+mod arch;
+mod bench;
+mod build;
+mod daemon;
+mod demo;
+mod leaks;
+mod packages;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "Usage: cargo xtask <command>
+
+  demo                 the founding example, step by step, with the copy-on-write ledger
+  test [-- ARGS]       all tests and the leak check; ARGS go to the test runner
+  build                release binaries in target/dist/
+  arch                 link edges, async and unsafe where they belong, house lints
+  bench start [N]      start times against dockerd, interleaved, N rounds (default 20)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let outcome = match args.first().map(String::as_str) {
+        Some("demo") => demo::run(),
+        Some("test") => test::run(rest),
+        Some("build") => build::dist().map(|dist| println!("built {}", dist.display())),
+        Some("arch") => arch::check(),
+        Some("bench") => bench::run(rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(anyhow::anyhow!("unknown command {other:?}\n\n{USAGE}")),
+        None => Err(anyhow::anyhow!("no command given\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
