@@ -11,5 +11,6 @@
 
 pub mod netlink;
 mod raw;
+pub mod rooted;
 
 pub use rustix::io::Errno;
