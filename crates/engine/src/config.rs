@@ -1,0 +1,131 @@
+//! What the engine is told when it starts.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Default directory of images, snapshots, volumes and logs.
+pub const DATA_ROOT: &str = "/var/lib/seacow";
+/// Default directory of what lives as long as the machine is up; a tmpfs.
+pub const EXEC_ROOT: &str = "/run/seacow";
+/// Default bridge.
+pub const BRIDGE: &str = "seacow0";
+/// Seconds between the stop signal and SIGKILL, as Docker's.
+pub const STOP_TIMEOUT: i64 = 10;
+/// Prepared containers on the default bridge. Four starts in a row are as much as a person or a
+/// test suite asks for before the pool is filled again; each costs about 110 kB.
+pub const POOL_BRIDGE: usize = 4;
+/// Prepared containers without network.
+pub const POOL_NONE: usize = 1;
+
+/// The engine's settings. Several engines run side by side when their roots, bridge, table and
+/// cgroup differ.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Images, snapshots, volumes, logs, metadata: outlives the machine's boot.
+    pub data_root: PathBuf,
+    /// Sockets, prepared containers, records of `--rm` containers: gone after a boot.
+    pub exec_root: PathBuf,
+    /// The `seacow-shim` program.
+    pub shim: PathBuf,
+    /// Name of the default bridge.
+    pub bridge: String,
+    /// Gateway address and prefix of the default bridge; chosen free of the host's routes if absent.
+    pub subnet: Option<ipnet::Ipv4Net>,
+    /// Name of the nftables table.
+    pub nft_table: String,
+    /// Cgroup below which every container gets its own, such as `/seacow`.
+    pub cgroup_parent: String,
+    /// Log rotation where a container does not say otherwise.
+    pub log: LogDefaults,
+    /// How many containers are kept prepared.
+    pub pool: PoolSizes,
+    /// Name servers for containers that bring none; the host's if empty.
+    pub dns: Vec<Ipv4Addr>,
+    /// Told in `info`.
+    pub debug: bool,
+}
+
+/// Log rotation where a container does not say otherwise. Bounded by default: an unbounded log is
+/// the most reported way to fill a disk with Docker.
+#[derive(Clone, Copy, Debug)]
+pub struct LogDefaults {
+    /// Bytes per file.
+    pub max_size: u64,
+    /// Files per container.
+    pub max_files: u32,
+}
+
+impl Default for LogDefaults {
+    fn default() -> Self {
+        Self { max_size: 10 << 20, max_files: 3 }
+    }
+}
+
+/// How many containers are kept prepared, per kind of network.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSizes {
+    /// On the default bridge.
+    pub bridge: usize,
+    /// Without network.
+    pub none: usize,
+}
+
+impl Default for PoolSizes {
+    fn default() -> Self {
+        Self { bridge: POOL_BRIDGE, none: POOL_NONE }
+    }
+}
+
+impl PoolSizes {
+    /// No pool: every start is cold.
+    pub const OFF: Self = Self { bridge: 0, none: 0 };
+}
+
+impl Config {
+    /// The defaults for these roots and this shim.
+    pub fn new(data_root: impl Into<PathBuf>, exec_root: impl Into<PathBuf>, shim: impl Into<PathBuf>) -> Self {
+        Self {
+            data_root: data_root.into(),
+            exec_root: exec_root.into(),
+            shim: shim.into(),
+            bridge: BRIDGE.into(),
+            subnet: None,
+            nft_table: "seacow".into(),
+            cgroup_parent: "/seacow".into(),
+            log: LogDefaults::default(),
+            pool: PoolSizes::default(),
+            dns: Vec::new(),
+            debug: false,
+        }
+    }
+
+    /// Where all containers' exec directories are.
+    pub fn exec_dirs(&self) -> PathBuf {
+        self.exec_root.join("c")
+    }
+
+    /// The exec directory of one container: socket, exit status, files bound into it.
+    pub fn exec_dir(&self, id: &seacow_spec::ContainerId) -> PathBuf {
+        self.exec_dirs().join(id.as_str())
+    }
+
+    /// Where all containers' log directories are.
+    pub fn container_dirs(&self) -> PathBuf {
+        self.data_root.join("containers")
+    }
+
+    /// The log directory of one container.
+    pub fn container_dir(&self, id: &seacow_spec::ContainerId) -> PathBuf {
+        self.container_dirs().join(id.as_str())
+    }
+
+    /// The newest log file of one container.
+    pub fn log_path(&self, id: &seacow_spec::ContainerId) -> PathBuf {
+        self.container_dir(id).join(format!("{id}-json.log"))
+    }
+
+    /// The lock that keeps a second engine out of `root`.
+    pub fn lock_path(root: &Path) -> PathBuf {
+        root.join("engine.lock")
+    }
+}
