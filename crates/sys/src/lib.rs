@@ -9,8 +9,18 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod bpf;
+pub mod cred;
+pub mod mount;
 pub mod netlink;
+pub mod ns;
+pub mod process;
+pub mod pty;
 mod raw;
+pub mod rlimit;
 pub mod rooted;
+pub mod seccomp;
+pub mod signal;
+pub mod unix;
 
 pub use rustix::io::Errno;

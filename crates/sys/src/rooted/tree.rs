@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 
 use crate::Errno;
 
@@ -47,11 +47,8 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
                 stack.push(Level::enter(open_dir(parent, &child)?, child)?);
             }
             Some(child) => {
-                moved += 1;
-                let target = OsString::from(format!(".seacow-removing-{moved}"));
                 if let [top, .., deepest] = stack.as_mut_slice() {
-                    rustix::fs::renameat(&deepest.fd, &child, &top.fd, &target)?;
-                    top.dirs.push(target);
+                    top.dirs.push(move_up(deepest.fd.as_fd(), &child, top.fd.as_fd(), &mut moved)?);
                 }
             }
             None => {
@@ -65,6 +62,23 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Moves a directory under a new name of its own; the tree may hold names like ours.
+fn move_up(
+    from: BorrowedFd<'_>,
+    name: &OsStr,
+    to: BorrowedFd<'_>,
+    moved: &mut u64,
+) -> Result<OsString, Errno> {
+    loop {
+        *moved += 1;
+        let target = OsString::from(format!(".seacow-removing-{moved}"));
+        match rustix::fs::renameat_with(from, name, to, &target, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            done => return done.map(|()| target),
+        }
+    }
 }
 
 /// A directory on the way down: open, its files gone, its directories yet to go.
