@@ -1,0 +1,98 @@
+//! The boundary.
+
+use seacow_tests::Engine;
+
+#[test]
+fn docker_s_defaults() {
+    let engine = Engine::start();
+    let sh = |script: &str| engine.docker(&["run", "--rm", "bb", "sh", "-c", script]).ok();
+    let status =
+        sh("grep -E '^(CapBnd|CapEff|CapPrm|CapAmb|Seccomp|NoNewPrivs):' /proc/self/status | tr '\\t' ' '");
+    for line in [
+        "CapPrm: 00000000a80425fb",
+        "CapEff: 00000000a80425fb",
+        "CapBnd: 00000000a80425fb",
+        "CapAmb: 0000000000000000",
+        "Seccomp: 2",
+        "NoNewPrivs: 0",
+    ] {
+        assert!(status.lines().any(|l| l == line), "{line} not in {status}");
+    }
+    assert_ne!(sh("mount -t tmpfs none /tmp 2>/dev/null; echo $?"), "0");
+    assert_eq!(sh("echo x 2>/dev/null > /proc/sysrq-trigger || echo no"), "no");
+    assert_eq!(sh("echo x 2>/dev/null > /proc/sys/kernel/core_pattern || echo no"), "no");
+    assert_eq!(
+        sh(
+            "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware 2>/dev/null | wc -l"
+        ),
+        "0\n0"
+    );
+    assert_eq!(sh("touch /sys/x 2>/dev/null || echo no"), "no");
+    assert_eq!(
+        sh("ls /dev | sort | tr '\\n' ' '").replace("console ", ""),
+        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "
+    );
+    assert_eq!(
+        sh(
+            "mknod /tmp/disk b 254 0 2>/dev/null && cat /tmp/disk >/dev/null 2>&1 && echo readable || echo no"
+        ),
+        "no"
+    );
+    assert_eq!(sh("unshare -U true 2>/dev/null && echo made || echo no"), "no");
+}
+
+#[test]
+fn more_and_less_on_request() {
+    let engine = Engine::start();
+    let eff = |args: &[&str]| {
+        let mut all = vec!["run", "--rm"];
+        all.extend(args);
+        all.extend(["bb", "sh", "-c", "grep CapEff /proc/self/status | cut -f2"]);
+        engine.docker(&all).ok()
+    };
+    assert_eq!(eff(&["--cap-drop", "ALL"]), "0000000000000000");
+    assert_eq!(eff(&["--cap-drop", "ALL", "--cap-add", "CHOWN"]), "0000000000000001");
+    assert_eq!(eff(&["--cap-add", "NET_ADMIN"]), "00000000a80435fb");
+    assert_eq!(eff(&["-u", "user"]), "0000000000000000");
+    engine.docker(&["run", "--rm", "--cap-add", "NONSENSE", "bb", "true"]).code(125);
+    let status = |args: &[&str], field: &str| {
+        let mut all = vec!["run", "--rm"];
+        all.extend(args);
+        let script = format!("grep ^{field}: /proc/self/status | cut -f2");
+        all.extend(["bb", "sh", "-c", &script]);
+        engine.docker(&all).ok()
+    };
+    assert_eq!(status(&["--security-opt", "no-new-privileges"], "NoNewPrivs"), "1");
+    assert_eq!(status(&["--security-opt", "seccomp=unconfined"], "Seccomp"), "0");
+}
+
+#[test]
+fn nothing_of_the_engine_is_open_in_the_container() {
+    let engine = Engine::start();
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+    assert_eq!(engine.docker(&["exec", "box", "ls", "/proc/1/fd"]).ok(), "0\n1\n2");
+    let open = engine.docker(&["exec", "box", "ls", "/proc/self/fd"]).ok();
+    assert!(open.split_whitespace().count() <= 4, "{open}");
+    // CVE-2024-21626: a working directory through a leaked descriptor.
+    for fd in 3..20 {
+        let dir = format!("/proc/self/fd/{fd}");
+        let done = engine.docker(&["run", "--rm", "-w", &dir, "bb", "ls", "../../../../etc/debian_version"]);
+        assert_ne!(done.code, 0, "{done:?}");
+    }
+}
+
+#[test]
+fn the_engine_s_binary_cannot_be_reached_from_inside() {
+    // CVE-2019-5736: the container's program is a link to whatever executes it.
+    let engine = Engine::start();
+    let script = "#!/proc/self/exe\n";
+    let file = engine.exec_root().join("evil");
+    std::fs::write(&file, script).unwrap();
+    engine.docker(&["create", "--name", "box", "bb", "/evil"]).ok();
+    engine.docker(&["cp", &file.display().to_string(), "box:/evil"]).ok();
+    let done = engine.docker(&["start", "-a", "box"]);
+    assert_ne!(done.code, 0);
+    engine.docker(&["run", "-d", "--name", "two", "bb", "sleep", "1000"]).ok();
+    let done = engine.docker(&["exec", "two", "/proc/self/exe", "--version"]);
+    assert!(!done.out.contains("seacow"), "{done:?}");
+}

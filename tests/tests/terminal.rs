@@ -1,0 +1,87 @@
+//! Interactive use, in a real terminal.
+
+use seacow_tests::{Engine, Terminal};
+
+#[test]
+fn a_shell_with_echo_size_and_exit_status() {
+    let engine = Engine::start();
+    let terminal = Terminal::run(engine.name(), &engine.docker_command(&["run", "-it", "--rm", "bb", "sh"]));
+    terminal.shows("/ #");
+    terminal.type_text("stty size; tty");
+    terminal.press("Enter");
+    terminal.shows("24 80");
+    terminal.shows("/dev/pts/0");
+    terminal.resize(100, 30);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.type_text("stty size");
+    terminal.press("Enter");
+    terminal.shows("30 100");
+    terminal.type_text("sleep 1000");
+    terminal.press("Enter");
+    terminal.press("C-c");
+    terminal.type_text("exit 5");
+    terminal.press("Enter");
+    terminal.shows("[exit 5]");
+}
+
+#[test]
+fn detach_and_attach_again() {
+    let engine = Engine::start();
+    let terminal =
+        Terminal::run(engine.name(), &engine.docker_command(&["run", "-it", "--name", "box", "bb", "sh"]));
+    terminal.shows("/ #");
+    terminal.press("C-p");
+    terminal.press("C-q");
+    terminal.shows("[exit 0]");
+    assert_eq!(engine.inspect("box", "{{.State.Running}}"), "true");
+    drop(terminal);
+    let terminal = Terminal::run(engine.name(), &engine.docker_command(&["attach", "box"]));
+    terminal.press("Enter");
+    terminal.shows("/ #");
+    terminal.type_text("exit 8");
+    terminal.press("Enter");
+    terminal.shows("[exit 8]");
+}
+
+#[test]
+fn exec_with_a_terminal() {
+    let engine = Engine::start();
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+    let terminal = Terminal::run(engine.name(), &engine.docker_command(&["exec", "-it", "box", "sh"]));
+    terminal.shows("/ #");
+    terminal.type_text("stty size");
+    terminal.press("Enter");
+    terminal.shows("24 80");
+    terminal.type_text("exit 4");
+    terminal.press("Enter");
+    terminal.shows("[exit 4]");
+}
+
+#[test]
+fn our_own_client_in_a_terminal() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let terminal =
+        Terminal::run(engine.name(), &engine.seacow_command(&["run", "-it", "--name", "box", "bb", "sh"]));
+    terminal.shows("/ #");
+    terminal.type_text("stty size");
+    terminal.press("Enter");
+    terminal.shows("24 80");
+    terminal.resize(90, 28);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.type_text("stty size");
+    terminal.press("Enter");
+    terminal.shows("28 90");
+    terminal.press("C-p");
+    terminal.press("C-q");
+    terminal.shows("[exit 0]");
+    drop(terminal);
+    let terminal = Terminal::run(engine.name(), &engine.seacow_command(&["attach", "box"]));
+    terminal.press("Enter");
+    terminal.shows("/ #");
+    terminal.type_text("exit 3");
+    terminal.press("Enter");
+    terminal.shows("[exit 3]");
+}
