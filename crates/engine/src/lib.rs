@@ -17,9 +17,11 @@
 pub mod apitime;
 pub mod blocking;
 pub mod config;
+pub mod container;
 pub mod error;
 pub mod event;
 pub mod filter;
+pub mod network;
 pub mod shim;
 
 use std::sync::Arc;

@@ -1,0 +1,192 @@
+//! What can go wrong with a container, in the words that Docker's clients know.
+
+use seacow_spec::lifecycle::IllegalTransition;
+use seacow_spec::{Classified, ErrorClass, ErrorReport};
+
+use super::invalid::Invalid;
+
+/// A failed container verb.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// Nothing has that id or name.
+    #[error("No such container: {0}")]
+    NotFound(String),
+    /// The named network does not exist.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
+    /// The prefix fits more than one id.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    Ambiguous(String),
+    /// The request itself is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The name belongs to another container.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameTaken {
+        /// The wanted name.
+        name: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// The new name belongs to another container.
+    #[error("Error when allocating new name: {0}")]
+    Rename(#[source] Box<ContainerError>),
+    /// The new name is empty or the old one.
+    #[error("{0}")]
+    RenameArgument(&'static str),
+    /// No free name was found.
+    #[error("no free name for a new container was found")]
+    NoFreeName,
+    /// A verb for running containers only.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// A verb that a paused container cannot follow.
+    #[error("container {0} is paused, unpause the container before {1}")]
+    Paused(String, &'static str),
+    /// Pause of a paused one.
+    #[error("Container {0} is already paused")]
+    AlreadyPaused(String),
+    /// Unpause of one that is not.
+    #[error("Container {0} is not paused")]
+    NotPaused(String),
+    /// Start of a paused one.
+    #[error("cannot start a paused container, try unpause instead")]
+    StartPaused,
+    /// Anything on a container that is going.
+    #[error("container is marked for removal and cannot be started")]
+    StartRemoving,
+    /// Already running or already stopped.
+    #[error("container {0} is already {1}")]
+    NotModified(String, &'static str),
+    /// Removal of a running one without force.
+    #[error("cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove")]
+    RemoveRunning {
+        /// Its name.
+        name: String,
+        /// running or paused.
+        status: &'static str,
+    },
+    /// Two removals at once.
+    #[error("removal of container {0} is already in progress")]
+    RemovalInProgress(String),
+    /// Removal of a link.
+    #[error("removing links of containers is not implemented in seacow yet")]
+    RemoveLink,
+    /// Kill failed.
+    #[error("cannot kill container: {reference}: {source}")]
+    Kill {
+        /// As the client named it.
+        reference: String,
+        /// Why.
+        source: Box<ContainerError>,
+    },
+    /// An option that seacow does not honour yet.
+    #[error("{0} is not implemented in seacow yet")]
+    Unsupported(String),
+    /// The image cannot be used by this caller.
+    #[error("image \"host\" exposes the host's files: only root and the daemon's owner may use it")]
+    HostImage,
+    /// The program could not be started.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: {0}: unknown"
+    )]
+    StartFailed(ErrorReport),
+    /// The container was removed meanwhile.
+    #[error("container {0} was removed meanwhile")]
+    Gone(String),
+    /// The lifecycle forbids it; a race that no earlier check saw.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// A wait condition that does not exist.
+    #[error("invalid condition: {0:?}")]
+    WaitCondition(String),
+    /// Unknown `limit`, `tail`, … numbers.
+    #[error("strconv.Atoi: parsing {0:?}: invalid syntax")]
+    Number(String),
+    /// Logs without streams.
+    #[error("Bad parameters: you must choose at least one stream")]
+    NoStream,
+    /// Logs of a container that keeps none.
+    #[error("configured logging driver does not support reading")]
+    UnreadableLogs,
+    /// Wrong detach keys.
+    #[error("Invalid detach keys ({0}) provided")]
+    DetachKeys(String),
+    /// A file of the container could not be handled.
+    #[error("{step} {path}: {source}")]
+    Io {
+        /// What was done.
+        step: &'static str,
+        /// To what.
+        path: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// `ps` on the host failed.
+    #[error("Error running ps: {0}")]
+    Ps(String),
+    /// `top` arguments that would hide what it needs.
+    #[error("{0}")]
+    PsArguments(String),
+    /// The kernel's random numbers failed.
+    #[error("draw a random id: {0}")]
+    Random(#[source] std::io::Error),
+    /// Its record cannot be written or read.
+    #[error("{step} the record of container {id}: {source}")]
+    Record {
+        /// What was done.
+        step: &'static str,
+        /// Whose.
+        id: String,
+        /// Why it failed.
+        source: serde_json::Error,
+    },
+}
+
+impl ContainerError {
+    pub(crate) fn io(step: &'static str, path: &std::path::Path, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { step, path: path.display().to_string(), source: source.into() }
+    }
+}
+
+impl Classified for ContainerError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) | Self::Gone(_) | Self::NoSuchNetwork(_) => ErrorClass::NotFound,
+            Self::Ambiguous(_)
+            | Self::WaitCondition(_)
+            | Self::NoStream
+            | Self::DetachKeys(_)
+            | Self::RenameArgument(_)
+            | Self::PsArguments(_) => ErrorClass::InvalidArgument,
+            Self::Invalid(invalid) => invalid.class(),
+            Self::NameTaken { .. }
+            | Self::NotRunning(_)
+            | Self::Paused(..)
+            | Self::AlreadyPaused(_)
+            | Self::NotPaused(_)
+            | Self::StartPaused
+            | Self::StartRemoving
+            | Self::RemoveRunning { .. }
+            | Self::RemovalInProgress(_)
+            | Self::Illegal(_) => ErrorClass::Conflict,
+            Self::Rename(source) | Self::Kill { source, .. } => source.class(),
+            Self::NotModified(..) => ErrorClass::NotModified,
+            Self::Unsupported(_) | Self::UnreadableLogs | Self::RemoveLink => ErrorClass::NotImplemented,
+            Self::HostImage => ErrorClass::Forbidden,
+            // dockerd answers 400 when the program itself is at fault, 500 otherwise.
+            Self::StartFailed(report) => match report.exit_code {
+                Some(126 | 127) => ErrorClass::InvalidArgument,
+                _ => report.class,
+            },
+            Self::Number(_)
+            | Self::NoFreeName
+            | Self::Io { .. }
+            | Self::Ps(_)
+            | Self::Random(_)
+            | Self::Record { .. } => ErrorClass::Internal,
+        }
+    }
+}

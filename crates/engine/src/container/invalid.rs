@@ -1,0 +1,148 @@
+//! What is wrong with a create or update request, in Docker's words.
+
+use seacow_spec::{Classified, ErrorClass};
+
+/// A request that cannot be carried out as it is.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the texts say it")]
+pub enum Invalid {
+    #[error("config cannot be empty in order to create a container")]
+    EmptyConfig,
+    #[error("Invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    Name(String),
+    #[error("no command specified")]
+    NoCommand,
+    #[error("invalid hostname format: {0}")]
+    Hostname(String),
+    #[error("the working directory '{0}' is invalid, it needs to be an absolute path")]
+    WorkingDir(String),
+    #[error("invalid environment variable: {0}")]
+    Env(String),
+    #[error("invalid signal: {0}")]
+    Signal(String),
+    #[error("invalid network mode: {0}")]
+    NetworkMode(String),
+    #[error("conflicting options: {0} and the network mode")]
+    NetworkConflict(&'static str),
+    #[error("container cannot be connected to network endpoints: {0}")]
+    Endpoints(String),
+    #[error("user specified IP address is supported on user defined networks only")]
+    StaticAddress,
+    #[error("network-scoped alias is supported only for containers in user defined networks")]
+    Alias,
+    #[error("invalid MAC address: {0}")]
+    MacAddress(String),
+    #[error("invalid IP address in add-host: {0:?}")]
+    ExtraHostAddress(String),
+    #[error("bad format for add-host: {0:?}")]
+    ExtraHost(String),
+    #[error("invalid IPC mode: {0}")]
+    IpcMode(String),
+    #[error("invalid PID mode: {0}")]
+    PidMode(String),
+    #[error("invalid UTS mode: {0}")]
+    UtsMode(String),
+    #[error("invalid userns mode: {0}")]
+    UsernsMode(String),
+    #[error("invalid cgroup namespace mode: {0}")]
+    CgroupnsMode(String),
+    #[error("invalid isolation {0:?} on linux")]
+    Isolation(String),
+    #[error("unknown or invalid runtime name: {0}")]
+    Runtime(String),
+    #[error("invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")]
+    RestartPolicy(String),
+    #[error("can't create 'AutoRemove' container with restart policy")]
+    AutoRemoveRestart,
+    #[error("logger: no log driver named '{0}' is registered")]
+    LogDriver(String),
+    #[error("unknown log opt '{0}' for json-file log driver")]
+    LogOption(String),
+    #[error("invalid value {value:?} of log opt '{option}'")]
+    LogValue { option: &'static str, value: String },
+    #[error("invalid CapAdd: unknown capability: {0:?}")]
+    CapAdd(String),
+    #[error("invalid CapDrop: unknown capability: {0:?}")]
+    CapDrop(String),
+    #[error("invalid --security-opt: {0:?}")]
+    SecurityOption(String),
+    #[error("Decoding seccomp profile failed: {0}")]
+    SeccompProfile(String),
+    #[error("Invalid value {0}, range for oom score adj is [-1000, 1000]")]
+    OomScoreAdj(i32),
+    #[error("SHM size can not be less than 0")]
+    ShmSize,
+    #[error("sysctl {0:?} is not in a separate kernel namespace")]
+    Sysctl(String),
+    #[error("sysctl {0:?} not allowed in host {1} namespace")]
+    SysctlHost(String, &'static str),
+    #[error("Minimum memory limit allowed is 6MB")]
+    MemoryMinimum,
+    #[error("Minimum memoryswap limit should be larger than memory limit, see usage")]
+    SwapBelowMemory,
+    #[error("You should always set the Memory limit when using Memoryswap limit, see usage")]
+    SwapWithoutMemory,
+    #[error("Minimum memory limit can not be less than memory reservation limit, see usage")]
+    ReservationAboveMemory,
+    #[error("Minimum memory reservation allowed is 6MB")]
+    ReservationMinimum,
+    #[error("Invalid value: {0}, valid memory swappiness range is 0-100")]
+    Swappiness(i64),
+    #[error("Conflicting options: Nano CPUs and {0} cannot both be set")]
+    NanoCpus(&'static str),
+    #[error("Range of CPUs is from 0.01 to {0}.00, as there are only {0} CPUs available")]
+    CpuRange(usize),
+    #[error("Invalid value {0}, cpu shares may not be negative")]
+    CpuShares(i64),
+    #[error("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")]
+    CpuPeriod,
+    #[error("CPU cfs quota can not be less than 1ms (i.e. 1000)")]
+    CpuQuota,
+    #[error("Invalid value {value} for {option}")]
+    Cpuset { option: &'static str, value: String },
+    #[error("Range of blkio weight is from 10 to 1000")]
+    BlkioWeight,
+    #[error("invalid pids limit {0}")]
+    PidsLimit(i64),
+    #[error("invalid ulimit {0}: soft limit must be less than or equal to hard limit: {1} > {2}")]
+    UlimitOrder(String, i64, i64),
+    #[error("invalid ulimit type: {0}")]
+    UlimitType(String),
+    #[error("error gathering device information while adding custom device {0:?}: {1}")]
+    Device(String, String),
+    #[error("invalid device cgroup rule format: '{0}'")]
+    DeviceRule(String),
+    #[error("invalid device mode: {0}")]
+    DeviceMode(String),
+    #[error("invalid volume specification: '{spec}': {why}")]
+    Bind { spec: String, why: &'static str },
+    #[error("invalid mode: {0}")]
+    BindMode(String),
+    #[error(
+        "{0:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )]
+    VolumeName(String),
+    #[error("Duplicate mount point: {0}")]
+    DuplicateMount(String),
+    #[error("invalid mount config for type \"{kind}\": {why}")]
+    Mount { kind: String, why: String },
+    #[error("mount type unknown: {0:?}")]
+    MountType(String),
+    #[error("invalid tmpfs option {0:?}")]
+    TmpfsOption(String),
+    #[error("invalid link-local, DNS or other address: {0:?}")]
+    Dns(String),
+    #[error("cannot {0} container {1}: it is the container itself")]
+    SelfReference(&'static str, String),
+    #[error("Restart policy cannot be updated because AutoRemove is enabled for the container")]
+    RestartPolicyAutoRemove,
+}
+
+impl Classified for Invalid {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::AutoRemoveRestart => ErrorClass::Conflict,
+            _ => ErrorClass::InvalidArgument,
+        }
+    }
+}

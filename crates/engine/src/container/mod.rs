@@ -1,0 +1,181 @@
+//! Containers: what is known about them and what can be done with them, one verb a file.
+//!
+//! A [`Container`] has three locks' worth of state. `ops` lets one slow verb (start, stop, remove, …)
+//! at a time; it is held across awaits. `cell` holds the record and the live parts; it is held for
+//! a few statements only, never across an await. `life` is what waiters watch.
+
+mod capabilities;
+pub mod error;
+pub mod invalid;
+mod merge;
+pub(crate) mod mounts;
+pub(crate) mod normalize;
+pub mod record;
+pub(crate) mod registry;
+mod resources;
+mod seccomp;
+mod security;
+pub(crate) mod spec_build;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use seacow_spec::ContainerId;
+use seacow_spec::docker::event::Event;
+use seacow_spec::lifecycle::{self, Exit, IllegalTransition, State};
+use tokio::sync::watch;
+
+pub use error::ContainerError;
+pub use invalid::Invalid;
+pub use record::Record;
+
+use crate::blocking::lock;
+use crate::shim::ShimClient;
+
+/// One container.
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    /// One slow verb at a time.
+    pub(crate) ops: tokio::sync::Mutex<()>,
+    cell: Mutex<Cell>,
+    life: watch::Sender<Life>,
+}
+
+/// The changing parts of a container.
+pub(crate) struct Cell {
+    pub(crate) record: Record,
+    pub(crate) link: Link,
+    /// Clients that wait for a shim to be handed to.
+    pub(crate) queue: Vec<QueuedAttach>,
+    /// Attachments that were announced but whose socket has not come yet.
+    pub(crate) announced: usize,
+    /// The program ended before the engine heard that it had started.
+    pub(crate) early_exit: Option<Exit>,
+    /// The kernel's OOM killer struck during this run.
+    pub(crate) oom: bool,
+    /// The last shim's remains are being cleared away; a new one waits for it.
+    pub(crate) teardown: Option<watch::Receiver<bool>>,
+    /// Out of the registry; nothing may be written about it any more.
+    pub(crate) removed: bool,
+}
+
+/// The connection to a container's shim, if it has one.
+pub(crate) enum Link {
+    /// No shim: the next start is cold.
+    None,
+    /// A shim that has been told everything but the start.
+    Ready(Arc<Ready>),
+    /// The program runs.
+    Live(ShimClient),
+}
+
+/// A shim that is making, or has made, the container.
+pub(crate) struct Ready {
+    pub(crate) shim: ShimClient,
+    /// What came of `Create`: `None` while it is under way.
+    pub(crate) outcome: watch::Receiver<Option<Result<(), seacow_spec::ErrorReport>>>,
+    /// Device and inode of every bind mount's source when it was mounted; a start finds out whether
+    /// somebody has put something else in its place since.
+    pub(crate) sources: Vec<Option<(u64, u64)>>,
+}
+
+/// A client that wants a container's streams.
+pub(crate) struct QueuedAttach {
+    pub(crate) request: seacow_spec::shim::Attach,
+    pub(crate) socket: OwnedFd,
+    /// Hears the size of the log at the moment of attachment.
+    pub(crate) attached: Option<tokio::sync::oneshot::Sender<u64>>,
+}
+
+/// What waiters watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Runs that ended, failed starts included.
+    pub(crate) ended: u64,
+    /// Exit status of the last of them.
+    pub(crate) code: i32,
+    /// A main process exists or is being started.
+    pub(crate) running: bool,
+    /// It is gone.
+    pub(crate) removed: bool,
+    /// Why removal failed.
+    pub(crate) error: Option<String>,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record) -> Arc<Self> {
+        let life = Life { code: record.exit_code(), running: record.state.is_alive(), ..Life::default() };
+        Arc::new(Self {
+            id: record.id.clone(),
+            ops: tokio::sync::Mutex::new(()),
+            cell: Mutex::new(Cell {
+                record,
+                link: Link::None,
+                queue: Vec::new(),
+                announced: 0,
+                early_exit: None,
+                oom: false,
+                teardown: None,
+                removed: false,
+            }),
+            life: watch::channel(life).0,
+        })
+    }
+
+    /// The changing parts. Not to be held across an await.
+    pub(crate) fn cell(&self) -> MutexGuard<'_, Cell> {
+        lock(&self.cell)
+    }
+
+    /// What is known about it now.
+    pub(crate) fn record(&self) -> Record {
+        self.cell().record.clone()
+    }
+
+    /// The shim of a running or paused container.
+    pub(crate) fn live_shim(&self) -> Result<ShimClient, ContainerError> {
+        match &self.cell().link {
+            Link::Live(shim) => Ok(shim.clone()),
+            Link::None | Link::Ready(_) => Err(ContainerError::NotRunning(self.id.to_string())),
+        }
+    }
+
+    /// Watches its life from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<Life> {
+        self.life.subscribe()
+    }
+
+    /// Tells waiters.
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Life)) {
+        self.life.send_modify(change);
+    }
+
+    /// An event about this container with Docker's attributes: labels, image, name, and `more`.
+    pub(crate) fn event(&self, action: &str, more: &[(&str, String)]) -> Event {
+        let cell = self.cell();
+        let mut attributes: BTreeMap<String, String> = cell.record.config.labels.clone().unwrap_or_default();
+        attributes.insert("image".into(), cell.record.image().to_owned());
+        attributes.insert("name".into(), cell.record.name.clone());
+        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        crate::event::event("container", action, self.id.as_str(), attributes)
+    }
+}
+
+impl Cell {
+    /// Moves the lifecycle on.
+    pub(crate) fn apply(&mut self, event: lifecycle::Event) -> Result<(), IllegalTransition> {
+        self.record.state = lifecycle::apply(self.record.state.clone(), event)?;
+        Ok(())
+    }
+
+    /// Whether a main process exists.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.record.state.is_alive()
+    }
+
+    /// Whether it is frozen.
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(self.record.state, State::Paused { .. })
+    }
+}
