@@ -43,6 +43,124 @@ pub struct Component {
     pub details: BTreeMap<String, String>,
 }
 
+/// `GET /info`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct Info {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub containers: i64,
+    pub containers_running: i64,
+    pub containers_paused: i64,
+    pub containers_stopped: i64,
+    pub images: i64,
+    pub driver: String,
+    pub driver_status: Vec<[String; 2]>,
+    pub plugins: InfoPlugins,
+    pub memory_limit: bool,
+    pub swap_limit: bool,
+    pub cpu_cfs_period: bool,
+    pub cpu_cfs_quota: bool,
+    #[serde(rename = "CPUShares")]
+    pub cpu_shares: bool,
+    #[serde(rename = "CPUSet")]
+    pub cpu_set: bool,
+    pub pids_limit: bool,
+    #[serde(rename = "IPv4Forwarding")]
+    pub ipv4_forwarding: bool,
+    pub bridge_nf_iptables: bool,
+    pub bridge_nf_ip6tables: bool,
+    pub debug: bool,
+    #[serde(rename = "NFd")]
+    pub n_fd: i64,
+    pub oom_kill_disable: bool,
+    pub n_goroutines: i64,
+    pub system_time: String,
+    pub logging_driver: String,
+    pub cgroup_driver: String,
+    pub cgroup_version: String,
+    pub n_events_listener: i64,
+    pub kernel_version: String,
+    pub operating_system: String,
+    #[serde(rename = "OSVersion")]
+    pub os_version: String,
+    #[serde(rename = "OSType")]
+    pub os_type: String,
+    pub architecture: String,
+    pub index_server_address: String,
+    pub registry_config: Option<serde_json::Value>,
+    #[serde(rename = "NCPU")]
+    pub ncpu: i64,
+    pub mem_total: i64,
+    pub generic_resources: Option<Vec<serde_json::Value>>,
+    pub docker_root_dir: String,
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
+    pub name: String,
+    pub labels: Vec<String>,
+    pub experimental_build: bool,
+    pub server_version: String,
+    pub runtimes: BTreeMap<String, InfoRuntime>,
+    pub default_runtime: String,
+    pub swarm: InfoSwarm,
+    pub live_restore_enabled: bool,
+    pub isolation: String,
+    pub init_binary: String,
+    pub containerd_commit: InfoCommit,
+    pub runc_commit: InfoCommit,
+    pub init_commit: InfoCommit,
+    pub security_options: Vec<String>,
+    #[serde(rename = "CDISpecDirs")]
+    pub cdi_spec_dirs: Option<Vec<String>>,
+    pub warnings: Option<Vec<String>>,
+}
+
+/// Drivers by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct InfoPlugins {
+    pub volume: Vec<String>,
+    pub network: Vec<String>,
+    pub authorization: Option<Vec<String>>,
+    pub log: Vec<String>,
+}
+
+/// A runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct InfoRuntime {
+    pub path: String,
+}
+
+/// The state of swarm mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct InfoSwarm {
+    #[serde(rename = "NodeID")]
+    pub node_id: String,
+    pub node_addr: String,
+    pub local_node_state: String,
+    pub control_available: bool,
+    pub error: String,
+    pub remote_managers: Option<Vec<serde_json::Value>>,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct InfoCommit {
+    #[serde(rename = "ID")]
+    pub id: String,
+    #[serde(rename = "Expected")]
+    pub expected: String,
+}
+
 /// `GET /system/df`, the shape up to API 1.51.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
