@@ -1,0 +1,220 @@
+//! nftables without libnftables and without the `nft` program: transactions written and lists
+//! read over netlink.
+//!
+//! A [`Transaction`] is one batch between BEGIN and END: the kernel takes all of it or nothing.
+//! Shapes and numbers are those of the kernel's `nf_tables.h` (the uapi header is the only
+//! specification there is); attribute numbers are shared by requests and lists.
+
+mod expr;
+mod read;
+
+pub use expr::{CtState, Expr, Interface, Verdict};
+pub use read::{BaseChain, Chain, Ending, chain_ending, chains};
+
+use seacow_sys::Errno;
+use seacow_sys::netlink::{self, Batch, Payload, Protocol, Socket};
+
+/// Address families of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 and IPv6 together.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// Any other; its number.
+    Other(u8),
+}
+
+impl Family {
+    /// nfproto number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Inet => 1,
+            Self::Ip => 2,
+            Self::Other(number) => number,
+        }
+    }
+
+    fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Inet,
+            2 => Self::Ip,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inet => f.write_str("inet"),
+            Self::Ip => f.write_str("ip"),
+            Self::Other(number) => write!(f, "family {number}"),
+        }
+    }
+}
+
+/// Where a base chain sees packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Routed through this host.
+    Forward,
+    /// About to leave.
+    Postrouting,
+}
+
+impl Hook {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Forward => 2,
+            Self::Postrouting => 4,
+        }
+    }
+}
+
+/// What a base chain is for, with the priority that nft calls `filter` or `srcnat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainKind {
+    /// `type filter`, priority 0.
+    Filter,
+    /// `type nat`, priority 100.
+    SourceNat,
+}
+
+impl ChainKind {
+    fn name_and_priority(self) -> (&'static str, u32) {
+        match self {
+            Self::Filter => ("filter", 0),
+            Self::SourceNat => ("nat", 100),
+        }
+    }
+}
+
+mod nl {
+    pub(super) const SUBSYS: u16 = 10 << 8;
+    pub(super) const BATCH_BEGIN: u16 = 16;
+    pub(super) const BATCH_END: u16 = 17;
+    pub(super) const NEWTABLE: u16 = 0;
+    pub(super) const DELTABLE: u16 = 2;
+    pub(super) const NEWCHAIN: u16 = 3;
+    pub(super) const GETCHAIN: u16 = 4;
+    pub(super) const NEWRULE: u16 = 6;
+    pub(super) const GETRULE: u16 = 7;
+    pub(super) const F_CREATE: u16 = 0x400;
+    pub(super) const F_APPEND: u16 = 0x800;
+
+    pub(super) const TABLE_NAME: u16 = 1;
+    pub(super) const CHAIN_TABLE: u16 = 1;
+    pub(super) const CHAIN_NAME: u16 = 3;
+    pub(super) const CHAIN_HOOK: u16 = 4;
+    pub(super) const CHAIN_POLICY: u16 = 5;
+    pub(super) const CHAIN_TYPE: u16 = 7;
+    pub(super) const HOOK_NUM: u16 = 1;
+    pub(super) const HOOK_PRIORITY: u16 = 2;
+    pub(super) const RULE_TABLE: u16 = 1;
+    pub(super) const RULE_CHAIN: u16 = 2;
+    pub(super) const RULE_EXPRESSIONS: u16 = 4;
+    pub(super) const RULE_USERDATA: u16 = 7;
+    pub(super) const LIST_ELEM: u16 = 1;
+
+    pub(super) const NF_DROP: u32 = 0;
+    pub(super) const NF_ACCEPT: u32 = 1;
+}
+
+/// nfgenmsg: family, version 0, resource id in network order.
+fn header(m: &mut Payload<'_>, family: u8, resource: u16) {
+    let [high, low] = resource.to_be_bytes();
+    m.header(&[family, 0, high, low]);
+}
+
+/// Changes that the kernel makes all or not at all.
+#[derive(Debug)]
+pub struct Transaction {
+    batch: Batch,
+    family: Family,
+}
+
+impl Transaction {
+    /// An empty one for tables of this family.
+    pub fn new(family: Family) -> Self {
+        let mut batch = Batch::new();
+        batch.message("begin nftables transaction", nl::BATCH_BEGIN, 0, |m| {
+            header(m, 0, nl::SUBSYS >> 8);
+        });
+        Self { batch, family }
+    }
+
+    fn add(&mut self, step: String, kind: u16, flags: u16, fill: impl FnOnce(&mut Payload<'_>)) {
+        let family = self.family.number();
+        self.batch.request(step, nl::SUBSYS | kind, flags, |m| {
+            header(m, family, 0);
+            fill(m);
+        });
+    }
+
+    /// Adds a table; one that exists stays as it is.
+    pub fn add_table(&mut self, table: &str) {
+        self.add(format!("add nftables table {table}"), nl::NEWTABLE, nl::F_CREATE, |m| {
+            m.attr_text(nl::TABLE_NAME, table);
+        });
+    }
+
+    /// Deletes a table with all it holds.
+    pub fn delete_table(&mut self, table: &str) {
+        self.add(format!("delete nftables table {table}"), nl::DELTABLE, 0, |m| {
+            m.attr_text(nl::TABLE_NAME, table);
+        });
+    }
+
+    /// Adds a base chain with policy accept.
+    pub fn add_chain(&mut self, table: &str, chain: &str, kind: ChainKind, hook: Hook) {
+        self.add(format!("add nftables chain {table} {chain}"), nl::NEWCHAIN, nl::F_CREATE, |m| {
+            let (kind, priority) = kind.name_and_priority();
+            m.attr_text(nl::CHAIN_TABLE, table).attr_text(nl::CHAIN_NAME, chain);
+            m.nested(nl::CHAIN_HOOK, |m| {
+                m.attr_be32(nl::HOOK_NUM, hook.number()).attr_be32(nl::HOOK_PRIORITY, priority);
+            });
+            m.attr_be32(nl::CHAIN_POLICY, nl::NF_ACCEPT).attr_text(nl::CHAIN_TYPE, kind);
+        });
+    }
+
+    /// Appends a rule; `comment` is what `nft list` shows behind it.
+    pub fn add_rule(&mut self, table: &str, chain: &str, comment: &str, rule: &[Expr]) {
+        let step = format!("add nftables rule {table} {chain} ({comment})");
+        self.add(step, nl::NEWRULE, nl::F_CREATE | nl::F_APPEND, |m| {
+            m.attr_text(nl::RULE_TABLE, table).attr_text(nl::RULE_CHAIN, chain);
+            m.nested(nl::RULE_EXPRESSIONS, |m| {
+                for part in rule {
+                    part.write(m);
+                }
+            });
+            m.attr(nl::RULE_USERDATA, &comment_data(comment));
+        });
+    }
+
+    /// Sends it. A refusal costs the kernel's clean-up, 8 to 16 ms: do not use one as a question.
+    pub fn commit(mut self) -> Result<(), netlink::Error> {
+        self.batch.message("end nftables transaction", nl::BATCH_END, 0, |m| {
+            header(m, 0, nl::SUBSYS >> 8);
+        });
+        Socket::open(Protocol::Netfilter)?.transact(&self.batch).map(drop)
+    }
+}
+
+/// Deletes a table of this family; one that is not there is no error.
+pub fn delete_table(family: Family, table: &str) -> Result<(), netlink::Error> {
+    let mut transaction = Transaction::new(family);
+    transaction.delete_table(table);
+    match transaction.commit() {
+        Err(error) if error.errno() != Some(Errno::NOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A comment as `nft` stores it: type 0, length, text with its zero.
+fn comment_data(comment: &str) -> Vec<u8> {
+    const MAX: usize = 120;
+    let text: Vec<u8> = comment.bytes().take(MAX).chain([0]).collect();
+    let len = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    [0, len].into_iter().chain(text).collect()
+}
