@@ -37,7 +37,7 @@ fn start(rounds: usize) -> Result<()> {
     shell::become_root()?;
     packages::ensure(&["busybox-static", "iptables", "procps"], "the benchmark")?;
     let docker = packages::docker_cli()?;
-    let peers = packages::unpack("docker", &["docker.io", "containerd", "runc", "libnftables1"])?;
+    let peers = packages::unpack("docker", &packages::DOCKER)?;
     let image = BusyboxTar::new()?;
     let ours = Daemon::start(&dist, NAME)?;
     let theirs = Dockerd::start(&peers)?;

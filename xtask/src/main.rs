@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `demo` | builds, starts a daemon of its own, runs the founding example step by step, cleans up |
 //! | `test` | unit, integration and end-to-end tests, then looks for anything left behind |
+//! | `oracle` | lets Debian's dockerd take the end-to-end tests |
 //! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime` in `target/dist/` |
 //! | `arch` | checks who links whom, where async and unsafe may be |
 //! | `bench` | measures against Docker in one interleaved run |
@@ -27,6 +28,7 @@ const USAGE: &str = "Usage: cargo xtask <command>
 
   demo                 the founding example, step by step, with the copy-on-write ledger
   test [-- ARGS]       all tests and the leak check; ARGS go to the test runner
+  oracle [-- ARGS]     the end-to-end tests against Debian's dockerd instead of ours
   build                release binaries in target/dist/
   arch                 link edges, async and unsafe where they belong, house lints
   bench start [N]      start times against dockerd, interleaved, N rounds (default 20)
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match args.first().map(String::as_str) {
         Some("demo") => demo::run(),
         Some("test") => test::run(rest),
+        Some("oracle") => test::oracle(rest),
         Some("build") => build::dist().map(|dist| println!("built {}", dist.display())),
         Some("arch") => arch::check(),
         Some("bench") => bench::run(rest),

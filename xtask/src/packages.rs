@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
+/// Debian's dockerd with what it needs to run.
+pub(crate) const DOCKER: [&str; 3] = ["docker.io", "containerd", "runc"];
+
 /// Installs those of `packages` that are missing. `why` is printed with them.
 pub(crate) fn ensure(packages: &[&str], why: &str) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
@@ -65,6 +68,6 @@ pub(crate) fn docker_cli() -> Result<PathBuf> {
     if let Some(docker) = shell::which("docker") {
         return Ok(docker);
     }
-    let dir = unpack("docker", &["docker.io", "containerd", "runc", "libnftables1"])?;
+    let dir = unpack("docker", &DOCKER)?;
     Ok(dir.join("usr/bin/docker"))
 }

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     arch::check()?;
     let dist = build::dist()?;
     let before = Snapshot::take();
-    let mut runner = runner();
+    let mut runner = runner(&["--workspace"]);
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
     runner.args(args).env("SEACOW_DIST", &dist).env("SEACOW_DOCKER", &docker);
     let tests = shell::run(&mut runner);
@@ -33,15 +33,29 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
 }
 
+/// Lets Debian's dockerd take the end-to-end tests: what it does not pass is not asked of us.
+pub(crate) fn oracle(args: &[String]) -> Result<()> {
+    shell::become_root()?;
+    packages::ensure(&PACKAGES, "the tests")?;
+    packages::ensure(&["iptables"], "dockerd")?;
+    let docker = packages::docker_cli()?;
+    let peers = packages::unpack("docker", &packages::DOCKER)?;
+    let mut runner = runner(&["-p", "seacow-tests"]);
+    let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
+    runner.args(args).env("SEACOW_DOCKER", &docker);
+    shell::run(runner.env("SEACOW_TEST_ENGINE", "docker").env("SEACOW_DOCKERD", &peers))
+}
+
 /// nextest where it is installed: it runs every test in a process of its own, and several at once.
-fn runner() -> Command {
+fn runner(what: &[&str]) -> Command {
     let nextest = shell::output(shell::cargo().args(["nextest", "--version"])).is_ok();
     let mut cargo = shell::cargo();
     if nextest {
-        cargo.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+        cargo.args(["nextest", "run", "--locked", "--no-fail-fast"]);
     } else {
         println!("xtask: cargo-nextest is not installed; using cargo test");
-        cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+        cargo.args(["test", "--locked", "--no-fail-fast"]);
     }
+    cargo.args(what);
     cargo
 }
