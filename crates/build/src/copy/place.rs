@@ -1,0 +1,184 @@
+//! Where copies go in an image.
+//!
+//! - a directory's contents go into the destination, which is made if missing;
+//! - a file goes into the destination if that is a directory or ends in a slash, else becomes it;
+//! - an archive of `ADD` is unpacked into the destination.
+//!
+//! The destination itself is resolved through the image's symlinks, below the image's root. Inside
+//! a copied tree nothing is followed: what stands in the way of a directory is replaced, directories
+//! are merged.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use super::select::{Meta, Node, Picked, PickedKind};
+use super::{CopyError, at, unpack, write};
+use crate::rooted::{Entry, Errno, FileType, Root};
+
+/// Links in the way of a destination, at most (the kernel's own limit).
+const MAX_LINKS: usize = 40;
+
+/// Mode of directories that are made on the way.
+const DIR_MODE: u32 = 0o755;
+
+/// Who owns the copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// This user and group.
+    Set(u32, u32),
+    /// As in the source (`COPY --from` without `--chown`).
+    Keep,
+}
+
+impl Ownership {
+    /// For one file.
+    pub(super) fn of(self, meta: &Meta) -> (u32, u32) {
+        match self {
+            Self::Set(uid, gid) => (uid, gid),
+            Self::Keep => (meta.uid, meta.gid),
+        }
+    }
+
+    /// For directories that the source does not have.
+    fn of_new(self) -> (u32, u32) {
+        match self {
+            Self::Set(uid, gid) => (uid, gid),
+            Self::Keep => (0, 0),
+        }
+    }
+}
+
+/// How to place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placing<'a> {
+    /// Where the files come from.
+    pub from: &'a Root,
+    /// The image.
+    pub to: &'a Root,
+    /// Absolute; a trailing slash means a directory.
+    pub dest: &'a str,
+    /// Who owns the copies.
+    pub owner: Ownership,
+    /// Whether archives are unpacked.
+    pub unpack: bool,
+}
+
+/// Writes one picked file or tree.
+pub(crate) fn place(placing: &Placing<'_>, picked: &Picked) -> Result<(), CopyError> {
+    match &picked.kind {
+        PickedKind::Tree(nodes) => place_tree(placing, &picked.path, nodes),
+        PickedKind::File(node) => {
+            let may_be_archive = placing.unpack && node.meta.kind == FileType::RegularFile;
+            if may_be_archive && let Some(archive) = unpack::open(placing.from, &picked.path)? {
+                let dir = make_dir(placing.to, Path::new(placing.dest), (0, 0))?;
+                return unpack::into(archive, dir, &picked.path);
+            }
+            place_file(placing, &picked.path, node)
+        }
+    }
+}
+
+fn place_file(placing: &Placing<'_>, path: &Path, node: &Node) -> Result<(), CopyError> {
+    let dest = Path::new(placing.dest);
+    let base = path.file_name().unwrap_or(OsStr::new("."));
+    let entry = if placing.dest.ends_with('/') || is_dir(placing.to, dest)? {
+        Entry::in_dir(make_dir(placing.to, dest, placing.owner.of_new())?, base).map_err(at("open", dest))?
+    } else {
+        follow(placing.to, dest, placing.owner.of_new())?
+    };
+    let source =
+        || placing.from.open_at(path, write::READ, Mode::empty()).map(File::from).map_err(at("open", path));
+    write::node(&entry, dest, node, placing.owner.of(&node.meta), source)
+}
+
+fn place_tree(placing: &Placing<'_>, path: &Path, nodes: &[Node]) -> Result<(), CopyError> {
+    let dest = Path::new(placing.dest);
+    let from = Root::from_fd(placing.from.locate_dir(path).map_err(at("open", path))?);
+    let to = Root::from_fd(make_dir(placing.to, dest, placing.owner.of_new())?);
+    // Files with several names in the source keep being one file.
+    let mut links: HashMap<(u64, u64), &Path> = HashMap::new();
+    for node in nodes {
+        let shown = dest.join(&node.rel);
+        // Parents are plain directories by now: we made or checked them.
+        let entry = to.entry(&node.rel).map_err(at("open", &shown))?;
+        if let Some(id) = node.meta.shared {
+            if let Some(first) = links.get(&id) {
+                let first = to.entry(first).map_err(at("open", &shown))?;
+                write::hard_link(&entry, &shown, &first)?;
+                continue;
+            }
+            links.insert(id, &node.rel);
+        }
+        let open = || from.open_without_symlinks(&node.rel, write::READ, Mode::empty());
+        let source = || open().map(File::from).map_err(at("open", &shown));
+        write::node(&entry, &shown, node, placing.owner.of(&node.meta), source)?;
+    }
+    // Writing into a directory has changed its time.
+    for node in nodes.iter().rev().filter(|node| node.meta.kind == FileType::Directory) {
+        let shown = dest.join(&node.rel);
+        let entry = to.entry(&node.rel).map_err(at("open", &shown))?;
+        entry.utimens(&write::times(&node.meta)).map_err(at("set times of", shown))?;
+    }
+    Ok(())
+}
+
+fn is_dir(root: &Root, path: &Path) -> Result<bool, CopyError> {
+    match root.stat(path) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(at("stat", path)(errno)),
+    }
+}
+
+/// A directory of the image, made with its parents where missing; new ones get the owner.
+pub(crate) fn make_dir(
+    root: &Root,
+    path: &Path,
+    owner: (u32, u32),
+) -> Result<std::os::fd::OwnedFd, CopyError> {
+    match root.locate_dir(path) {
+        Err(Errno::NOENT) => {}
+        found => return found.map_err(at("open", path)),
+    }
+    let mut prefix = PathBuf::from("/");
+    for component in path.components() {
+        prefix.push(match component {
+            Component::Normal(name) => name,
+            Component::ParentDir => OsStr::new(".."),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+        });
+        match root.locate_dir(&prefix) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => {
+                let entry = root.entry(&prefix).map_err(at("open", &prefix))?;
+                entry.mkdir(Mode::from(DIR_MODE)).map_err(at("make directory", &prefix))?;
+                entry.chown(owner.0, owner.1).map_err(at("set owner of", &prefix))?;
+                // The process's umask may have taken bits.
+                entry.chmod(Mode::from(DIR_MODE)).map_err(at("set mode of", &prefix))?;
+            }
+            Err(errno) => return Err(at("open", prefix)(errno)),
+        }
+    }
+    root.locate_dir(path).map_err(at("open", path))
+}
+
+/// The place that a path names after all symlinks, also where nothing is there yet; parents are
+/// made.
+fn follow(root: &Root, path: &Path, owner: (u32, u32)) -> Result<Entry, CopyError> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let parent = path.parent().map(Path::to_owned).unwrap_or_default();
+        make_dir(root, &parent, owner)?;
+        let entry = root.entry(&path).map_err(at("open", &path))?;
+        if entry.file_type().map_err(at("stat", &path))? != Some(FileType::Symlink) {
+            return Ok(entry);
+        }
+        // Absolute targets replace the path; both are resolved below the root again.
+        path = parent.join(entry.readlink().map_err(at("read link", &path))?);
+    }
+    Err(at("resolve", path)(Errno::LOOP))
+}
