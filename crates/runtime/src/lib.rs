@@ -1,1 +1,29 @@
-//! OCI runtime: makes a process a container
+//! Makes a process a container.
+//!
+//! Vocabulary: *init* is the container's first process; the *stage* is what is mounted before the
+//! image is known; to *prepare*, *configure* and *start* init are three separate steps
+//! ([`init::Prepared`], [`init::Created`], [`init::Running`]), so that the first can be taken long
+//! before anybody asks for a container. [`exec`] runs one more process in a running one.
+//!
+//! Callers are single-threaded and become the parent: the shim, or the `seacow-runtime` command.
+//! All paths inside a container are resolved below its root by the kernel.
+//!
+//! What this crate does *not* do: no images or layers (the store says which directories), no
+//! network outside the namespace, no logs, no waiting for the end of a process.
+
+#![forbid(unsafe_code)]
+
+pub mod cgroup;
+pub mod error;
+pub mod exec;
+pub mod init;
+mod mounts;
+mod network;
+pub mod process;
+pub mod seal;
+pub mod seccomp;
+mod trace;
+mod wire;
+
+pub use error::Error;
+pub use init::Streams;

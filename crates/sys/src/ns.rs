@@ -33,6 +33,12 @@ impl Kinds {
         Self(0)
     }
 
+    /// Both sets, in constants.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether it has no kind.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

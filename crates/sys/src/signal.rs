@@ -63,13 +63,17 @@ impl AsFd for SignalFd {
 /// Puts the calling thread in the state a program expects: nothing blocked, nothing ignored
 /// (Rust's start code ignores SIGPIPE, and a parent may ignore more).
 pub fn reset() -> Result<(), Errno> {
+    // An all-zero `struct sigaction` of the kernel (four words at most) is SIG_DFL, no flags.
+    let default = [0u64; 4];
+    let old: *mut u64 = std::ptr::null_mut();
     for signal in 1..=64 {
         if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
             continue;
         }
-        // SAFETY: SIG_DFL is a valid disposition for every signal, and needs no handler function;
-        // EINVAL for the numbers that libc keeps for itself is harmless.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // Not libc's signal(): it refuses 32 and 33, which glibc's posix_spawn leaves ignored.
+        // SAFETY: the new action lives across the call and is as large as the kernel's structure
+        // with its 8-byte mask; the old one is not asked for; SIG_DFL needs no handler function.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>()) };
     }
     mask(libc::SIG_SETMASK, &set_of(&[]))
 }

@@ -1,0 +1,247 @@
+//! Cgroups of one container, versions 1 (with or without the empty version 2 tree) and 2.
+//!
+//! Traps that shaped this (measured): moving *another* process by its pid into `cgroup.procs` waits
+//! for an RCU grace period, 5–10 ms. So the container's first process, single-threaded, writes `0`
+//! into each version 1 `tasks` file itself, and is born in its version 2 cgroup by
+//! CLONE_INTO_CGROUP. Nobody here ever writes somebody else's pid.
+//!
+//! What the user asked for fails loudly; what is set by default fails softly (no CAP_SYS_RESOURCE,
+//! a controller that the kernel lacks).
+
+mod control;
+mod device_program;
+mod devices;
+mod layout;
+mod limits_v1;
+mod limits_v2;
+mod oom;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use seacow_spec::error::{Classified, ErrorClass};
+use seacow_spec::oci::runtime::LinuxResources;
+use seacow_sys::Errno;
+
+pub use layout::{Hierarchy, Layout, layout};
+pub use oom::OomWatch;
+
+/// Why a cgroup operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No cgroup file system is mounted.
+    #[error("no cgroup file system is mounted on this host")]
+    NotMounted,
+    /// A cgroup file or directory refused.
+    #[error("{action} {}", .path.display())]
+    File {
+        /// What was tried, with the value if there was one.
+        action: String,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A limit that this host cannot set.
+    #[error("{limit} cannot be set: {reason}")]
+    Unsupported {
+        /// The limit.
+        limit: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A value that makes no sense.
+    #[error("{what}")]
+    Invalid {
+        /// The value and its place.
+        what: String,
+    },
+    /// Processes did not freeze, die or leave in time.
+    #[error("cgroup {}: {what}", .path.display())]
+    Stuck {
+        /// Which cgroup.
+        path: PathBuf,
+        /// What did not happen.
+        what: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(action: impl Into<String>, path: &Path, source: impl Into<std::io::Error>) -> Self {
+        Self::File { action: action.into(), path: path.to_owned(), source: source.into() }
+    }
+
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+impl Classified for Error {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotMounted | Self::Unsupported { .. } => ErrorClass::NotImplemented,
+            Self::Invalid { .. } => ErrorClass::InvalidArgument,
+            Self::File { .. } | Self::Stuck { .. } => ErrorClass::Internal,
+        }
+    }
+}
+
+/// The cgroups of one container: the same path below the root of every hierarchy.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    layout: &'static Layout,
+    path: PathBuf,
+}
+
+impl Cgroups {
+    /// Names the cgroups at `path` (such as `/seacow/<id>`) without making them.
+    pub fn new(path: &str) -> Result<Self, Error> {
+        let relative = path.trim_matches('/');
+        let sane = !relative.is_empty()
+            && Path::new(relative).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+        if !sane {
+            return Err(Error::Invalid { what: format!("cgroup path {path:?}") });
+        }
+        Ok(Self { layout: layout()?, path: relative.into() })
+    }
+
+    /// The path below each hierarchy's root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The host's layout.
+    pub fn layout(&self) -> &'static Layout {
+        self.layout
+    }
+
+    /// Makes the version 2 directory, where the container's first process is born, and opens it.
+    /// `None` on a host without a version 2 tree.
+    pub fn create_for_clone(&self) -> Result<Option<OwnedFd>, Error> {
+        let (root, controllers) = match self.layout {
+            Layout::V2 { mount } => (mount, true),
+            Layout::V1 { unified: Some(unified), .. } => (unified, false),
+            Layout::V1 { unified: None, .. } => return Ok(None),
+        };
+        let dir = make(root, &self.path, &mut |level| {
+            if controllers { limits_v2::delegate(level) } else { Ok(()) }
+        })?;
+        let fd = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::file("open", &dir, e))?;
+        Ok(Some(fd))
+    }
+
+    /// Makes the version 1 directories.
+    pub fn create_v1(&self) -> Result<(), Error> {
+        let Layout::V1 { hierarchies, .. } = self.layout else { return Ok(()) };
+        for hierarchy in hierarchies {
+            let cpuset = hierarchy.controllers.iter().any(|c| c == "cpuset");
+            make(&hierarchy.mount, &self.path, &mut |level| {
+                if cpuset { limits_v1::clone_children(level) } else { Ok(()) }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The files into which a single-threaded process writes `0` to join.
+    pub fn tasks_files(&self) -> Vec<PathBuf> {
+        match self.layout {
+            Layout::V1 { hierarchies, .. } => {
+                hierarchies.iter().map(|h| h.mount.join(&self.path).join("tasks")).collect()
+            }
+            Layout::V2 { .. } => Vec::new(),
+        }
+    }
+
+    /// Directory of a version 1 controller, or the version 2 directory.
+    pub fn dir_of(&self, controller: &str) -> Option<PathBuf> {
+        match self.layout {
+            Layout::V1 { hierarchies, .. } => hierarchies
+                .iter()
+                .find(|h| h.controllers.iter().any(|c| c == controller))
+                .map(|h| h.mount.join(&self.path)),
+            Layout::V2 { mount } => Some(mount.join(&self.path)),
+        }
+    }
+
+    /// Every directory of this container.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        match self.layout {
+            Layout::V1 { hierarchies, unified } => hierarchies
+                .iter()
+                .map(|h| &h.mount)
+                .chain(unified)
+                .map(|mount| mount.join(&self.path))
+                .collect(),
+            Layout::V2 { mount } => vec![mount.join(&self.path)],
+        }
+    }
+
+    /// Sets limits and device rules of a new container. `all_devices` leaves the default rules out
+    /// (a privileged container).
+    pub fn apply(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
+        let rules = devices::effective(&resources.devices, all_devices)?;
+        match self.layout {
+            Layout::V1 { .. } => {
+                limits_v1::set_devices(self, &rules)?;
+                limits_v1::apply(self, resources)
+            }
+            Layout::V2 { .. } => {
+                device_program::install(self, &rules)?;
+                limits_v2::apply(self, resources)
+            }
+        }
+    }
+
+    /// Changes what is set in `resources` of a running container; device rules stay.
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        match self.layout {
+            Layout::V1 { .. } => limits_v1::apply(self, resources),
+            Layout::V2 { .. } => limits_v2::apply(self, resources),
+        }
+    }
+}
+
+/// Joins all version 1 hierarchies. For the single-threaded process itself.
+pub(crate) fn join_self(tasks: &[PathBuf]) -> Result<(), Error> {
+    tasks.iter().try_for_each(|file| write(file, "0"))
+}
+
+/// Makes `root/path` level by level; `made` adjusts each level that was new.
+fn make(
+    root: &Path,
+    path: &Path,
+    made: &mut dyn FnMut(&Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    let full = root.join(path);
+    match rustix::fs::mkdir(&full, Mode::from(0o755)) {
+        Ok(()) => return made(&full).map(|()| full),
+        Err(Errno::EXIST) => return Ok(full),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(Error::file("make cgroup", &full, errno)),
+    }
+    let mut level = root.to_owned();
+    made(&level)?;
+    for component in path.components() {
+        level.push(component);
+        match rustix::fs::mkdir(&level, Mode::from(0o755)) {
+            Ok(()) => made(&level)?,
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::file("make cgroup", &level, errno)),
+        }
+    }
+    Ok(full)
+}
+
+/// Writes a value in one call, as cgroup files want it.
+fn write(path: &Path, value: &str) -> Result<(), Error> {
+    let refused = |errno: Errno| Error::file(format!("write {:?} to", value.trim_end()), path, errno);
+    let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes())).map(drop).map_err(refused)
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e))
+}

@@ -1,0 +1,193 @@
+//! One more process in a running container.
+//!
+//! The child joins all namespaces by one setns on init's pidfd, so that it cannot end up in a mix
+//! of two containers whose pid was reused in between. It joins the cgroups itself, as init did.
+//!
+//! What a container could do to a process that enters it, and why it cannot:
+//! - *Open our binary through `/proc/<pid>/exe` and overwrite it* (CVE-2019-5736). A container
+//!   whose program is `/proc/self/exe` would execute our binary inside itself. The remedy costs
+//!   nothing per process: whoever starts the shim starts it from a sealed memory file
+//!   ([`crate::seal`]), made once; no path to it is writable for anybody.
+//! - *Trace it* between setns and execve: it is made undumpable before it joins, which needs
+//!   CAP_SYS_PTRACE over the host's user namespace to get around.
+//! - *Catch a descriptor of ours*: every one is close-on-exec, `close_range` marks those that we
+//!   were given by mistake, and the working directory must lie below the root (CVE-2024-21626).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use seacow_spec::shim::Exec;
+use seacow_sys::ns::{self, Kinds};
+use seacow_sys::process::{self, Clone, Cloned};
+use seacow_sys::rooted::Root;
+use seacow_sys::{Errno, unix};
+
+use crate::cgroup::{self, Cgroups, Layout};
+use crate::error::{Error, Step};
+use crate::init::handle::{Child, out_of_order};
+use crate::init::{Streams, clone_into_pid_namespace};
+use crate::process::finish::{Finish, Stdio};
+use crate::process::{oom_score, scheduling};
+use crate::seccomp;
+use crate::trace::Trace;
+use crate::wire::{self, FromChild};
+
+/// The container that is entered.
+#[derive(Clone, Copy, Debug)]
+pub struct Container<'a> {
+    /// Init as the host sees it.
+    pub pid: i32,
+    /// Init, so that its pid is certainly still its own.
+    pub pidfd: BorrowedFd<'a>,
+    /// Its cgroups.
+    pub cgroups: &'a Cgroups,
+}
+
+/// The process runs.
+#[derive(Debug)]
+pub struct Started {
+    /// As the host sees it.
+    pub pid: i32,
+    /// Readable when it has ended; the caller reaps it.
+    pub pidfd: OwnedFd,
+    /// The terminal's master, when it has a terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Runs `exec` in the container and waits until its program was executed, or failed to be. For
+/// single-threaded callers, which become the parent.
+pub fn start(container: Container<'_>, exec: &Exec, streams: Streams) -> Result<Started, Error> {
+    start_preserving(container, exec, streams, 0)
+}
+
+/// As [`start`], and the program inherits descriptors 3 to 2 + `preserve_fds`.
+pub fn start_preserving(
+    container: Container<'_>,
+    exec: &Exec,
+    streams: Streams,
+    preserve_fds: u32,
+) -> Result<Started, Error> {
+    let mut trace = Trace::start("exec-p");
+    let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
+    let filter = seccomp::prepare(&exec.seccomp, exec.process.capabilities.as_ref())?;
+    trace.lap("compile seccomp filter");
+    let born_in = unified_dir(&container)?;
+    let how = Clone { namespaces: Kinds::empty(), cgroup: born_in.as_ref().map(|fd| fd.as_fd()) };
+    let cloned = clone_into_pid_namespace(container.pidfd, &how)?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => {
+            drop(ours);
+            run(&container, exec, streams, filter.as_ref(), theirs.as_fd(), preserve_fds)
+        }
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    drop(streams);
+    let child = Child::new(pid, pidfd, ours)?;
+    trace.lap("clone");
+    let terminal = match child.answer()? {
+        Some(FromChild::Configured(terminal)) => terminal,
+        Some(FromChild::Executing | FromChild::Failed(_)) => return Err(out_of_order()),
+        None => return Err(child.lost("join the container")),
+    };
+    child.await_exec()?;
+    trace.lap("until exec");
+    let (pid, pidfd) = child.release();
+    Ok(Started { pid, pidfd, terminal })
+}
+
+/// The version 2 cgroup the process is born in: the container's, or where init has moved when the
+/// container manages cgroups of its own and has no processes at the top any more.
+fn unified_dir(container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
+    let (mount, managed) = match container.cgroups.layout() {
+        Layout::V2 { mount } => (mount, true),
+        Layout::V1 { unified: Some(mount), .. } => (mount, false),
+        Layout::V1 { unified: None, .. } => return Ok(None),
+    };
+    let mut dir = mount.join(container.cgroups.path());
+    if managed && let Some(of_init) = cgroup_of(container.pid)? {
+        let of_init = mount.join(of_init.strip_prefix("/").unwrap_or(&of_init));
+        // Never outside: init may have been moved by somebody else.
+        if of_init.starts_with(&dir) {
+            dir = of_init;
+        }
+    }
+    let open = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    match open {
+        Ok(fd) => Ok(Some(fd)),
+        // A container that was made by somebody else may lack the one without controllers.
+        Err(Errno::NOENT) if !managed => Ok(None),
+        Err(errno) => Err(errno).step(|| format!("open cgroup {}", dir.display())),
+    }
+}
+
+fn cgroup_of(pid: i32) -> Result<Option<PathBuf>, Error> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
+        .step(|| format!("read the cgroup of process {pid}"))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from))
+}
+
+/// The child's side. Never returns.
+fn run(
+    container: &Container<'_>,
+    exec: &Exec,
+    streams: Streams,
+    filter: Option<&seccomp::Filter>,
+    socket: BorrowedFd<'_>,
+    preserve_fds: u32,
+) -> ! {
+    let mut trace = Trace::start("exec");
+    let error = match join(container, exec, streams, socket, &mut trace) {
+        Ok(stdio) => Finish {
+            process: &exec.process,
+            user: &exec.user,
+            extra_groups: &exec.extra_groups,
+            filter,
+            stdio,
+            socket,
+            preserve_fds,
+        }
+        .execute(&mut trace),
+        Err(error) => error,
+    };
+    // When even this fails the parent sees the end of the socket and says so.
+    let _ = wire::send_failed(socket, &error.report());
+    process::exit_now(1)
+}
+
+/// Becomes a member of the container.
+fn join(
+    container: &Container<'_>,
+    exec: &Exec,
+    streams: Streams,
+    socket: BorrowedFd<'_>,
+    trace: &mut Trace,
+) -> Result<Stdio, Error> {
+    process::die_with_parent().step(|| "tie the process to the shim's life".into())?;
+    process::new_session().step(|| "start a new session".into())?;
+    process::set_dumpable(false).step(|| "make the process undumpable".into())?;
+    let tasks: Vec<PathBuf> = container.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
+    cgroup::join_self(&tasks)?;
+    trace.lap("join v1 cgroups");
+    // Undumpable processes' own /proc files belong to root, which we still are.
+    oom_score::set(exec.process.oom_score_adj)?;
+    scheduling::apply(&exec.process)?;
+    ns::enter_process(container.pidfd, ALL_BUT_PID)
+        .step(|| format!("join the namespaces of process {}", container.pid))?;
+    trace.lap("join namespaces");
+    let root = Root::open(Path::new("/")).step(|| "open the container's root".into())?;
+    let files = match streams {
+        Streams::Files { stdin, stdout, stderr } => vec![stdin, stdout, stderr],
+        Streams::Terminal => Vec::new(),
+    };
+    let size = (exec.stdio.rows, exec.stdio.cols);
+    let (stdio, master) = Stdio::open(&root, exec.stdio.terminal, size, files)?;
+    wire::send_configured(socket, master.as_ref().map(|m| m.as_fd()))?;
+    Ok(stdio)
+}
+
+/// What is joined by the child itself; it was born in the pid namespace. Being in the same one
+/// already is no error, but for user namespaces, which containers here share with the host.
+const ALL_BUT_PID: Kinds =
+    Kinds::MOUNT.and(Kinds::CGROUP).and(Kinds::UTS).and(Kinds::IPC).and(Kinds::NETWORK);

@@ -1,0 +1,215 @@
+//! Init's own side: from the clone to the exec of the container's program.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use seacow_spec::oci::runtime::{Linux, Process};
+use seacow_spec::shim::{Create, Prepare};
+use seacow_sys::mount::{self, Attributes, Change, Propagation};
+use seacow_sys::ns::{self, Kinds};
+use seacow_sys::pty;
+use seacow_sys::rooted::Root;
+use seacow_sys::{cred, process};
+
+use super::namespaces::Plan;
+use crate::cgroup::{self, Cgroups};
+use crate::error::{Error, Step};
+use crate::mounts::stage::Stage;
+use crate::mounts::{devices, place, rootfs};
+use crate::process::finish::{Finish, Stdio};
+use crate::process::{oom_score, sysctl};
+use crate::trace::Trace;
+use crate::wire::{self, ToChild};
+use crate::{network, seccomp};
+
+/// What the child has from its parent's memory.
+pub(super) struct Setup<'a> {
+    pub(super) prepare: &'a Prepare,
+    pub(super) plan: &'a Plan,
+    pub(super) cgroups: &'a Cgroups,
+    pub(super) stage: &'a Path,
+    pub(super) socket: OwnedFd,
+}
+
+/// The whole life of the child before its program. Never returns.
+pub(super) fn run(setup: &Setup<'_>) -> ! {
+    let mut trace = Trace::start("init");
+    match become_container(setup, &mut trace) {
+        // The parent has gone, or changed its mind.
+        Ok(Gone) => process::exit_now(0),
+        Err(error) => {
+            // When even this fails the parent sees the end of the socket and says so.
+            let _ = wire::send_failed(setup.socket.as_fd(), &error.report());
+            process::exit_now(1)
+        }
+    }
+}
+
+/// The parent closed its end.
+struct Gone;
+
+fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error> {
+    let mut stage = prepare(setup, trace)?;
+    match wire::receive_in_child(setup.socket.as_fd())? {
+        Some(ToChild::Settle) => {}
+        Some(ToChild::Configure(..) | ToChild::Start) => return Err(super::handle::out_of_order()),
+        None => return Ok(Gone),
+    }
+    trace.reset();
+    settle(setup, &mut stage, trace)?;
+    let (create, stdio) = match wire::receive_in_child(setup.socket.as_fd())? {
+        Some(ToChild::Configure(create, stdio)) => (create, stdio),
+        Some(ToChild::Settle | ToChild::Start) => return Err(super::handle::out_of_order()),
+        None => return Ok(Gone),
+    };
+    trace.reset();
+    let no_process = || Error::Invalid { what: "a container without process".into() };
+    let process = create.spec.process.as_ref().ok_or_else(no_process)?;
+    let stdio = configure(setup, &stage, &create, process, stdio, trace)?;
+    drop(stage);
+    // While the parent thinks: everything that needs no answer.
+    let filter = seccomp::prepare(&create.seccomp, process.capabilities.as_ref())?;
+    trace.lap("compile seccomp filter");
+    match wire::receive_in_child(setup.socket.as_fd())? {
+        Some(ToChild::Start) => {}
+        Some(ToChild::Settle | ToChild::Configure(..)) => return Err(super::handle::out_of_order()),
+        None => return Ok(Gone),
+    }
+    trace.reset();
+    let finish = Finish {
+        process,
+        user: &create.user,
+        extra_groups: &create.extra_groups,
+        filter: filter.as_ref(),
+        stdio,
+        socket: setup.socket.as_fd(),
+        preserve_fds: 0,
+    };
+    Err(finish.execute(trace))
+}
+
+/// Namespaces and staged mounts.
+fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
+    process::die_with_parent().step(|| "tie init to the shim's life".into())?;
+    process::new_session().step(|| "start a new session".into())?;
+    cred::set_umask(0);
+    for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind != Kinds::CGROUP) {
+        ns::enter(fd.as_fd(), *kind)
+            .step(|| format!("join {} namespace", kind.names().collect::<String>()))?;
+    }
+    trace.lap("session, joined namespaces");
+    let mut stage = Stage::open(setup.stage)?;
+    trace.lap("open stage");
+    stage.fill(setup.prepare)?;
+    trace.lap("stage mounts and devices");
+    Ok(stage)
+}
+
+/// Cgroups, their namespace and their view; masks.
+fn settle(setup: &Setup<'_>, stage: &mut Stage, trace: &mut Trace) -> Result<(), Error> {
+    cgroup::join_self(&setup.cgroups.tasks_files())?;
+    trace.lap("join v1 cgroups");
+    if setup.plan.new_cgroup {
+        ns::unshare(Kinds::CGROUP).step(|| "make a cgroup namespace".into())?;
+    }
+    for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind == Kinds::CGROUP) {
+        ns::enter(fd.as_fd(), *kind).step(|| "join cgroup namespace".into())?;
+    }
+    stage.finish(setup.prepare, setup.cgroups, setup.plan.new_cgroup)?;
+    trace.lap("cgroup namespace and view, masks");
+    Ok(())
+}
+
+/// Network, sysctls, root file system, pivot_root; tells the parent.
+fn configure(
+    setup: &Setup<'_>,
+    stage: &Stage,
+    create: &Create,
+    process: &Process,
+    stdio: Vec<OwnedFd>,
+    trace: &mut Trace,
+) -> Result<Stdio, Error> {
+    let spec = &create.spec;
+    let nothing = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&nothing);
+    if setup.plan.owns(Kinds::NETWORK) {
+        network::configure(create.network.as_ref())?;
+        trace.lap("network in the namespace");
+    }
+    host_settings(setup, create, linux, process)?;
+    trace.lap("sysctls, names, oom score");
+    let root = rootfs::mount(stage, &create.rootfs)?;
+    trace.lap("mount root file system");
+    stage.move_into(&root)?;
+    trace.lap("move staged trees");
+    // Mount points that are missing are made by us: with the usual mode.
+    cred::set_umask(0o022);
+    rootfs::place_all(&root, &spec.mounts)?;
+    trace.lap("remaining mounts");
+    cred::set_umask(0);
+    devices::add(&root, &linux.devices)?;
+    let (stdio, master) = open_stdio(&root, create, stdio)?;
+    cred::set_umask(0o022);
+    stage.cover_rest(&root, &linux.masked_paths, &linux.readonly_paths)?;
+    if !process.cwd.is_empty() {
+        rootfs::make_cwd(&root, &process.cwd)?;
+    }
+    trace.lap("devices, terminal, remaining masks, cwd");
+    enter_root(root.as_fd(), create, linux)?;
+    trace.lap("pivot_root");
+    wire::send_configured(setup.socket.as_fd(), master.as_ref().map(|m| m.as_fd()))?;
+    Ok(stdio)
+}
+
+/// What is set through the host's `/proc` or by calls, before the root changes.
+fn host_settings(setup: &Setup<'_>, create: &Create, linux: &Linux, process: &Process) -> Result<(), Error> {
+    sysctl::apply(&linux.sysctl, setup.plan)?;
+    let spec = &create.spec;
+    if !spec.hostname.is_empty() {
+        if !setup.plan.leaves_host(Kinds::UTS) {
+            return Err(Error::Invalid { what: "a hostname without a UTS namespace".into() });
+        }
+        rustix::system::sethostname(spec.hostname.as_bytes())
+            .step(|| format!("set hostname {:?}", spec.hostname))?;
+    }
+    if !spec.domainname.is_empty() {
+        rustix::system::setdomainname(spec.domainname.as_bytes())
+            .step(|| format!("set domain name {:?}", spec.domainname))?;
+    }
+    oom_score::set(process.oom_score_adj)?;
+    crate::process::scheduling::apply(process)?;
+    crate::process::scheduling::personality(linux.personality.as_ref())
+}
+
+/// The three descriptors from the parent, or a terminal in the container's own devpts.
+fn open_stdio(root: &Root, create: &Create, stdio: Vec<OwnedFd>) -> Result<(Stdio, Option<OwnedFd>), Error> {
+    let size = (create.stdio.rows, create.stdio.cols);
+    let (stdio, master) = Stdio::open(root, create.stdio.terminal, size, stdio)?;
+    if let Stdio::Terminal { slave } = &stdio {
+        let console = Path::new("/dev/console");
+        let target = place::mount_point(root, console, false)?;
+        let tree =
+            mount::clone_tree(slave.as_fd(), false).step(|| "bind the terminal for /dev/console".into())?;
+        mount::attach(tree.as_fd(), target.as_fd()).step(|| "mount /dev/console".into())?;
+        debug_assert!(pty::is_terminal(slave));
+    }
+    Ok((stdio, master))
+}
+
+/// pivot_root, then what the root's own mount shall be.
+fn enter_root(root: BorrowedFd<'_>, create: &Create, linux: &Linux) -> Result<(), Error> {
+    mount::pivot_into(root)?;
+    let readonly = create.spec.root.as_ref().is_some_and(|r| r.readonly);
+    let propagation = match linux.rootfs_propagation.as_str() {
+        "" | "private" | "rprivate" | "slave" | "rslave" => None,
+        "shared" | "rshared" => Some(Propagation::Shared),
+        "unbindable" | "runbindable" => Some(Propagation::Unbindable),
+        other => return Err(Error::Invalid { what: format!("rootfs propagation {other:?}") }),
+    };
+    if readonly || propagation.is_some() {
+        let set = if readonly { Attributes::READ_ONLY } else { Attributes::empty() };
+        mount::change_at(Path::new("/"), &Change { set, propagation, ..Change::default() })
+            .step(|| "set the root mount's options".into())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The parent's end of a child that is not yet what it shall become.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use seacow_sys::process::{self, Ended};
+
+use crate::error::{Error, Step};
+use crate::wire::{self, FromChild};
+
+/// A child and the socket to it. Dropped without [`Child::release`], it is killed and reaped.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+    guard: Guard,
+}
+
+/// Kills and reaps on drop while it has a handle.
+#[derive(Debug)]
+struct Guard(Option<OwnedFd>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.0.take() {
+            // It may be dead already; either way it is reaped.
+            let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(pidfd.as_fd());
+        }
+    }
+}
+
+pub(crate) fn out_of_order() -> Error {
+    Error::Invalid { what: "init answered out of order".into() }
+}
+
+impl Child {
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd, socket: OwnedFd) -> Result<Self, Error> {
+        let second = rustix::io::fcntl_dupfd_cloexec(&pidfd, 3).step(|| "duplicate a pidfd".into());
+        match second {
+            Ok(second) => Ok(Self { pid, pidfd, socket, guard: Guard(Some(second)) }),
+            Err(error) => {
+                drop(Guard(Some(pidfd)));
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The child's next word, `None` at the end of its half; its failure becomes the error.
+    pub(crate) fn answer(&self) -> Result<Option<FromChild>, Error> {
+        match wire::receive_in_parent(self.socket())? {
+            Some(FromChild::Failed(report)) => Err(Error::Child(report)),
+            other => Ok(other),
+        }
+    }
+
+    /// The error for a child that ended instead of answering.
+    pub(crate) fn lost(&self, doing: &'static str) -> Error {
+        let how = match process::peek(self.pidfd()) {
+            Ok(Some(Ended::Exited(code))) => format!("exit status {code}"),
+            Ok(Some(Ended::Killed(signal))) => format!("signal {signal}"),
+            Ok(None) | Err(_) => "no status yet".into(),
+        };
+        Error::Lost { how, doing }
+    }
+
+    /// Waits until the program was executed: the child's last word, then the end of its half.
+    pub(crate) fn await_exec(&self) -> Result<(), Error> {
+        match self.answer()? {
+            Some(FromChild::Executing) => {}
+            Some(FromChild::Configured(_) | FromChild::Failed(_)) => return Err(out_of_order()),
+            None => return Err(self.lost("execute its program")),
+        }
+        match self.answer()? {
+            None => Ok(()),
+            Some(_) => Err(out_of_order()),
+        }
+    }
+
+    /// Lets the child live on without this handle.
+    pub(crate) fn release(mut self) -> (i32, OwnedFd) {
+        self.guard.0 = None;
+        (self.pid, self.pidfd)
+    }
+}

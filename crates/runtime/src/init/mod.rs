@@ -1,0 +1,240 @@
+//! The container's first process: made, configured, started, in three steps of which the first
+//! needs to know nothing about the image and may be taken long before.
+//!
+//! ```no_run
+//! # fn run(prepare: &seacow_spec::shim::Prepare, create: &seacow_spec::shim::Create,
+//! #        streams: seacow_runtime::Streams) -> Result<(), seacow_runtime::Error> {
+//! use seacow_runtime::init::Prepared;
+//! // clone3: the pid and the network namespace exist.
+//! let mut prepared = Prepared::new(prepare, "/run/seacow/c/x/stage".as_ref())?;
+//! // … tell the engine, which gives the network namespace its veth …
+//! prepared.settle()?; // cgroups; runs beside the engine's work
+//! let created = prepared.configure(create, streams)?; // network, root, mounts, pivot_root
+//! let running = created.start()?; // execve happened
+//! # let _ = running; Ok(()) }
+//! ```
+//!
+//! For single-threaded callers: the child is a copy of the calling process. A handle that is
+//! dropped before [`Created::start`] succeeded kills and reaps its child; cgroups are the caller's
+//! to remove ([`Cgroups::remove`]), because only the caller knows when everything else is gone.
+
+mod child;
+pub(crate) mod handle;
+pub(crate) mod namespaces;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use seacow_spec::shim::{Create, Prepare};
+use seacow_sys::ns::{self, Kinds};
+use seacow_sys::process::{self, Clone, Cloned};
+use seacow_sys::unix;
+
+use self::handle::Child;
+use self::namespaces::Plan;
+use crate::cgroup::Cgroups;
+use crate::error::{Error, Step};
+use crate::trace::Trace;
+use crate::wire::{self, FromChild};
+
+/// The standard streams of a process.
+#[derive(Debug)]
+pub enum Streams {
+    /// Three descriptors.
+    Files {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A terminal in the container's own devpts, made by the child; its size is in the request.
+    Terminal,
+}
+
+impl Streams {
+    pub(crate) fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Files { stdin, stdout, stderr } => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            Self::Terminal => Vec::new(),
+        }
+    }
+}
+
+/// Init exists in its namespaces and waits; the image is not known yet.
+#[derive(Debug)]
+pub struct Prepared {
+    child: Child,
+    cgroups: Cgroups,
+    mount_namespace: OwnedFd,
+    privileged: bool,
+    settled: bool,
+    trace: Trace,
+}
+
+impl Prepared {
+    /// Makes the process. Returns as soon as its namespaces exist; it stages its mounts meanwhile.
+    /// `stage` becomes (or is) an empty directory of the host that only this container uses; it
+    /// holds nothing outside the container's mount namespace.
+    pub fn new(prepare: &Prepare, stage: &Path) -> Result<Self, Error> {
+        let mut trace = Trace::start("parent");
+        let plan = Plan::of(&prepare.namespaces)?;
+        let cgroups = Cgroups::new(&prepare.cgroups_path)?;
+        match rustix::fs::mkdir(stage, rustix::fs::Mode::from(0o700)) {
+            Ok(()) | Err(seacow_sys::Errno::EXIST) => {}
+            Err(errno) => return Err(errno).step(|| format!("make stage {}", stage.display())),
+        }
+        let born_in = cgroups.create_for_clone()?;
+        let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
+        trace.lap("plan, unified cgroup, socket");
+        let how = Clone { namespaces: plan.new, cgroup: born_in.as_ref().map(|fd| fd.as_fd()) };
+        let cloned = match &plan.join_pid {
+            Some(pid_namespace) => clone_into_pid_namespace(pid_namespace.as_fd(), &how)?,
+            None => process::clone3(&how).step(|| "clone init".into())?,
+        };
+        let (pid, pidfd) = match cloned {
+            Cloned::Child => {
+                drop(ours);
+                child::run(&child::Setup { prepare, plan: &plan, cgroups: &cgroups, stage, socket: theirs });
+            }
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop(theirs);
+        trace.lap("clone3");
+        let child = Child::new(pid, pidfd, ours)?;
+        let mount_namespace =
+            ns::open(pid, Kinds::MOUNT).step(|| format!("open the mount namespace of process {pid}"))?;
+        Ok(Self { child, cgroups, mount_namespace, privileged: prepare.privileged, settled: false, trace })
+    }
+
+    /// Init as the host sees it.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// A handle on init.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
+    }
+
+    /// The container's cgroups.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// Makes the remaining cgroups and lets init join them and finish its stage. Called by
+    /// [`Prepared::configure`] when the caller had no better moment.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        if !self.settled {
+            self.trace.reset();
+            self.cgroups.create_v1()?;
+            wire::send_settle(self.child.socket())?;
+            self.settled = true;
+            self.trace.lap("make v1 cgroups");
+        }
+        Ok(())
+    }
+
+    /// Gives init its network addresses, root file system, mounts and limits.
+    pub fn configure(mut self, create: &Create, streams: Streams) -> Result<Created, Error> {
+        self.settle()?;
+        self.trace.reset();
+        wire::send_configure(self.child.socket(), create, &streams.borrowed())?;
+        drop(streams);
+        // Beside the child's mounting.
+        let none = seacow_spec::oci::runtime::LinuxResources::default();
+        let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
+        self.cgroups.apply(resources, self.privileged)?;
+        self.trace.lap("cgroup limits and device rules");
+        let terminal = match self.child.answer()? {
+            Some(FromChild::Configured(terminal)) => terminal,
+            Some(FromChild::Executing | FromChild::Failed(_)) => return Err(handle::out_of_order()),
+            None => return Err(self.child.lost("be configured")),
+        };
+        self.trace.lap("wait for init to be configured");
+        Ok(Created {
+            child: self.child,
+            cgroups: self.cgroups,
+            mount_namespace: self.mount_namespace,
+            terminal,
+            trace: self.trace,
+        })
+    }
+}
+
+/// Init stands in its root and waits for the word to execute its program.
+#[derive(Debug)]
+pub struct Created {
+    child: Child,
+    cgroups: Cgroups,
+    mount_namespace: OwnedFd,
+    terminal: Option<OwnedFd>,
+    trace: Trace,
+}
+
+impl Created {
+    /// Init as the host sees it.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// A handle on init.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
+    }
+
+    /// The container's cgroups.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// The terminal's master, once, when the process has a terminal.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Lets init execute its program and waits until that happened or failed.
+    pub fn start(mut self) -> Result<Running, Error> {
+        self.trace.reset();
+        wire::send_start(self.child.socket())?;
+        self.child.await_exec()?;
+        self.trace.lap("start until exec");
+        let (pid, pidfd) = self.child.release();
+        Ok(Running { pid, pidfd, cgroups: self.cgroups, mount_namespace: self.mount_namespace })
+    }
+}
+
+/// The container runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Init as the host sees it.
+    pub pid: i32,
+    /// Readable when init has ended; the caller reaps it.
+    pub pidfd: OwnedFd,
+    /// The container's cgroups.
+    pub cgroups: Cgroups,
+    /// Held, it keeps the mounts: unmounting an overlay syncs its whole file system, which must not
+    /// delay the report of the exit. Closing it later unmounts.
+    pub mount_namespace: OwnedFd,
+}
+
+/// Makes the child a member of an existing pid namespace: only children can be put into one.
+pub(crate) fn clone_into_pid_namespace(target: BorrowedFd<'_>, how: &Clone<'_>) -> Result<Cloned, Error> {
+    let own = ns::open_own(Kinds::PID).step(|| "open own pid namespace".into())?;
+    ns::enter(target, Kinds::PID).step(|| "join pid namespace".into())?;
+    let cloned = process::clone3(how);
+    if matches!(cloned, Ok(Cloned::Child)) {
+        return Ok(Cloned::Child);
+    }
+    // Not back: every later child would land in that namespace. The first error is told.
+    let back = ns::enter(own.as_fd(), Kinds::PID).step(|| "return to own pid namespace".into());
+    let cloned = cloned.step(|| "clone into pid namespace".into())?;
+    if back.is_err()
+        && let Cloned::Parent { pidfd, .. } = &cloned
+    {
+        let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(pidfd.as_fd());
+    }
+    back.map(|()| cloned)
+}

@@ -1,0 +1,69 @@
+//! What a container sees of its cgroups at `/sys/fs/cgroup`.
+
+use std::path::Path;
+
+use rustix::fs::Mode;
+use seacow_spec::oci::runtime::Mount;
+use seacow_sys::Errno;
+use seacow_sys::mount::{self, Attributes, Change, MountFlags};
+
+use super::options::Options;
+use crate::cgroup::{Cgroups, Layout};
+use crate::error::{Error, Step};
+
+/// Mounts it at `at`, a path of ours. With a cgroup namespace of its own the container mounts the
+/// hierarchies and sees its cgroup as the root; without one its cgroup's directories are bound.
+pub(crate) fn place(at: &Path, entry: &Mount, cgroups: &Cgroups, own_namespace: bool) -> Result<(), Error> {
+    let options = Options::parse(&entry.options);
+    rustix::fs::mkdir(at, Mode::from(0o755))
+        .or_else(|e| if e == Errno::EXIST { Ok(()) } else { Err(e) })
+        .step(|| format!("make mount point {}", entry.destination))?;
+    match cgroups.layout() {
+        Layout::V2 { mount: host } => {
+            let what = || format!("mount cgroup2 on {}", entry.destination);
+            if own_namespace {
+                mount::mount_at("cgroup2", "cgroup", at, options.flags(), "").step(what)
+            } else {
+                bind(&host.join(cgroups.path()), at, &options).step(what)
+            }
+        }
+        Layout::V1 { .. } => place_v1(at, &options, cgroups, own_namespace),
+    }
+}
+
+fn bind(from: &Path, at: &Path, options: &Options) -> Result<(), Errno> {
+    mount::bind(from, at, false)?;
+    mount::change_at(at, &Change { set: options.set, ..Change::default() })
+}
+
+/// A tmpfs with one directory per hierarchy.
+fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, own_namespace: bool) -> Result<(), Error> {
+    let Layout::V1 { hierarchies, .. } = cgroups.layout() else { return Ok(()) };
+    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount::mount_at("tmpfs", "tmpfs", at, plain, "mode=755")
+        .step(|| "mount the directory of cgroups".into())?;
+    for hierarchy in hierarchies {
+        let Some(name) = hierarchy.mount.file_name() else { continue };
+        let dir = at.join(name);
+        let what = || format!("mount cgroup {}", hierarchy.mount_options());
+        rustix::fs::mkdir(&dir, Mode::from(0o755)).step(what)?;
+        if own_namespace {
+            mount::mount_at("cgroup", "cgroup", &dir, options.flags(), &hierarchy.mount_options())
+                .step(what)?;
+        } else {
+            bind(&hierarchy.mount.join(cgroups.path()), &dir, options).step(what)?;
+        }
+        // cpu and cpuacct are found by their own names also where one hierarchy has both.
+        for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str()) {
+            match rustix::fs::symlink(name, at.join(controller)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno).step(|| format!("link cgroup {controller}")),
+            }
+        }
+    }
+    if options.set.contains(Attributes::READ_ONLY) {
+        mount::change_at(at, &Change { set: Attributes::READ_ONLY, ..Change::default() })
+            .step(|| "make the directory of cgroups read-only".into())?;
+    }
+    Ok(())
+}

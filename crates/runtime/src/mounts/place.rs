@@ -1,0 +1,93 @@
+//! Putting one mount on one place.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode};
+use seacow_spec::oci::runtime::Mount;
+use seacow_sys::mount::{self, Change, Propagation};
+use seacow_sys::rooted::Root;
+
+use super::options::{Bind, Options};
+use crate::error::{Error, Step};
+
+/// A path that means the file behind a descriptor, for calls that take only paths. Needs the
+/// host's `/proc`, which is there until the root changes.
+pub(crate) fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
+}
+
+/// Mounts one entry of the configuration below `root`, making the mount point where missing.
+pub(crate) fn place(root: &Root, entry: &Mount) -> Result<(), Error> {
+    let options = Options::parse(&entry.options);
+    if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
+        return Err(Error::NotImplemented { what: format!("id-mapped mount {}", entry.destination) });
+    }
+    if options.bind.is_some() || entry.kind == "bind" {
+        place_bind(root, entry, &options)
+    } else {
+        place_filesystem(root, entry, &options)
+    }
+}
+
+/// A bind mount: cloned detached, changed, then attached; it is never seen with wrong attributes.
+fn place_bind(root: &Root, entry: &Mount, options: &Options) -> Result<(), Error> {
+    let Mount { source, destination, .. } = entry;
+    let recursive = options.bind == Some(Bind::Recursive);
+    let tree = mount::clone_tree_at(Path::new(source), recursive)
+        .step(|| format!("bind source path {source} for {destination}"))?;
+    let change = |how: Change<'_>, what: &str| {
+        mount::change(tree.as_fd(), &how).step(|| format!("set {what} of bind mount {destination}"))
+    };
+    let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
+    change(Change { propagation: Some(propagation), recursive: all, ..Change::default() }, "propagation")?;
+    if !options.set.is_empty() || !options.clear.is_empty() {
+        change(Change { set: options.set, clear: options.clear, ..Change::default() }, "options")?;
+    }
+    if !options.set_recursive.is_empty() {
+        let how = Change { set: options.set_recursive, recursive: true, ..Change::default() };
+        change(how, "recursive options")?;
+    }
+    let source_type =
+        FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);
+    let target = mount_point(root, Path::new(destination), source_type == FileType::Directory)?;
+    mount::attach(tree.as_fd(), target.as_fd()).step(|| format!("mount {source} on {destination}"))
+}
+
+/// A file system of its own.
+fn place_filesystem(root: &Root, entry: &Mount, options: &Options) -> Result<(), Error> {
+    let Mount { kind, source, destination, .. } = entry;
+    let target = mount_point(root, Path::new(destination), true)?;
+    if options.copy_up {
+        return Err(Error::NotImplemented { what: format!("tmpcopyup of {destination}") });
+    }
+    let source = if source.is_empty() { kind } else { source };
+    mount::mount_at(kind, source, &fd_path(target.as_fd()), options.flags(), &options.data)
+        .step(|| format!("mount {kind} on {destination} with options {:?}", options.data))?;
+    if let Some((propagation, recursive)) = options.propagation {
+        let placed = root.locate(Path::new(destination)).step(|| format!("find mount {destination}"))?;
+        let how = Change { propagation: Some(propagation), recursive, ..Change::default() };
+        mount::change(placed.as_fd(), &how).step(|| format!("set propagation of {destination}"))?;
+    }
+    Ok(())
+}
+
+/// The directory or file at `path` below the root, made when missing.
+pub(crate) fn mount_point(root: &Root, path: &Path, directory: bool) -> Result<std::os::fd::OwnedFd, Error> {
+    let making = || format!("make mount point {}", path.display());
+    if directory {
+        return root.mkdir_all(path, Mode::from(0o755)).step(making);
+    }
+    match root.locate(path) {
+        Err(seacow_sys::Errno::NOENT) => {}
+        found => return found.step(making),
+    }
+    if let Some(parent) = path.parent() {
+        drop(root.mkdir_all(parent, Mode::from(0o755)).step(making)?);
+    }
+    match root.entry(path).step(making)?.create_new(Mode::from(0o644)) {
+        Ok(_) | Err(seacow_sys::Errno::EXIST) => {}
+        Err(errno) => return Err(errno).step(making),
+    }
+    root.locate(path).step(making)
+}

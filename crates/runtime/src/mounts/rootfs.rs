@@ -1,0 +1,115 @@
+//! The root file system and everything mounted into it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use seacow_spec::oci::runtime::Mount;
+use seacow_spec::shim::{Lower, Rootfs};
+use seacow_sys::mount::{self, Attributes, Overlay, Upper};
+use seacow_sys::rooted::Root;
+
+use super::place;
+use super::stage::Stage;
+use crate::error::{Error, Step};
+
+/// Mounts the root file system on the stage and opens it.
+pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs) -> Result<Root, Error> {
+    let detached = match rootfs {
+        Rootfs::Directory(dir) => directory(dir)?,
+        Rootfs::Overlay { lowers, upper } => {
+            let lowers = lower_dirs(stage, lowers)?;
+            let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            if let ([only], None) = (lowers.as_slice(), upper) {
+                // An overlay of one read-only layer is the layer, read-only.
+                let tree = directory(only)?;
+                let how = mount::Change { set: Attributes::READ_ONLY, ..mount::Change::default() };
+                mount::change(tree.as_fd(), &how).step(|| format!("make {} read-only", only.display()))?;
+                tree
+            } else {
+                let upper =
+                    upper.as_ref().map(|u| Upper { dir: &u.upper, work: &u.work, volatile: u.volatile });
+                Overlay { lowers: &lowers, upper, source: "overlay" }.mount(Attributes::empty())?
+            }
+        }
+    };
+    let at = stage.rootfs();
+    mount::attach_at(detached.as_fd(), &at)
+        .step(|| format!("attach root file system at {}", at.display()))?;
+    Root::open(&at).step(|| "open root file system".into())
+}
+
+fn directory(dir: &Path) -> Result<OwnedFd, Error> {
+    let tree = mount::clone_tree_at(dir, true).step(|| format!("bind root directory {}", dir.display()))?;
+    let private = mount::Change {
+        propagation: Some(mount::Propagation::Private),
+        recursive: true,
+        ..mount::Change::default()
+    };
+    mount::change(tree.as_fd(), &private).step(|| format!("detach root directory {}", dir.display()))?;
+    Ok(tree)
+}
+
+/// Directories of the layers; the view of the host, if there is one, is mounted first.
+fn lower_dirs(stage: &Stage, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
+    let mut dirs = Vec::with_capacity(lowers.len());
+    for lower in lowers {
+        match lower {
+            Lower::Dir(dir) => dirs.push(dir.clone()),
+            Lower::HostView { mask, root } => {
+                let layers = [mask.as_path(), root.as_path()];
+                let view = Overlay { lowers: &layers, upper: None, source: "seacow-host" }
+                    .mount(Attributes::READ_ONLY)?;
+                let at = stage.host_view();
+                if dirs.contains(&at) {
+                    return Err(Error::Invalid { what: "two views of the host in one root".into() });
+                }
+                mount::attach_at(view.as_fd(), &at).step(|| "attach the view of the host".into())?;
+                dirs.push(at);
+            }
+        }
+    }
+    if dirs.is_empty() {
+        return Err(Error::Invalid { what: "a root file system without layers".into() });
+    }
+    Ok(dirs)
+}
+
+/// Places the remaining mounts in order.
+pub(crate) fn place_all(root: &Root, mounts: &[Mount]) -> Result<(), Error> {
+    for entry in mounts {
+        refuse_in_proc(entry)?;
+        place::place(root, entry)?;
+    }
+    Ok(())
+}
+
+/// Files of `/proc` that may be covered by a mount (lxcfs does), as runc has them.
+const PROC_FILES: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
+/// A mount over `/proc/self/attr` and the like would fool whoever writes there later.
+fn refuse_in_proc(entry: &Mount) -> Result<(), Error> {
+    let path = Path::new(&entry.destination);
+    let inside = path.starts_with("/proc") && path != Path::new("/proc");
+    if inside && !PROC_FILES.iter().any(|f| path == Path::new(f)) {
+        return Err(Error::Invalid {
+            what: format!("{:?} cannot be mounted because it is inside /proc", entry.destination),
+        });
+    }
+    Ok(())
+}
+
+/// The working directory, made when the image does not have it, as Docker does.
+pub(crate) fn make_cwd(root: &Root, cwd: &str) -> Result<(), Error> {
+    root.mkdir_all(Path::new(cwd), Mode::from(0o755)).map(drop).step(|| format!("mkdir {cwd}"))
+}

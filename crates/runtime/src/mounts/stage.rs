@@ -1,0 +1,193 @@
+//! Mounts that do not depend on the image, on a private tmpfs, ready to be moved.
+
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::Mode;
+use seacow_spec::oci::runtime::Mount;
+use seacow_spec::shim::Prepare;
+use seacow_sys::Errno;
+use seacow_sys::mount::{self, MountFlags};
+use seacow_sys::rooted::Root;
+
+use super::masks::{self, Covers};
+use super::options::Options;
+use super::{cgroup_view, devices, place};
+use crate::cgroup::Cgroups;
+use crate::error::{Error, Step};
+
+/// The staged trees.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    dir: PathBuf,
+    /// Destinations of mounts that are not inside another staged one.
+    tops: Vec<String>,
+    covers: Covers,
+    covered: Vec<String>,
+}
+
+impl Stage {
+    /// Takes over `dir`, an empty directory of the host, in the calling mount namespace.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        // Slave, not private: a later bind mount may ask to go on receiving the host's mounts.
+        mount::make_all(mount::Propagation::Slave).step(|| "detach from the host's mounts".into())?;
+        mount::mount_at("tmpfs", "seacow-stage", dir, MountFlags::NOSUID, "mode=700,nr_inodes=256")
+            .step(|| format!("mount stage {}", dir.display()))?;
+        // Moving out of a shared mount is refused.
+        for name in ["empty", "trees", "rootfs", "host"] {
+            make_dir(&dir.join(name))?;
+        }
+        let covers = Covers::new(&dir.join("empty"))?;
+        Ok(Self { dir: dir.to_owned(), tops: Vec::new(), covers, covered: Vec::new() })
+    }
+
+    /// Mounts everything but cgroups, which need the cgroups to be joined first.
+    pub(crate) fn fill(&mut self, prepare: &Prepare) -> Result<(), Error> {
+        for entry in &prepare.mounts {
+            if entry.kind == "cgroup" || entry.kind == "cgroup2" {
+                continue;
+            }
+            let at = self.at(&entry.destination)?;
+            make_dirs(&self.trees(), &at)?;
+            self.mount(entry, &at)?;
+            if entry.destination == "/dev" && entry.kind == "tmpfs" {
+                let dev = Root::open(&at).step(|| "open staged /dev".into())?;
+                devices::populate(&dev, prepare.privileged)?;
+            }
+            self.note(&entry.destination);
+        }
+        Ok(())
+    }
+
+    /// Mounts the view of the cgroups, then hides and protects paths.
+    pub(crate) fn finish(
+        &mut self,
+        prepare: &Prepare,
+        cgroups: &Cgroups,
+        own_cgroupns: bool,
+    ) -> Result<(), Error> {
+        for entry in prepare.mounts.iter().filter(|m| m.kind == "cgroup" || m.kind == "cgroup2") {
+            let at = self.at(&entry.destination)?;
+            make_dirs(&self.trees(), &at)?;
+            cgroup_view::place(&at, entry, cgroups, own_cgroupns)?;
+            self.note(&entry.destination);
+        }
+        let root = Root::open(&self.trees()).step(|| "open the stage".into())?;
+        for path in &prepare.readonly_paths {
+            if self.holds(path) {
+                masks::make_readonly(&root, path)?;
+                self.covered.push(path.clone());
+            }
+        }
+        for path in &prepare.masked_paths {
+            if self.holds(path) {
+                self.covers.hide(&root, path)?;
+                self.covered.push(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn mount(&self, entry: &Mount, at: &Path) -> Result<(), Error> {
+        let options = Options::parse(&entry.options);
+        if options.bind.is_some() || entry.kind == "bind" {
+            let root = Root::open(&self.trees()).step(|| "open the stage".into())?;
+            return place::place(&root, entry);
+        }
+        let source = if entry.source.is_empty() { &entry.kind } else { &entry.source };
+        // The path is ours alone and has no links: one call is enough.
+        mount::mount_at(&entry.kind, source, at, options.flags(), &options.data)
+            .step(|| format!("mount {} on {} with options {:?}", entry.kind, entry.destination, options.data))
+    }
+
+    /// Moves the staged trees below the container's root. Afterwards the stage holds nothing of it.
+    pub(crate) fn move_into(&self, root: &Root) -> Result<(), Error> {
+        for top in &self.tops {
+            let path = Path::new(top);
+            // An image whose /proc is a link elsewhere would get its masks beside the real thing.
+            if (top == "/proc" || top == "/sys" || top == "/dev")
+                && root.entry(path).and_then(|e| e.file_type()).step(|| format!("find {top}"))?
+                    == Some(rustix::fs::FileType::Symlink)
+            {
+                return Err(Error::Invalid { what: format!("{top} of the image is a symbolic link") });
+            }
+            let target = place::mount_point(root, path, true)?;
+            mount::move_to(&self.at(top)?, target.as_fd()).step(|| format!("move {top} into place"))?;
+        }
+        Ok(())
+    }
+
+    /// Hides and protects what lies outside the staged trees, now that the root is there.
+    pub(crate) fn cover_rest(
+        &self,
+        root: &Root,
+        masked: &[String],
+        readonly: &[String],
+    ) -> Result<(), Error> {
+        for path in readonly.iter().filter(|p| !self.covered.contains(p)) {
+            masks::make_readonly(root, path)?;
+        }
+        for path in masked.iter().filter(|p| !self.covered.contains(p)) {
+            self.covers.hide(root, path)?;
+        }
+        Ok(())
+    }
+
+    /// Where the root file system is attached.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    /// Where the view of the host is attached.
+    pub(crate) fn host_view(&self) -> PathBuf {
+        self.dir.join("host")
+    }
+
+    fn trees(&self) -> PathBuf {
+        self.dir.join("trees")
+    }
+
+    /// A destination's place on the stage.
+    fn at(&self, destination: &str) -> Result<PathBuf, Error> {
+        let invalid = || Error::Invalid { what: format!("prepared mount destination {destination:?}") };
+        let path = Path::new(destination).strip_prefix("/").map_err(|_| invalid())?;
+        let plain = path.components().all(|c| matches!(c, Component::Normal(_)));
+        if !plain || path.as_os_str().is_empty() {
+            return Err(invalid());
+        }
+        Ok(self.trees().join(path))
+    }
+
+    fn note(&mut self, destination: &str) {
+        if !self.holds(destination) {
+            self.tops.push(destination.to_owned());
+        }
+    }
+
+    /// Whether a path lies in one of the staged trees.
+    fn holds(&self, path: &str) -> bool {
+        self.tops.iter().any(|top| Path::new(path).starts_with(top))
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    match rustix::fs::mkdir(path, Mode::from(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).step(|| format!("make {}", path.display())),
+    }
+}
+
+/// Makes `path` below `base`; on the stage nobody else makes links.
+fn make_dirs(base: &Path, path: &Path) -> Result<(), Error> {
+    match rustix::fs::mkdir(path, Mode::from(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno).step(|| format!("make {}", path.display())),
+    }
+    let mut at = base.to_owned();
+    for part in path.strip_prefix(base).unwrap_or(path).components() {
+        at.push(part);
+        make_dir(&at)?;
+    }
+    Ok(())
+}

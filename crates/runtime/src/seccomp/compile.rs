@@ -1,0 +1,212 @@
+//! From a profile to a program: one balanced tree of number ranges per audit architecture.
+
+use std::collections::BTreeMap;
+
+use seacow_sys::seccomp::SockFilter;
+
+use super::profile::{
+    Action, Arch, Calls, Condition, ENOSYS, KILL_PROCESS, Profile, Test, Verdict, X32_BIT, errno,
+};
+
+// linux/bpf_common.h
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_GREATER: u16 = 0x25;
+const JUMP_GREATER_EQUAL: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+// Offsets in struct seccomp_data.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGS: u32 = 16;
+
+const fn plain(code: u16, k: u32) -> SockFilter {
+    SockFilter { code, jt: 0, jf: 0, k }
+}
+
+/// The whole program. An architecture without rules kills: its numbers mean something else.
+pub(super) fn program(profile: &Profile) -> Vec<SockFilter> {
+    let mut by_audit: BTreeMap<u32, Vec<Arch>> = BTreeMap::new();
+    for arch in profile.calls.keys() {
+        by_audit.entry(arch.audit()).or_default().push(*arch);
+    }
+    let mut code = vec![plain(LOAD, ARCH)];
+    // The most used first: x86_64 has the greater value.
+    for (audit, arches) in by_audit.into_iter().rev() {
+        let mut section = vec![plain(LOAD, NUMBER)];
+        section.extend(tree(&ranges(profile, &arches), profile.default));
+        // Not this architecture: over the section.
+        code.push(SockFilter { code: JUMP_EQUAL, jt: 1, jf: 0, k: audit });
+        code.push(plain(JUMP, section.len() as u32));
+        code.extend(section);
+    }
+    code.push(plain(RETURN, KILL_PROCESS));
+    code
+}
+
+/// Verdicts by first number, each up to the next one's.
+type Ranges = Vec<(u32, Verdict)>;
+
+fn ranges(profile: &Profile, arches: &[Arch]) -> Ranges {
+    let mut found: Ranges = Vec::new();
+    let mut push = |start: u32, verdict: Verdict| {
+        // A later verdict for the same number takes its place, and may then continue its neighbour.
+        if found.last().is_some_and(|(last, _)| *last == start) {
+            found.pop();
+        }
+        if found.last().is_none_or(|(_, present)| *present != verdict) {
+            found.push((start, verdict));
+        }
+    };
+    let default = Verdict::Fixed(profile.default);
+    for arch in [Arch::X86, Arch::Aarch64, Arch::X86_64, Arch::X32] {
+        if !arches.contains(&arch) {
+            continue;
+        }
+        let base = if arch == Arch::X32 { X32_BIT } else { 0 };
+        push(base, default.clone());
+        let mut after = base;
+        for (number, verdict) in profile.calls.get(&arch).into_iter().flat_map(Calls::iter) {
+            if number != after {
+                push(after, default.clone());
+            }
+            push(number, verdict.clone());
+            after = number + 1;
+        }
+        // Numbers that this profile cannot have known.
+        let unknown = if profile.default == errno(1) { Verdict::Fixed(ENOSYS) } else { default.clone() };
+        push(after, unknown);
+    }
+    if arches.contains(&Arch::X86_64) && !arches.contains(&Arch::X32) {
+        push(X32_BIT, Verdict::Fixed(KILL_PROCESS));
+    }
+    // -1 is what a tracer makes of a call it has replaced.
+    push(u32::MAX, default);
+    found
+}
+
+fn tree(ranges: &[(u32, Verdict)], default: Action) -> Vec<SockFilter> {
+    match ranges {
+        [] => vec![plain(RETURN, default)],
+        [(_, only)] => leaf(only, default),
+        _ => {
+            let (left, right) = ranges.split_at(ranges.len() / 2);
+            let pivot = right.first().map_or(0, |(start, _)| *start);
+            let (left, right) = (tree(left, default), tree(right, default));
+            let mut code = Vec::with_capacity(2 + left.len() + right.len());
+            match u8::try_from(left.len()) {
+                Ok(over) => {
+                    code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: over, jf: 0, k: pivot });
+                }
+                // A conditional jump reaches 255 instructions.
+                Err(_) => {
+                    code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: 0, jf: 1, k: pivot });
+                    code.push(plain(JUMP, left.len() as u32));
+                }
+            }
+            code.extend(left);
+            code.extend(right);
+            code
+        }
+    }
+}
+
+fn leaf(verdict: &Verdict, default: Action) -> Vec<SockFilter> {
+    match verdict {
+        Verdict::Fixed(action) => vec![plain(RETURN, *action)],
+        Verdict::Conditional(alternatives) => {
+            let mut code = Vec::new();
+            for (conditions, action) in alternatives {
+                code.extend(alternative(conditions, *action));
+            }
+            code.push(plain(RETURN, default));
+            code
+        }
+    }
+}
+
+/// Where a comparison goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// The next instruction.
+    Next,
+    /// The condition holds: behind its last instruction.
+    Holds,
+    /// It does not: behind the alternative.
+    Fails,
+}
+
+/// An instruction whose jumps are not numbers yet.
+type Draft = (u16, u32, To, To);
+
+/// Tests all conditions, returns the action, and is left at its end when one fails.
+fn alternative(conditions: &[Condition], action: Action) -> Vec<SockFilter> {
+    let drafts: Vec<Vec<Draft>> = conditions.iter().map(draft).collect();
+    let total: usize = drafts.iter().map(Vec::len).sum::<usize>() + 1;
+    let mut code: Vec<SockFilter> = Vec::with_capacity(total);
+    for one in drafts {
+        let behind = code.len() + one.len();
+        for (opcode, k, if_true, if_false) in one {
+            let here = code.len() + 1;
+            // At most six conditions of at most five instructions: always below 255.
+            let distance = |to: To| match to {
+                To::Next => 0,
+                To::Holds => (behind - here) as u8,
+                To::Fails => (total - here) as u8,
+            };
+            code.push(SockFilter { code: opcode, jt: distance(if_true), jf: distance(if_false), k });
+        }
+    }
+    code.push(plain(RETURN, action));
+    code
+}
+
+/// Arguments are 64 bits and the machine has 32: high half first.
+fn draft(condition: &Condition) -> Vec<Draft> {
+    use To::{Fails, Holds, Next};
+    let low = ARGS + u32::from(condition.index) * 8;
+    let high = low + 4;
+    let load = |at: u32| (LOAD, at, Next, Next);
+    let halves = |v: u64| ((v >> 32) as u32, v as u32);
+    match condition.test {
+        Test::Equal(value) => {
+            let (h, l) = halves(value);
+            vec![load(high), (JUMP_EQUAL, h, Next, Fails), load(low), (JUMP_EQUAL, l, Next, Fails)]
+        }
+        Test::NotEqual(value) => {
+            let (h, l) = halves(value);
+            vec![load(high), (JUMP_EQUAL, h, Next, Holds), load(low), (JUMP_EQUAL, l, Fails, Next)]
+        }
+        Test::Masked { mask, value } => {
+            let ((mh, ml), (h, l)) = (halves(mask), halves(value));
+            let mut code = Vec::new();
+            for (at, mask, value) in [(high, mh, h), (low, ml, l)] {
+                if mask != 0 || value != 0 {
+                    code.extend([load(at), (AND, mask, Next, Next), (JUMP_EQUAL, value, Next, Fails)]);
+                }
+            }
+            code
+        }
+        Test::Greater(value) => ordered(high, low, halves(value), JUMP_GREATER, Holds, Fails),
+        Test::GreaterOrEqual(value) => ordered(high, low, halves(value), JUMP_GREATER_EQUAL, Holds, Fails),
+        Test::LessOrEqual(value) => ordered(high, low, halves(value), JUMP_GREATER, Fails, Holds),
+        Test::Less(value) => ordered(high, low, halves(value), JUMP_GREATER_EQUAL, Fails, Holds),
+    }
+}
+
+/// Decides by the high half where it differs, otherwise by `compare` on the low one.
+fn ordered(high: u32, low: u32, (h, l): (u32, u32), compare: u16, above: To, below: To) -> Vec<Draft> {
+    // The last jump's Holds is the next instruction anyway.
+    vec![
+        (LOAD, high, To::Next, To::Next),
+        (JUMP_GREATER, h, above, To::Next),
+        (JUMP_EQUAL, h, To::Next, below),
+        (LOAD, low, To::Next, To::Next),
+        (compare, l, above, below),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Messages between init (or an exec child) and its parent, over a stream socket pair.
+//!
+//! ```text
+//! parent                                child
+//!   │ ──── Settle ──────────────────────▶ │  cgroups exist: join them, finish the stage
+//!   │ ──── Configure + stdio ───────────▶ │  network, root file system, pivot_root
+//!   │ ◀─── Configured + terminal ──────── │
+//!   │ ──── Start ───────────────────────▶ │  user, capabilities, filter
+//!   │ ◀─── Executing ──────────────────── │  the next thing is execve …
+//!   │ ◀─── end of stream ──────────────── │  … which closed the socket: started
+//!   │ ◀─── Failed ─────────────────────── │  at any time, instead
+//! ```
+//!
+//! A frame is a little-endian `u32` length, one byte for the kind, and JSON of that length.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use seacow_spec::error::ErrorReport;
+use seacow_spec::shim::{Create, MAX_FRAME};
+use seacow_sys::{Errno, unix};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Step};
+
+/// What the parent says.
+#[derive(Debug)]
+pub(crate) enum ToChild {
+    Settle,
+    Configure(Box<Create>, Vec<OwnedFd>),
+    Start,
+}
+
+/// What the child says.
+#[derive(Debug)]
+pub(crate) enum FromChild {
+    Configured(Option<OwnedFd>),
+    Executing,
+    Failed(ErrorReport),
+}
+
+const SETTLE: u8 = b's';
+const CONFIGURE: u8 = b'c';
+const START: u8 = b'g';
+const CONFIGURED: u8 = b'C';
+const EXECUTING: u8 = b'X';
+const FAILED: u8 = b'F';
+const HEADER: usize = 5;
+
+pub(crate) fn send_settle(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, SETTLE, &[], &[])
+}
+
+pub(crate) fn send_configure(
+    socket: BorrowedFd<'_>,
+    create: &Create,
+    stdio: &[BorrowedFd<'_>],
+) -> Result<(), Error> {
+    send(socket, CONFIGURE, &serde_json::to_vec(create).map_err(Error::Message)?, stdio)
+}
+
+pub(crate) fn send_start(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, START, &[], &[])
+}
+
+pub(crate) fn send_configured(socket: BorrowedFd<'_>, terminal: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+    send(socket, CONFIGURED, &[], terminal.as_slice())
+}
+
+pub(crate) fn send_executing(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, EXECUTING, &[], &[])
+}
+
+pub(crate) fn send_failed(socket: BorrowedFd<'_>, report: &ErrorReport) -> Result<(), Error> {
+    send(socket, FAILED, &serde_json::to_vec(report).map_err(Error::Message)?, &[])
+}
+
+/// The parent's next word; `None` when it has gone.
+pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>, Error> {
+    let Some((kind, body, fds)) = receive(socket)? else { return Ok(None) };
+    Ok(Some(match kind {
+        SETTLE => ToChild::Settle,
+        CONFIGURE => ToChild::Configure(parse(&body)?, fds),
+        START => ToChild::Start,
+        _ => return Err(unknown(kind)),
+    }))
+}
+
+/// The child's next word; `None` when it has executed its program, or ended.
+pub(crate) fn receive_in_parent(socket: BorrowedFd<'_>) -> Result<Option<FromChild>, Error> {
+    let Some((kind, body, mut fds)) = receive(socket)? else { return Ok(None) };
+    Ok(Some(match kind {
+        CONFIGURED => FromChild::Configured(fds.pop()),
+        EXECUTING => FromChild::Executing,
+        FAILED => FromChild::Failed(parse(&body)?),
+        _ => return Err(unknown(kind)),
+    }))
+}
+
+fn unknown(kind: u8) -> Error {
+    Error::Invalid { what: format!("unknown message kind {kind} between init and its parent") }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(Error::Message)
+}
+
+fn send(socket: BorrowedFd<'_>, kind: u8, body: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    let len = u32::try_from(body.len())
+        .ok()
+        .filter(|_| body.len() <= MAX_FRAME)
+        .ok_or_else(|| Error::step("send message to init", Errno::TOOBIG))?;
+    let mut frame = Vec::with_capacity(HEADER + body.len());
+    frame.extend_from_slice(&len.to_le_bytes());
+    frame.push(kind);
+    frame.extend_from_slice(body);
+    let mut rest = frame.as_slice();
+    let mut fds = fds;
+    while !rest.is_empty() {
+        let sent =
+            unix::send(socket, rest, fds).step(|| "send message between init and its parent".into())?;
+        // Descriptors go with the first byte only.
+        fds = &[];
+        rest = rest.get(sent..).unwrap_or(&[]);
+    }
+    Ok(())
+}
+
+type Frame = (u8, Vec<u8>, Vec<OwnedFd>);
+
+fn receive(socket: BorrowedFd<'_>) -> Result<Option<Frame>, Error> {
+    let mut header = [0; HEADER];
+    let mut fds = Vec::new();
+    if !fill(socket, &mut header, &mut fds)? {
+        return Ok(None);
+    }
+    let [a, b, c, d, kind] = header;
+    let len = u32::from_le_bytes([a, b, c, d]) as usize;
+    if len > MAX_FRAME {
+        return Err(Error::step("receive message between init and its parent", Errno::TOOBIG));
+    }
+    let mut body = vec![0; len];
+    if fill(socket, &mut body, &mut fds)? { Ok(Some((kind, body, fds))) } else { Ok(None) }
+}
+
+/// Reads until full; false at the end of the stream.
+fn fill(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<bool, Error> {
+    let mut at = 0;
+    while let Some(rest @ [_, ..]) = buffer.get_mut(at..) {
+        let got = match unix::receive(socket, rest) {
+            // The peer ended with our message unread.
+            Err(Errno::CONNRESET) => return Ok(false),
+            got => got.step(|| "receive message between init and its parent".into())?,
+        };
+        if got.len == 0 {
+            return Ok(false);
+        }
+        at += got.len;
+        fds.extend(got.fds);
+    }
+    Ok(true)
+}
