@@ -1,0 +1,221 @@
+//! `cow`: the copy-on-write ledger. What is shared, with whom; what was copied, and what it costs.
+
+use seacow_spec::docker::system::{CowContainer, CowImage, CowLedger};
+
+use crate::command::{Args, Command, Invocation};
+use crate::failure::{Failure, Outcome};
+use crate::flags::{Flag, Kind, NO};
+use crate::format::listing::{Kind as Listing, Row};
+use crate::format::short_id;
+use crate::format::units::human_size;
+
+const FLAGS: &[Flag] = &[
+    Flag::new(
+        NO,
+        "format",
+        Kind::Str,
+        "Format output using a custom template, one row per container and image",
+    ),
+    Flag::new(NO, "json", Kind::Bool, "Print the whole ledger as JSON"),
+    Flag::new(NO, "files", Kind::Bool, "List every copied file (default: the five largest)"),
+];
+
+/// `cow`
+pub(crate) const COMMAND: Command = Command {
+    usage: "[OPTIONS] [CONTAINER|IMAGE...]",
+    about: "Show what containers and images share, and what was copied",
+    flags: &[FLAGS],
+    args: Args::AtLeast(0),
+    run,
+    ..Command::EMPTY
+};
+
+const LISTING: Listing = Listing {
+    table: "{{.Kind}}\t{{.Name}}\t{{.Image}}\t{{.Shared}}\t{{.Own}}\t{{.CopiedUp}}\t{{.SharedWith}}",
+    quiet: "{{.Name}}",
+    headings: &[
+        ("Kind", "KIND"),
+        ("ID", "ID"),
+        ("Name", "NAME"),
+        ("Image", "IMAGE"),
+        ("Shared", "SHARED"),
+        ("SharedBytes", "SHARED BYTES"),
+        ("Own", "OWN"),
+        ("OwnBytes", "OWN BYTES"),
+        ("CopiedUp", "COPIED"),
+        ("Created", "CREATED"),
+        ("Deleted", "DELETED"),
+        ("SharedWith", "SHARED WITH"),
+        ("Files", "FILES"),
+    ],
+    go_type: "*cow.rowContext",
+};
+
+fn run(invocation: &Invocation<'_>) -> Outcome {
+    let matches = invocation.matches;
+    let client = invocation.client()?;
+    let mut ledger: CowLedger = client.get("/system/cow").json().map_err(|e| match e.status() {
+        Some(404 | 501) => Failure::Refused(format!(
+            "NotImplemented: the engine at {} keeps no copy-on-write ledger (is it a seacow?)",
+            client.endpoint.url
+        )),
+        _ => e.into(),
+    })?;
+    select(&mut ledger, invocation.args())?;
+    if matches.bool("json") || matches.str("format") == "json" && matches.changed("json") {
+        let text = serde_json::to_string_pretty(&ledger);
+        return crate::outln(&text.map_err(|e| Failure::Refused(e.to_string()))?);
+    }
+    let rows =
+        ledger.containers.iter().map(container_row).chain(ledger.images.iter().map(image_row)).collect();
+    let shape = LISTING.shape(matches.str("format"), false);
+    let text = LISTING.render(&shape, rows).map_err(|e| Failure::Refused(e.to_string()))?;
+    crate::out(&text)?;
+    if matches.str("format").is_empty() {
+        crate::out(&details(&ledger, matches.bool("files"), !invocation.args().is_empty()))?;
+    }
+    Ok(())
+}
+
+/// Keeps what the user asked for, by name, tag or the beginning of an id.
+fn select(ledger: &mut CowLedger, wanted: &[String]) -> Outcome {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let begins = |id: &str, w: &str| short_of(id).starts_with(w) || id.starts_with(w);
+    let is_container = |c: &CowContainer, w: &str| c.name == w || begins(&c.id, w);
+    let is_image = |i: &CowImage, w: &str| {
+        begins(&i.id, w) || i.tags.iter().any(|t| t == w || t.strip_suffix(":latest") == Some(w))
+    };
+    for name in wanted {
+        let known = ledger.containers.iter().any(|c| is_container(c, name))
+            || ledger.images.iter().any(|i| is_image(i, name));
+        if !known {
+            return Err(Failure::Refused(format!("Error: No such container or image: {name}")));
+        }
+    }
+    ledger.containers.retain(|c| wanted.iter().any(|w| is_container(c, w)));
+    ledger.images.retain(|i| wanted.iter().any(|w| is_image(i, w)));
+    Ok(())
+}
+
+fn short_of(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+fn container_row(c: &CowContainer) -> Row {
+    let files: Vec<&str> = c.copied_up.iter().map(|f| f.path.as_str()).collect();
+    Row::default()
+        .text("Kind", "container")
+        .text("ID", short_id(&c.id))
+        .text("Name", &c.name)
+        .text("Image", &c.image)
+        .text("Shared", if c.on_host { "host".to_owned() } else { human_size(c.shared_bytes as f64) })
+        .text("SharedBytes", c.shared_bytes.to_string())
+        .text("Own", human_size(c.own_bytes as f64))
+        .text("OwnBytes", c.own_bytes.to_string())
+        .text("CopiedUp", plural(c.copied_up.len() as u64, "file"))
+        .text("Created", c.created.to_string())
+        .text("Deleted", c.deleted.to_string())
+        .text("SharedWith", c.shared_with.join(", "))
+        .text("Files", files.join(","))
+}
+
+fn image_row(i: &CowImage) -> Row {
+    let name = i.tags.first().map_or("<none>", String::as_str);
+    Row::default()
+        .text("Kind", "image")
+        .text("ID", short_id(&i.id))
+        .text("Name", name)
+        .text("Image", short_id(&i.id))
+        .text("Shared", human_size(i.shared_bytes as f64))
+        .text("SharedBytes", i.shared_bytes.to_string())
+        .text("Own", human_size(i.own_bytes as f64))
+        .text("OwnBytes", i.own_bytes.to_string())
+        .text("CopiedUp", "")
+        .text("Created", "")
+        .text("Deleted", "")
+        .text("SharedWith", i.containers.join(", "))
+        .text("Files", "")
+}
+
+fn plural(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// Copied files that are listed without `--files`.
+const FILES_SHOWN: usize = 5;
+
+/// What changed in each container, and the sums.
+fn details(ledger: &CowLedger, all_files: bool, selected: bool) -> String {
+    let mut out = String::new();
+    for c in ledger.containers.iter().filter(|c| !c.copied_up.is_empty() || c.created + c.deleted > 0) {
+        out.push_str(&format!(
+            "\n{}: {} copied, {} made, {} deleted\n",
+            c.name,
+            plural(c.copied_up.len() as u64, "file"),
+            c.created,
+            c.deleted
+        ));
+        let mut files: Vec<_> = c.copied_up.iter().collect();
+        files.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
+        let shown = if all_files { files.len() } else { FILES_SHOWN };
+        for file in files.iter().take(shown) {
+            out.push_str(&format!("  {}  {}\n", file.path, human_size(file.bytes as f64)));
+        }
+        if files.len() > shown {
+            out.push_str(&format!("  … and {} more (--files lists them)\n", files.len() - shown));
+        }
+    }
+    if !selected {
+        out.push_str(&format!(
+            "\nLayers, each counted once: {}. Written by containers: {}.\n",
+            human_size(ledger.layers_bytes as f64),
+            human_size(ledger.containers_bytes as f64)
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use seacow_spec::docker::system::CowFile;
+
+    use super::*;
+
+    fn ledger() -> CowLedger {
+        CowLedger {
+            containers: vec![CowContainer {
+                id: "abcdef012345".into(),
+                name: "container1".into(),
+                shared_bytes: 2_000_000,
+                own_bytes: 4096,
+                copied_up: vec![CowFile { path: "/base_file.txt".into(), bytes: 4096 }],
+                ..CowContainer::default()
+            }],
+            images: vec![CowImage {
+                id: "sha256:123456".into(),
+                tags: vec!["bb:latest".into()],
+                ..CowImage::default()
+            }],
+            ..CowLedger::default()
+        }
+    }
+
+    #[test]
+    fn selecting() {
+        let mut l = ledger();
+        select(&mut l, &["bb".to_owned()]).unwrap();
+        assert!(l.containers.is_empty() && l.images.len() == 1);
+        let mut l = ledger();
+        select(&mut l, &["abc".to_owned(), "1234".to_owned()]).unwrap();
+        assert!(l.containers.len() == 1 && l.images.len() == 1);
+        assert!(select(&mut ledger(), &["nope".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn what_was_copied_is_said() {
+        let text = details(&ledger(), false, true);
+        assert_eq!(text, "\ncontainer1: 1 file copied, 0 made, 0 deleted\n  /base_file.txt  4.096kB\n");
+    }
+}
