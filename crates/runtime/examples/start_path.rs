@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bridge = std::env::var("SEACOW_BENCH_BRIDGE").ok();
     let mut laps: Vec<[Duration; 6]> = Vec::new();
     for round in 0..rounds {
+        await_quiet();
         laps.push(once(round, &base, &rootfs, &command, bridge.as_deref())?);
         // An isolated start: RCU waits hide in loops without pauses.
         std::thread::sleep(Duration::from_millis(30));
@@ -45,6 +46,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     std::fs::remove_dir_all(&base)?;
     Ok(())
+}
+
+/// Waits until nobody else is runnable, at most two seconds.
+fn await_quiet() {
+    for _ in 0..400 {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        if load.split(' ').nth(3).is_some_and(|running| running.starts_with("1/")) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn once(

@@ -1,5 +1,6 @@
 //! Step times on standard error when `SEACOW_RUNTIME_TRACE` is set: how the start path is measured.
 
+use std::io::Write;
 use std::time::Instant;
 
 /// A stopwatch that prints laps, or does nothing.
@@ -27,7 +28,9 @@ impl Trace {
     pub(crate) fn lap(&mut self, step: &str) {
         if let Some(last) = self.last {
             let micros = last.elapsed().as_nanos() as f64 / 1000.0;
-            eprintln!("trace {:<6} {step:<36} {micros:>9.1} us", self.who);
+            let line = format!("trace {:<6} {step:<36} {micros:>9.1} us\n", self.who);
+            // In one piece: parent and child write at the same time.
+            let _ = std::io::stderr().write_all(line.as_bytes());
             self.last = Some(Instant::now());
         }
     }

@@ -57,6 +57,9 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     }
     trace.reset();
     settle(setup, &mut stage, trace)?;
+    // While the engine is busy with the network: the filter most containers have.
+    let filters = seccomp::Ready::compile();
+    trace.lap("compile the usual seccomp filter");
     let (create, stdio) = match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Configure(create, stdio)) => (create, stdio),
         Some(ToChild::Settle | ToChild::Start) => return Err(super::handle::out_of_order()),
@@ -68,8 +71,10 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     let stdio = configure(setup, &stage, &create, process, stdio, trace)?;
     drop(stage);
     // While the parent thinks: everything that needs no answer.
-    let filter = seccomp::prepare(&create.seccomp, process.capabilities.as_ref())?;
-    trace.lap("compile seccomp filter");
+    mount::detach_old_root()?;
+    trace.lap("detach old root");
+    let filter = filters.prepare(&create.seccomp, process.capabilities.as_ref())?;
+    trace.lap("seccomp filter");
     match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Start) => {}
         Some(ToChild::Settle | ToChild::Configure(..)) => return Err(super::handle::out_of_order()),

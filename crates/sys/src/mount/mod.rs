@@ -309,16 +309,22 @@ pub fn make_all(propagation: Propagation) -> Result<(), Errno> {
     rustix::mount::mount_change("/", kind | MountPropagationFlags::REC)
 }
 
-/// Makes `new_root` (a mount point) the root of the calling mount namespace and detaches the old
-/// root. The caller's directory is `/` afterwards.
+/// Makes `new_root` (a mount point) the root of the calling mount namespace. The old root lies on
+/// top of it, as the caller's directory, until [`detach_old_root`].
 pub fn pivot_into(new_root: BorrowedFd<'_>) -> Result<(), Error> {
     let step = |call| move |errno| Error::new(call, "new root", errno);
     rustix::process::fchdir(new_root).map_err(step("chdir"))?;
     // With both arguments "." the old root ends up on top of the new one, no directory for it is
     // needed (pivot_root(2), notes).
-    rustix::process::pivot_root(".", ".").map_err(step("pivot_root"))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(step("umount old root of"))?;
-    rustix::process::chdir("/").map_err(step("chdir"))
+    rustix::process::pivot_root(".", ".").map_err(step("pivot_root"))
+}
+
+/// Detaches what [`pivot_into`] left, in a call of its own because it may wait for an RCU grace
+/// period. The caller's directory is `/` afterwards.
+pub fn detach_old_root() -> Result<(), Error> {
+    let step = |call| move |errno| Error::new(call, "old root", errno);
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(step("detach"))?;
+    rustix::process::chdir("/").map_err(step("leave"))
 }
 
 /// Unmounts a path; refused with `EBUSY` while in use.
