@@ -466,6 +466,11 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether every byte was taken as part of a whole message.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The next whole message, if one has arrived.
     ///
     /// # Errors

@@ -1,0 +1,253 @@
+//! The seam to the runtime: one container, from its first process to its last cgroup.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+use seacow_runtime::cgroup::{self, Cgroups, OomWatch};
+use seacow_runtime::exec;
+use seacow_runtime::init::{Created, Prepared, Running, Streams};
+use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind};
+use seacow_spec::shim::{CleanupRecord, Create, Exec, Prepare, Stdio};
+use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
+
+use crate::cleanup::start_time;
+use crate::dir::Dir;
+use crate::io::Ends;
+
+const SIGKILL: i32 = 9;
+
+/// A step of the shim itself that failed, around the runtime's.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{step}: {errno}")]
+    Kernel { step: &'static str, errno: Errno },
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    #[error(transparent)]
+    Dir(#[from] crate::dir::DirError),
+    #[error("{0}")]
+    OutOfOrder(&'static str),
+    #[error("init made no terminal")]
+    NoTerminal,
+}
+
+impl Classified for Failed {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Cgroup(error) => error.class(),
+            Self::OutOfOrder(_) => ErrorClass::Conflict,
+            Self::Kernel { .. } | Self::Dir(_) | Self::NoTerminal => ErrorClass::Internal,
+        }
+    }
+}
+
+fn report(error: impl Into<Failed>) -> ErrorReport {
+    ErrorReport::of(&error.into())
+}
+
+fn kernel(step: &'static str) -> impl FnOnce(Errno) -> ErrorReport {
+    move |errno| report(Failed::Kernel { step, errno })
+}
+
+/// A process that was made.
+pub(crate) struct Made {
+    /// As the host sees it.
+    pub(crate) pid: i32,
+    /// Readable when it has ended.
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// How far init is. Dropping one that does not run yet kills and reaps it.
+enum Life {
+    Prepared(Prepared),
+    Created(Created),
+    Running(Running),
+    /// It failed on the way; why was told to whoever asked for the step.
+    Failed,
+}
+
+/// A container.
+pub(crate) struct Container {
+    id: ContainerId,
+    life: Life,
+    cgroups: Cgroups,
+    /// Init's end ends everybody else.
+    owns_pids: bool,
+}
+
+impl Container {
+    /// Makes init. What a cleanup would need is written before anything exists that it would have
+    /// to remove.
+    pub(crate) fn prepare(prepare: &Prepare, dir: &Dir) -> Result<(Self, Made), ErrorReport> {
+        let cgroups = Cgroups::new(&prepare.cgroups_path).map_err(report)?;
+        let mut record =
+            CleanupRecord { id: prepare.id.clone(), cgroups_path: prepare.cgroups_path.clone(), init: None };
+        dir.write_cleanup(&record).map_err(report)?;
+        let prepared = Prepared::new(prepare, &dir.stage()).map_err(|error| error.report())?;
+        let made = made(prepared.pid(), prepared.pidfd())?;
+        record.init = start_time(made.pid).map(|started| (made.pid, started));
+        dir.write_cleanup(&record).map_err(report)?;
+        let new_pids = |ns: &LinuxNamespace| ns.kind == NamespaceKind::Pid && ns.path.is_empty();
+        let owns_pids = prepare.namespaces.iter().any(new_pids);
+        let container = Self { id: prepare.id.clone(), life: Life::Prepared(prepared), cgroups, owns_pids };
+        Ok((container, made))
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Lets init join its cgroups: beside the daemon's work on the network.
+    pub(crate) fn settle(&mut self) -> Result<(), ErrorReport> {
+        match &mut self.life {
+            Life::Prepared(prepared) => prepared.settle().map_err(|error| error.report()),
+            Life::Created(_) | Life::Running(_) | Life::Failed => Ok(()),
+        }
+    }
+
+    /// Gives init its root file system and streams; returns the shim's ends of them.
+    pub(crate) fn create(&mut self, create: &Create) -> Result<Ends, ErrorReport> {
+        let prepared = match std::mem::replace(&mut self.life, Life::Failed) {
+            Life::Prepared(prepared) => prepared,
+            other @ (Life::Created(_) | Life::Running(_) | Life::Failed) => {
+                self.life = other;
+                return Err(report(Failed::OutOfOrder("create comes once, after a successful prepare")));
+            }
+        };
+        let (theirs, ours) = streams(create.stdio)?;
+        let mut created = prepared.configure(create, theirs).map_err(|error| error.report())?;
+        let ends = match ours {
+            Some(ends) => ends,
+            None => Ends::Terminal(created.take_terminal().ok_or_else(|| report(Failed::NoTerminal))?),
+        };
+        self.life = Life::Created(created);
+        Ok(ends)
+    }
+
+    /// Lets init execute its program.
+    pub(crate) fn start(&mut self) -> Result<(), ErrorReport> {
+        match std::mem::replace(&mut self.life, Life::Failed) {
+            Life::Created(created) => {
+                self.life = Life::Running(created.start().map_err(|error| error.report())?);
+                Ok(())
+            }
+            other @ (Life::Prepared(_) | Life::Running(_) | Life::Failed) => {
+                self.life = other;
+                Err(report(Failed::OutOfOrder("start comes once, after a successful create")))
+            }
+        }
+    }
+
+    /// Runs one more process; returns our ends of its streams, if it has any.
+    pub(crate) fn exec(&mut self, exec: &Exec) -> Result<(Made, Option<Ends>), ErrorReport> {
+        let Life::Running(running) = &self.life else {
+            return Err(report(Failed::OutOfOrder("exec comes after a successful start")));
+        };
+        let container =
+            exec::Container { pid: running.pid, pidfd: running.pidfd.as_fd(), cgroups: &self.cgroups };
+        let (theirs, ours) = match (&exec.attach, exec.stdio.terminal) {
+            // Detached, and no terminal to be looked at: its output goes nowhere.
+            (None, false) => (nowhere()?, None),
+            (Some(_), _) | (None, true) => streams(exec.stdio)?,
+        };
+        let started = exec::start(container, exec, theirs).map_err(|error| error.report())?;
+        let made = Made { pid: started.pid, pidfd: started.pidfd };
+        Ok((made, ours.or(started.terminal.map(Ends::Terminal))))
+    }
+
+    /// Init ended. In its own pid namespace everybody else is dead by then; elsewhere they are
+    /// killed now, because the container is what its first process is.
+    pub(crate) fn init_ended(&mut self) {
+        if !self.owns_pids {
+            self.kill();
+        }
+    }
+
+    /// Sends a signal to every process, once.
+    pub(crate) fn signal_all(&mut self, signal: i32) -> Result<(), ErrorReport> {
+        self.cgroups.signal_all(signal).map_err(report)
+    }
+
+    /// Stops every process until [`Self::thaw`].
+    pub(crate) fn freeze(&mut self) -> Result<(), ErrorReport> {
+        self.cgroups.freeze().map_err(report)
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
+        self.cgroups.thaw().map_err(report)
+    }
+
+    /// Changes limits.
+    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<(), ErrorReport> {
+        self.cgroups.update(resources).map_err(report)
+    }
+
+    /// Host pids of every process.
+    pub(crate) fn pids(&self) -> Result<Vec<i32>, ErrorReport> {
+        self.cgroups.pids().map_err(report)
+    }
+
+    /// Kills every process, without waiting.
+    pub(crate) fn kill(&mut self) {
+        // What this misses, `remove` finds: it goes on until the cgroup is empty.
+        let _ = self.cgroups.signal_all(SIGKILL);
+        let _ = self.cgroups.thaw();
+    }
+
+    /// Removes the cgroups. All children of ours must have been reaped: nobody else can.
+    pub(crate) fn remove(&mut self) -> Result<(), ErrorReport> {
+        if self.cgroups.exists() {
+            self.cgroups.kill_all().map_err(report)?;
+            self.cgroups.remove().map_err(report)?;
+        }
+        Ok(())
+    }
+
+    /// Being told of the OOM killer; `None` where that is not to be had.
+    pub(crate) fn watch_memory(&self) -> Option<OomWatch> {
+        self.cgroups.watch_oom().ok().flatten()
+    }
+
+    /// How often it struck.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.cgroups.oom_kills().unwrap_or(0)
+    }
+}
+
+fn made(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Made, ErrorReport> {
+    let pidfd = fcntl_dupfd_cloexec(pidfd, 3).map_err(kernel("duplicate a pidfd"))?;
+    Ok(Made { pid, pidfd })
+}
+
+/// Pipes for a process, its ends and ours; a terminal is made by the process itself.
+fn streams(stdio: Stdio) -> Result<(Streams, Option<Ends>), ErrorReport> {
+    if stdio.terminal {
+        return Ok((Streams::Terminal, None));
+    }
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(kernel("make a pipe"));
+    let (stdin, our_stdin) = if stdio.open_stdin {
+        let (read, write) = pipe()?;
+        (read, Some(write))
+    } else {
+        (null(OFlags::RDONLY)?, None)
+    };
+    let ((our_stdout, stdout), (our_stderr, stderr)) = (pipe()?, pipe()?);
+    let ends = Ends::Pipes { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) };
+    Ok((Streams::Files { stdin, stdout, stderr }, Some(ends)))
+}
+
+fn nowhere() -> Result<Streams, ErrorReport> {
+    Ok(Streams::Files {
+        stdin: null(OFlags::RDONLY)?,
+        stdout: null(OFlags::WRONLY)?,
+        stderr: null(OFlags::WRONLY)?,
+    })
+}
+
+fn null(flags: OFlags) -> Result<OwnedFd, ErrorReport> {
+    rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty()).map_err(kernel("open /dev/null"))
+}

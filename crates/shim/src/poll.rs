@@ -1,0 +1,221 @@
+//! epoll, and registrations that change only when they have to.
+//!
+//! A registration names what is meant, not a pointer: ids are never used twice while something
+//! with the same id lives, so that an event of a batch that was overtaken by an earlier one of the
+//! same batch finds nobody and is dropped.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+/// Events taken per wake-up; more of them wait for the next turn.
+const BATCH: usize = 16;
+
+/// Number of a process of the container as this shim counts them: 0 is init, execs follow.
+pub(crate) type ProcessId = u32;
+/// Number of a connection or of an attached client.
+pub(crate) type PeerId = u32;
+/// Process ids share a word with a tag and a peer id.
+pub(crate) const MAX_PROCESS_ID: ProcessId = (1 << 28) - 1;
+
+/// What a readiness event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// Somebody connects to `shim.sock`.
+    Listener,
+    /// A signal for the shim itself.
+    Signals,
+    /// The OOM killer may have struck.
+    OutOfMemory,
+    /// A daemon.
+    Connection(PeerId),
+    /// A process ended (its pidfd).
+    Exit(ProcessId),
+    /// Standard input takes more.
+    Stdin(ProcessId),
+    /// Standard output, or the terminal.
+    Stdout(ProcessId),
+    /// Standard error.
+    Stderr(ProcessId),
+    /// A client attached to a process.
+    Client(ProcessId, PeerId),
+}
+
+impl Token {
+    fn pack(self) -> u64 {
+        let (tag, process, peer) = match self {
+            Self::Listener => (0, 0, 0),
+            Self::Signals => (1, 0, 0),
+            Self::OutOfMemory => (2, 0, 0),
+            Self::Connection(peer) => (3, 0, peer),
+            Self::Exit(process) => (4, process, 0),
+            Self::Stdin(process) => (6, process, 0),
+            Self::Stdout(process) => (7, process, 0),
+            Self::Stderr(process) => (8, process, 0),
+            Self::Client(process, peer) => (9, process, peer),
+        };
+        tag << 60 | u64::from(process & MAX_PROCESS_ID) << 32 | u64::from(peer)
+    }
+
+    fn unpack(word: u64) -> Option<Self> {
+        let process = u32::try_from(word >> 32).unwrap_or(0) & MAX_PROCESS_ID;
+        let peer = u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
+        Some(match word >> 60 {
+            0 => Self::Listener,
+            1 => Self::Signals,
+            2 => Self::OutOfMemory,
+            3 => Self::Connection(peer),
+            4 => Self::Exit(process),
+            6 => Self::Stdin(process),
+            7 => Self::Stdout(process),
+            8 => Self::Stderr(process),
+            9 => Self::Client(process, peer),
+            _ => return None,
+        })
+    }
+}
+
+/// The one epoll instance.
+#[derive(Debug)]
+pub(crate) struct Poll {
+    epoll: OwnedFd,
+}
+
+impl Poll {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The process or the system has no descriptors left.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+    }
+
+    /// Waits until something is ready, at most `timeout_ms` milliseconds if given, and appends to
+    /// `ready` what it is.
+    ///
+    /// # Errors
+    /// As epoll_wait(2); an interruption is no error.
+    pub(crate) fn wait(
+        &self,
+        ready: &mut Vec<(Token, EventFlags)>,
+        timeout_ms: Option<u64>,
+    ) -> io::Result<()> {
+        let empty = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let mut events = [empty; BATCH];
+        let timeout = timeout_ms.map(|ms| Timespec {
+            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
+        });
+        let count = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        ready.extend(
+            events[..count].iter().filter_map(|event| Some((Token::unpack(event.data.u64())?, event.flags))),
+        );
+        Ok(())
+    }
+}
+
+/// A descriptor, or what owns one, and what is currently waited for on it.
+#[derive(Debug)]
+pub(crate) struct Watched<F: AsFd = OwnedFd> {
+    fd: F,
+    token: Token,
+    armed: Option<EventFlags>,
+}
+
+impl<F: AsFd> Watched<F> {
+    /// Nothing is waited for yet.
+    pub(crate) fn new(fd: F, token: Token) -> Self {
+        Self { fd, token, armed: None }
+    }
+
+    /// Waits for `interest` from now on. `None` takes the descriptor out altogether, which is the
+    /// only way not to be told of a hang-up again and again.
+    ///
+    /// # Errors
+    /// The descriptor cannot be polled, or the kernel has no memory.
+    pub(crate) fn arm(&mut self, poll: &Poll, interest: Option<EventFlags>) -> io::Result<()> {
+        if self.armed == interest {
+            return Ok(());
+        }
+        let data = EventData::new_u64(self.token.pack());
+        match (self.armed, interest) {
+            (None, Some(flags)) => epoll::add(&poll.epoll, &self.fd, data, flags)?,
+            (Some(_), Some(flags)) => epoll::modify(&poll.epoll, &self.fd, data, flags)?,
+            (Some(_), None) => epoll::delete(&poll.epoll, &self.fd)?,
+            (None, None) => {}
+        }
+        self.armed = interest;
+        Ok(())
+    }
+
+    /// What is watched.
+    pub(crate) fn get(&self) -> &F {
+        &self.fd
+    }
+
+    /// What is watched.
+    pub(crate) fn get_mut(&mut self) -> &mut F {
+        &mut self.fd
+    }
+
+    /// Takes the descriptor out of the poll and gives it back. Closing alone would not do: epoll
+    /// watches open files, and the daemon or a child that has not executed yet may hold the same.
+    pub(crate) fn release(mut self, poll: &Poll) -> F {
+        // A descriptor that cannot be taken out was not in.
+        let _ = self.arm(poll, None);
+        self.fd
+    }
+}
+
+impl<F: AsFd> AsFd for Watched<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        for token in [
+            Token::Listener,
+            Token::Signals,
+            Token::OutOfMemory,
+            Token::Connection(u32::MAX),
+            Token::Exit(0),
+            Token::Stdin(1),
+            Token::Stdout(MAX_PROCESS_ID),
+            Token::Stderr(3),
+            Token::Client(MAX_PROCESS_ID, u32::MAX),
+        ] {
+            assert_eq!(Token::unpack(token.pack()), Some(token));
+        }
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+
+    #[test]
+    fn what_is_not_armed_is_not_reported() {
+        let poll = Poll::new().unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut watched = Watched::new(read, Token::Stdout(0));
+        drop(write);
+        let mut ready = Vec::new();
+        watched.arm(&poll, Some(EventFlags::IN)).unwrap();
+        poll.wait(&mut ready, Some(0)).unwrap();
+        assert_eq!(ready.len(), 1);
+        assert_eq!(ready[0].0, Token::Stdout(0));
+        ready.clear();
+        watched.arm(&poll, None).unwrap();
+        poll.wait(&mut ready, Some(0)).unwrap();
+        assert!(ready.is_empty());
+        watched.release(&poll);
+    }
+}

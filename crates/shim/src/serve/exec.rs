@@ -1,0 +1,147 @@
+//! From nothing to a running program: prepare, create, start, and exec.
+
+use std::os::fd::OwnedFd;
+
+use seacow_spec::lifecycle::{self, Exit, State};
+use seacow_spec::shim::{Answer, Create, Exec, Prepare, Target};
+use seacow_spec::{ErrorReport, Timestamp};
+
+use super::process::{Phase, Process};
+use super::request::{Outcome, Refused, report, stream_socket};
+use super::{INIT, Shim};
+use crate::container::Container;
+use crate::io::Io;
+use crate::log::Log;
+use crate::poll::PeerId;
+
+/// Exit status of a start that failed before the program was even looked for, as Docker has it.
+const START_FAILED: i32 = 128;
+
+impl Shim {
+    /// Answers as soon as the namespaces exist, and goes on while the daemon works on the network.
+    pub(super) fn prepare(&mut self, from: PeerId, seq: u64, prepare: &Prepare) -> Outcome {
+        if self.container.is_some() {
+            return Err(report(Refused::OutOfOrder("the container is prepared already")));
+        }
+        let (container, made) = Container::prepare(prepare, &self.dir)?;
+        self.container = Some(container);
+        let (pid, process) = (made.pid, Process::new(INIT, Target::Init, made.pid, made.pidfd));
+        self.processes.push(process);
+        self.answer(from, seq, Answer::Prepared { pid });
+        if let Some(container) = &mut self.container {
+            // Whatever fails here fails again in `Create`, which can tell.
+            let _ = container.settle();
+        }
+        Ok(None)
+    }
+
+    pub(super) fn create(&mut self, create: &Create) -> Outcome {
+        if self.state.is_some() {
+            return Err(report(Refused::OutOfOrder("the container is created already")));
+        }
+        let Some(container) = &mut self.container else {
+            return Err(report(Refused::OutOfOrder("create comes after prepare")));
+        };
+        let log = Log::open(&create.log).map_err(report)?;
+        let ends = match container.create(create) {
+            Ok(ends) => ends,
+            Err(why) => {
+                self.init_failed();
+                return Err(why);
+            }
+        };
+        let Some(init) = self.process_mut(INIT) else {
+            return Err(report(Refused::NotRunning("the prepared container".to_owned())));
+        };
+        init.io = Some(Io::new(INIT, create.stdio, ends, log));
+        let pid = init.pid;
+        self.state = Some(State::Created { failure: None });
+        Ok(Some(Answer::Created { pid }))
+    }
+
+    /// One shim, one run: a container that ended is started again by a new shim.
+    pub(super) fn start(&mut self) -> Outcome {
+        self.state = Some(self.after(lifecycle::Event::Start).map_err(report)?);
+        self.start_asked = true;
+        let Some(container) = &mut self.container else {
+            return Err(report(Refused::OutOfOrder("start comes after create")));
+        };
+        let outcome = container.start();
+        let at = Timestamp::now();
+        if let Err(why) = outcome {
+            self.start_failed(&why, at);
+            return Err(why);
+        }
+        let Some(init) = self.process_mut(INIT) else {
+            return Err(report(Refused::NotRunning("the created container".to_owned())));
+        };
+        init.phase = Phase::Running;
+        let pid = init.pid;
+        self.state = Some(self.after(lifecycle::Event::Started { pid, at }).map_err(report)?);
+        self.watch_memory();
+        Ok(Some(Answer::Started { pid, at }))
+    }
+
+    /// The program was not executed; init is gone. Clients see the end.
+    fn start_failed(&mut self, why: &ErrorReport, at: Timestamp) {
+        let code = why.exit_code.unwrap_or(START_FAILED);
+        let exit = Exit { code, at, oom_killed: false, reason: Some(why.to_string()) };
+        if let Ok(state) = self.after(lifecycle::Event::StartFailed(exit)) {
+            self.state = Some(state);
+        }
+        self.init_failed();
+    }
+
+    /// The runtime has killed and reaped init, which did not become what it should.
+    fn init_failed(&mut self) {
+        let Self { processes, poll, .. } = self;
+        if let Some(init) = processes.iter_mut().find(|process| process.id == INIT) {
+            init.phase = Phase::Over;
+            if let Some(io) = &mut init.io {
+                io.finish(poll);
+            }
+        }
+    }
+
+    pub(super) fn exec(&mut self, exec: &Exec, descriptor: Option<OwnedFd>) -> Outcome {
+        let target = Target::Exec(exec.exec_id.clone());
+        match self.state {
+            Some(State::Running { .. }) => {}
+            Some(State::Paused { .. }) => return Err(report(Refused::OutOfOrder("the container is paused"))),
+            _ => return Err(report(Refused::NotRunning("the container".to_owned()))),
+        }
+        let known = self.finished.iter().any(|known| known.exec_id == exec.exec_id);
+        if known || self.target(&target).is_some() {
+            return Err(report(Refused::ExecExists(exec.exec_id.to_string())));
+        }
+        let client = match &exec.attach {
+            Some(attach) => Some((stream_socket(descriptor).map_err(report)?, attach)),
+            None => None,
+        };
+        let id = self.new_process_id();
+        let Some(container) = &mut self.container else {
+            return Err(report(Refused::NotRunning("the container".to_owned())));
+        };
+        let (made, ends) = container.exec(exec)?;
+        let at = Timestamp::now();
+        let pid = made.pid;
+        let mut process = Process::new(id, target, pid, made.pidfd);
+        process.phase = Phase::Running;
+        if let Some(ends) = ends {
+            let mut io = Io::new(id, exec.stdio, ends, None);
+            if let Some((socket, attach)) = client {
+                io.attach(socket, attach, &mut self.buffer).map_err(report)?;
+            }
+            process.io = Some(io);
+        }
+        self.processes.push(process);
+        Ok(Some(Answer::Started { pid, at }))
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        // The process ends with this value; what is left of the socket would only mislead.
+        let _ = self.dir.remove_socket();
+    }
+}

@@ -1,0 +1,97 @@
+//! Ends: noticed by pidfd, drained, recorded, reported, in that order.
+
+use std::time::{Duration, Instant};
+
+use seacow_spec::Timestamp;
+use seacow_spec::lifecycle::{self, Exit};
+use seacow_spec::shim::{Event, ExecStatus, Target};
+use seacow_sys::process::try_wait;
+
+use super::process::Phase;
+use super::{INIT, MAX_FINISHED, Shim};
+use crate::poll::ProcessId;
+
+/// How long the output of an ended process is waited for. With a pid namespace of its own every
+/// writer is dead by then and the pipes have ended; a container in the host's may leave writers.
+const DRAIN: Duration = Duration::from_secs(1);
+/// The status of a child that somebody else reaped: cannot happen, but must not hang a daemon.
+const UNKNOWN: i32 = 255;
+
+impl Shim {
+    /// A pidfd became readable.
+    pub(super) fn on_exit(&mut self, id: ProcessId) {
+        let Self { processes, poll, buffer, container, .. } = self;
+        let Some(process) = processes.iter_mut().find(|process| process.id == id) else { return };
+        if !process.is_alive() {
+            return;
+        }
+        let code = match try_wait(process.pidfd()) {
+            Ok(Some(ended)) => ended.code(),
+            Ok(None) => return,
+            Err(_) => UNKNOWN,
+        };
+        let exit = Exit { code, at: Timestamp::now(), oom_killed: false, reason: None };
+        if id == INIT
+            && let Some(container) = container
+        {
+            // In the host's pid namespace init's end ends nobody else.
+            container.init_ended();
+        }
+        if let Some(io) = &mut process.io {
+            io.drain(poll, buffer);
+        }
+        process.phase = Phase::Draining { exit, until: Instant::now() + DRAIN };
+    }
+
+    /// Reports processes whose output was read to its end.
+    pub(super) fn report_ended(&mut self, now: Instant) {
+        let Self { processes, poll, .. } = self;
+        let mut ended = Vec::new();
+        for process in processes {
+            let Phase::Draining { exit, until } = &process.phase else { continue };
+            let drained = process.io.as_ref().is_none_or(|io| io.is_drained());
+            if !drained && now < *until {
+                continue;
+            }
+            ended.push((process.target.clone(), process.pid, exit.clone()));
+            process.phase = Phase::Over;
+            if let Some(io) = &mut process.io {
+                io.finish(poll);
+            }
+        }
+        for (target, pid, exit) in ended {
+            match target {
+                Target::Init => self.init_over(exit),
+                Target::Exec(exec_id) => self.exec_over(ExecStatus { exec_id, pid, exit: Some(exit) }),
+            }
+        }
+    }
+
+    fn init_over(&mut self, mut exit: Exit) {
+        exit.oom_killed = self.memory_ran_out();
+        let Some(state) = self.state.take() else { return };
+        match lifecycle::apply(state, lifecycle::Event::Exited(exit.clone())) {
+            Ok(state) => {
+                self.state = Some(state);
+                if let Err(error) = self.dir.write_exit(&exit) {
+                    // The event still tells; only a daemon that is away would need the file.
+                    eprintln!("seacow-shim: {error}");
+                }
+                self.broadcast(&Event::Exited(exit));
+            }
+            // Killed before it was started: the daemon that asks for the start is told.
+            Err(refused) => self.state = Some(refused.state),
+        }
+    }
+
+    fn exec_over(&mut self, status: ExecStatus) {
+        let (exec_id, exit) = (status.exec_id.clone(), status.exit.clone());
+        if self.finished.len() == MAX_FINISHED {
+            self.finished.pop_front();
+        }
+        self.finished.push_back(status);
+        if let Some(exit) = exit {
+            self.broadcast(&Event::ExecExited { exec_id, exit });
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The shim at work: one thread, one loop.
+//!
+//! ```text
+//! wait ─▶ each readiness: read, decide, write what goes at once ─▶ progress ─▶ arm ─▶ wait
+//! ```
+//! Handlers only change state and send; what follows from the new state (a drained process is
+//! reported, a deletion goes on, clients are closed, interests change) is worked out once after
+//! each batch. That order is a promise: an exit is sent to the daemons before the clients of that
+//! process are closed, so whoever sees the end of a stream and asks for the status gets it.
+
+mod delete;
+mod exec;
+mod exit;
+mod memory;
+mod process;
+mod request;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use seacow_spec::lifecycle::State;
+use seacow_spec::shim::{Answer, Event, ExecStatus, FromShim, Request, Status, Target};
+use seacow_sys::signal::SignalFd;
+
+use crate::conn::Connection;
+use crate::container::Container;
+use crate::dir::{Dir, DirError};
+use crate::io::READ;
+use crate::poll::{MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
+use delete::Deletion;
+use memory::Memory;
+use process::Process;
+
+/// Daemons connected at a time: the one in charge, its successor, a few tools.
+const MAX_CONNECTIONS: usize = 16;
+/// Ended execs that are remembered until the container is deleted; the oldest is forgotten.
+pub(crate) const MAX_FINISHED: usize = 1000;
+/// Init's number among the shim's processes.
+const INIT: ProcessId = 0;
+const SIGTERM: i32 = 15;
+const SIGINT: i32 = 2;
+const SIGHUP: i32 = 1;
+
+/// Why a shim could not work at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// A kernel object could not be made.
+    #[error("{step}: {errno}")]
+    Setup {
+        /// What was wanted.
+        step: &'static str,
+        /// Why not.
+        errno: Errno,
+    },
+    /// epoll itself failed.
+    #[error("poll: {0}")]
+    Poll(#[from] std::io::Error),
+    /// The exec directory is of no use.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+}
+
+/// All that a shim holds.
+pub(crate) struct Shim {
+    poll: Poll,
+    dir: Dir,
+    listener: Option<Watched>,
+    signals: Watched<SignalFd>,
+    connections: Vec<Connection>,
+    next_peer: PeerId,
+    container: Option<Container>,
+    /// `None` before `Create` succeeded.
+    state: Option<State>,
+    /// Whether a start was ever asked for. Until then the container belongs to the daemon that
+    /// made it and goes with it.
+    start_asked: bool,
+    processes: Vec<Process>,
+    next_process: ProcessId,
+    finished: VecDeque<ExecStatus>,
+    memory: Option<Memory>,
+    deletion: Option<Deletion>,
+    /// Everything is torn down; only clients that have not read the end keep the shim.
+    deleted: bool,
+    /// For all reads; touched only as far as something was read.
+    buffer: Vec<u8>,
+}
+
+impl Shim {
+    /// A shim with one connected daemon.
+    ///
+    /// # Errors
+    /// The kernel objects that it needs cannot be made.
+    pub(crate) fn new(dir: Dir, daemon: OwnedFd) -> Result<Self, ServeError> {
+        let failed = |step| move |errno| ServeError::Setup { step, errno };
+        let poll = Poll::new()?;
+        let signals = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP]).map_err(failed("watch signals"))?;
+        let listener = dir.listen()?;
+        let nonblocking = rustix::fs::fcntl_getfl(&listener)
+            .and_then(|flags| rustix::fs::fcntl_setfl(&listener, flags | rustix::fs::OFlags::NONBLOCK));
+        nonblocking.map_err(failed("listen without blocking"))?;
+        let mut shim = Self {
+            poll,
+            dir,
+            listener: Some(Watched::new(listener, Token::Listener)),
+            signals: Watched::new(signals, Token::Signals),
+            connections: Vec::new(),
+            next_peer: 0,
+            container: None,
+            state: None,
+            start_asked: false,
+            processes: Vec::new(),
+            next_process: INIT + 1,
+            finished: VecDeque::new(),
+            memory: None,
+            deletion: None,
+            deleted: false,
+            buffer: Vec::with_capacity(READ),
+        };
+        shim.connect(daemon);
+        Ok(shim)
+    }
+
+    /// Works until the container was deleted.
+    ///
+    /// # Errors
+    /// The kernel cannot poll.
+    pub(crate) fn run(mut self) -> Result<(), ServeError> {
+        let mut ready = Vec::new();
+        loop {
+            self.progress(Instant::now());
+            self.arm(Instant::now())?;
+            if self.is_over() {
+                return Ok(());
+            }
+            let timeout = self.timeout(Instant::now());
+            self.poll.wait(&mut ready, timeout)?;
+            for (token, flags) in ready.drain(..) {
+                self.on_ready(token, flags);
+            }
+        }
+    }
+
+    fn on_ready(&mut self, token: Token, flags: EventFlags) {
+        match token {
+            Token::Listener => self.on_listener(),
+            Token::Signals => self.on_signal(),
+            Token::OutOfMemory => self.on_out_of_memory(Instant::now()),
+            Token::Connection(id) => self.on_connection(id, flags),
+            Token::Exit(id) => self.on_exit(id),
+            Token::Stdin(id) | Token::Stdout(id) | Token::Stderr(id) | Token::Client(id, _) => {
+                let Self { processes, poll, buffer, .. } = self;
+                let process = processes.iter_mut().find(|process| process.id == id);
+                if let Some(io) = process.and_then(|process| process.io.as_mut()) {
+                    io.on_ready(token, flags, poll, buffer);
+                }
+            }
+        }
+    }
+
+    /// Does what follows from what happened.
+    fn progress(&mut self, now: Instant) {
+        self.look_at_memory(now);
+        self.report_ended(now);
+        if self.connections.is_empty() && !self.start_asked && self.deletion.is_none() && !self.deleted {
+            self.begin_deletion(None);
+        }
+        self.progress_deletion(now);
+    }
+
+    fn arm(&mut self, now: Instant) -> Result<(), ServeError> {
+        let Self { poll, processes, connections, listener, signals, .. } = self;
+        signals.arm(poll, Some(EventFlags::IN))?;
+        if let Some(listener) = listener {
+            let open = connections.len() < MAX_CONNECTIONS;
+            listener.arm(poll, open.then_some(EventFlags::IN))?;
+        }
+        for connection in connections.iter_mut() {
+            connection.arm(poll)?;
+        }
+        for process in processes.iter_mut() {
+            process.arm(poll, now)?;
+        }
+        for process in processes.extract_if(.., |process| process.is_over()) {
+            process.release(poll);
+        }
+        Ok(())
+    }
+
+    /// Milliseconds until something has to be done unasked.
+    fn timeout(&self, now: Instant) -> Option<u64> {
+        let processes = self.processes.iter().filter_map(Process::deadline);
+        let deletion = self.deletion.as_ref().map(Deletion::deadline);
+        let memory = self.memory.as_ref().and_then(Memory::next_look);
+        let next = processes.chain(deletion).chain(memory).min()?;
+        let wait = next.saturating_duration_since(now) + Duration::from_micros(999);
+        Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn is_over(&self) -> bool {
+        self.deleted && self.connections.is_empty() && self.processes.iter().all(Process::is_deserted)
+    }
+
+    fn connect(&mut self, socket: OwnedFd) {
+        self.connections.push(Connection::new(self.next_peer, socket));
+        self.next_peer = self.next_peer.wrapping_add(1);
+    }
+
+    fn on_listener(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        // The socket's mode admits its owner only; a daemon that is gone again is no error.
+        if let Ok(socket) = seacow_sys::unix::accept(listener.as_fd()) {
+            self.connect(socket);
+        }
+    }
+
+    /// SIGTERM (a supervisor that stops everything) is passed on; the shim itself lives as long as
+    /// its container. SIGINT and SIGHUP are somebody's terminal and mean nothing here.
+    fn on_signal(&mut self) {
+        while let Ok(Some(received)) = self.signals.get().next_signal() {
+            if received.signal == SIGTERM
+                && let Some(init) = self.process(INIT)
+            {
+                let _ = init.signal(SIGTERM);
+            }
+        }
+    }
+
+    fn on_connection(&mut self, id: PeerId, flags: EventFlags) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        let mut lost = None;
+        if flags.contains(EventFlags::OUT) {
+            lost = connection.flush().err();
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            // What came before the end still counts.
+            lost = connection.receive().err().or(lost);
+            lost = self.work_off(id).or(lost);
+        }
+        let leaving = |connection: &Connection| connection.leaving && connection.is_flushed();
+        if lost.is_some() || self.connections.iter().any(|c| c.id == id && leaving(c)) {
+            self.disconnect(id);
+        }
+    }
+
+    /// Handles the whole requests that have arrived; tells why the connection must be dropped.
+    fn work_off(&mut self, id: PeerId) -> Option<crate::conn::Lost> {
+        loop {
+            let connection = self.connections.iter_mut().find(|connection| connection.id == id)?;
+            if connection.leaving {
+                return None;
+            }
+            let message = match connection.next_request() {
+                Ok(Some(message)) => message,
+                Ok(None) => return None,
+                Err(lost) => return Some(lost),
+            };
+            let greeted = connection.greeted;
+            let descriptor =
+                request::takes_descriptor(&message.request).then(|| connection.claim_descriptor()).flatten();
+            let answer = match (&message.request, greeted) {
+                (Request::Hello { version }, _) => Some(self.hello(id, *version)),
+                (_, true) => self.handle(id, message.seq, message.request, descriptor),
+                (_, false) => Some(self.stranger(id)),
+            };
+            if let Some(answer) = answer {
+                self.answer(id, message.seq, answer);
+            }
+        }
+    }
+
+    /// Sends an answer; a connection that cannot take it is dropped.
+    fn answer(&mut self, id: PeerId, seq: u64, answer: Answer) {
+        let connection = self.connections.iter_mut().find(|connection| connection.id == id);
+        let Some(connection) = connection else { return };
+        if connection.send(&FromShim::Answer { seq, answer }).is_err() {
+            self.disconnect(id);
+        }
+    }
+
+    /// Tells every daemon.
+    fn broadcast(&mut self, event: &Event) {
+        let message = FromShim::Event(event.clone());
+        let failed: Vec<PeerId> = self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.greeted)
+            .filter_map(|connection| connection.send(&message).is_err().then_some(connection.id))
+            .collect();
+        for id in failed {
+            self.disconnect(id);
+        }
+    }
+
+    fn disconnect(&mut self, id: PeerId) {
+        let Self { connections, poll, .. } = self;
+        for connection in connections.extract_if(.., |connection| connection.id == id) {
+            connection.close(poll);
+        }
+    }
+
+    fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.processes.iter().find(|process| process.id == id)
+    }
+
+    fn process_mut(&mut self, id: ProcessId) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.id == id)
+    }
+
+    fn target(&mut self, target: &Target) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.target == *target)
+    }
+
+    /// A number that no living process has.
+    fn new_process_id(&mut self) -> ProcessId {
+        loop {
+            let id = self.next_process;
+            self.next_process = if id == MAX_PROCESS_ID { INIT + 1 } else { id + 1 };
+            if self.process(id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let running = self.processes.iter().filter_map(Process::exec_status);
+        Status {
+            id: self.container.as_ref().map(|container| container.id().clone()),
+            state: self.state.clone(),
+            execs: self.finished.iter().cloned().chain(running).collect(),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Requests: what each one does, or why it cannot.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
+use seacow_spec::lifecycle::{self, State};
+use seacow_spec::shim::{Answer, Attach, PROTOCOL_VERSION, Request, Target};
+use seacow_spec::{Classified, ErrorClass, ErrorReport};
+
+use super::Shim;
+use crate::poll::PeerId;
+
+const SIGKILL: i32 = 9;
+
+/// A request that was refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// Another request came before its turn.
+    #[error("{0}")]
+    OutOfOrder(&'static str),
+    /// The lifecycle forbids it.
+    #[error(transparent)]
+    Lifecycle(#[from] lifecycle::IllegalTransition),
+    /// The process ended or was never there.
+    #[error("{0} is not running")]
+    NotRunning(String),
+    /// No such exec is known.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// The same exec id twice.
+    #[error("exec {0} exists already")]
+    ExecExists(String),
+    /// The frame should have brought a descriptor.
+    #[error("no stream socket came with the request to attach")]
+    NoDescriptor,
+    /// The client cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] crate::io::AttachError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] crate::log::OpenError),
+    /// A file of the exec directory cannot be written.
+    #[error(transparent)]
+    Dir(#[from] crate::dir::DirError),
+    /// A kernel call failed.
+    #[error("{step}: {errno}")]
+    Kernel {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// The daemon is older than the shim.
+    #[error("the shim speaks protocol {PROTOCOL_VERSION}, the daemon {0}: upgrade the daemon")]
+    Version(u32),
+}
+
+impl Classified for Refused {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::OutOfOrder(_)
+            | Self::Lifecycle(_)
+            | Self::NotRunning(_)
+            | Self::ExecExists(_)
+            | Self::Attach(_) => ErrorClass::Conflict,
+            Self::NoSuchExec(_) => ErrorClass::NotFound,
+            Self::NoDescriptor => ErrorClass::InvalidArgument,
+            Self::Log(_) | Self::Dir(_) | Self::Kernel { .. } => ErrorClass::Internal,
+            Self::Version(_) => ErrorClass::Unavailable,
+        }
+    }
+}
+
+/// A request's outcome: an answer now, one later, or a refusal.
+pub(super) type Outcome = Result<Option<Answer>, ErrorReport>;
+
+/// Whether a descriptor comes with it.
+pub(super) fn takes_descriptor(request: &Request) -> bool {
+    match request {
+        Request::Attach(_) => true,
+        Request::Exec(exec) => exec.attach.is_some(),
+        Request::Hello { .. }
+        | Request::Prepare(_)
+        | Request::Create(_)
+        | Request::Start
+        | Request::Signal { .. }
+        | Request::Resize { .. }
+        | Request::CloseStdin { .. }
+        | Request::Pause
+        | Request::Resume
+        | Request::Update { .. }
+        | Request::Status
+        | Request::Pids
+        | Request::Delete => false,
+    }
+}
+
+/// The report of a refusal.
+pub(super) fn report(error: impl Into<Refused>) -> ErrorReport {
+    ErrorReport::of(&error.into())
+}
+
+impl Shim {
+    pub(super) fn hello(&mut self, id: PeerId, version: u32) -> Answer {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return Answer::Done;
+        };
+        if version < PROTOCOL_VERSION {
+            connection.leaving = true;
+            return Answer::Failed(report(Refused::Version(version)));
+        }
+        connection.greeted = true;
+        Answer::Hello {
+            version: PROTOCOL_VERSION,
+            shim_pid: seacow_sys::process::own_pid(),
+            status: Box::new(self.status()),
+        }
+    }
+
+    /// Whoever does not greet first is not understood.
+    pub(super) fn stranger(&mut self, id: PeerId) -> Answer {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.leaving = true;
+        }
+        Answer::Failed(report(Refused::OutOfOrder("the first request of a connection is hello")))
+    }
+
+    /// Does what is asked; `None` when the answer comes later.
+    pub(super) fn handle(
+        &mut self,
+        from: PeerId,
+        seq: u64,
+        request: Request,
+        descriptor: Option<OwnedFd>,
+    ) -> Option<Answer> {
+        let outcome = match request {
+            Request::Hello { version } => Ok(Some(self.hello(from, version))),
+            Request::Status => Ok(Some(Answer::Status(Box::new(self.status())))),
+            Request::Delete => {
+                self.begin_deletion(Some((from, seq)));
+                Ok(None)
+            }
+            _ if self.deletion.is_some() || self.deleted => {
+                Err(report(Refused::OutOfOrder("the container is being removed")))
+            }
+            Request::Prepare(prepare) => self.prepare(from, seq, &prepare),
+            Request::Create(create) => self.create(&create),
+            Request::Start => self.start(),
+            Request::Attach(attach) => self.attach(descriptor, &attach),
+            Request::Exec(exec) => self.exec(&exec, descriptor),
+            Request::Signal { target, signal, all } => self.signal(&target, signal, all),
+            Request::Resize { target, rows, cols } => self.resize(&target, rows, cols),
+            Request::CloseStdin { target } => self.close_stdin(&target),
+            Request::Pause => self.pause(),
+            Request::Resume => self.resume(),
+            Request::Update { resources } => self.update(&resources),
+            Request::Pids => self.pids(),
+        };
+        outcome.unwrap_or_else(|report| Some(Answer::Failed(report)))
+    }
+
+    fn attach(&mut self, descriptor: Option<OwnedFd>, attach: &Attach) -> Outcome {
+        let socket = stream_socket(descriptor).map_err(report)?;
+        let Self { processes, buffer, finished, .. } = self;
+        let Some(process) = processes.iter_mut().find(|process| process.target == attach.target) else {
+            return Err(report(match &attach.target {
+                Target::Init => Refused::OutOfOrder("there is no container yet to attach to"),
+                Target::Exec(id) if finished.iter().any(|exec| exec.exec_id == *id) => {
+                    Refused::NotRunning(format!("exec {id}"))
+                }
+                Target::Exec(id) => Refused::NoSuchExec(id.to_string()),
+            }));
+        };
+        let Some(io) = &mut process.io else { return Err(report(crate::io::AttachError::NoStreams)) };
+        let log_offset = io.attach(socket, attach, buffer).map_err(report)?;
+        Ok(Some(Answer::Attached { log_offset }))
+    }
+
+    fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Outcome {
+        let paused = matches!(self.state, Some(State::Paused { .. }));
+        let process = self.living(target).map_err(report)?;
+        match process.signal(signal) {
+            Ok(()) => {}
+            Err(Errno::SRCH) => return Err(report(Refused::NotRunning(name(target)))),
+            Err(errno) => return Err(report(Refused::Kernel { step: "send a signal", errno })),
+        }
+        if let Some(container) = &mut self.container {
+            if all {
+                container.signal_all(signal)?;
+            }
+            if paused && signal == SIGKILL {
+                // A process that a cgroup v1 freezer holds does not even die.
+                container.thaw()?;
+            }
+        }
+        Ok(Some(Answer::Done))
+    }
+
+    fn resize(&mut self, target: &Target, rows: u16, cols: u16) -> Outcome {
+        let process = self.living(target).map_err(report)?;
+        if let Some(io) = &process.io {
+            io.resize(rows, cols)
+                .map_err(|errno| report(Refused::Kernel { step: "set the terminal's size", errno }))?;
+        }
+        Ok(Some(Answer::Done))
+    }
+
+    fn close_stdin(&mut self, target: &Target) -> Outcome {
+        let process = self.living(target).map_err(report)?;
+        if let Some(io) = &mut process.io {
+            io.close_stdin();
+        }
+        Ok(Some(Answer::Done))
+    }
+
+    fn pause(&mut self) -> Outcome {
+        let next = self.after(lifecycle::Event::Paused).map_err(report)?;
+        if let Some(container) = &mut self.container {
+            container.freeze()?;
+        }
+        self.state = Some(next);
+        Ok(Some(Answer::Done))
+    }
+
+    fn resume(&mut self) -> Outcome {
+        let next = self.after(lifecycle::Event::Resumed).map_err(report)?;
+        if let Some(container) = &mut self.container {
+            container.thaw()?;
+        }
+        self.state = Some(next);
+        Ok(Some(Answer::Done))
+    }
+
+    fn update(&mut self, resources: &seacow_spec::oci::runtime::LinuxResources) -> Outcome {
+        match &mut self.container {
+            Some(container) => container.update(resources).map(|()| Some(Answer::Done)),
+            None => Err(report(Refused::OutOfOrder("there is no container yet"))),
+        }
+    }
+
+    fn pids(&mut self) -> Outcome {
+        match &mut self.container {
+            Some(container) => Ok(Some(Answer::Pids(container.pids()?))),
+            None => Ok(Some(Answer::Pids(Vec::new()))),
+        }
+    }
+
+    /// The state that follows on `event`.
+    pub(super) fn after(&self, event: lifecycle::Event) -> Result<State, Refused> {
+        match &self.state {
+            Some(state) => Ok(lifecycle::apply(state.clone(), event)?),
+            None => Err(Refused::OutOfOrder("there is no container yet")),
+        }
+    }
+
+    /// The target, if it runs.
+    fn living(&mut self, target: &Target) -> Result<&mut super::process::Process, Refused> {
+        let known = match target {
+            Target::Init => true,
+            Target::Exec(id) => self.finished.iter().any(|exec| exec.exec_id == *id),
+        };
+        match self.target(target) {
+            Some(process) if process.is_alive() => Ok(process),
+            None if !known => Err(Refused::NoSuchExec(name(target))),
+            Some(_) | None => Err(Refused::NotRunning(name(target))),
+        }
+    }
+}
+
+fn name(target: &Target) -> String {
+    match target {
+        Target::Init => "the container".to_owned(),
+        Target::Exec(id) => format!("exec {id}"),
+    }
+}
+
+/// What came along to be attached. Only sockets can be told not to block call by call.
+pub(super) fn stream_socket(descriptor: Option<OwnedFd>) -> Result<OwnedFd, Refused> {
+    descriptor
+        .filter(|fd| socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM))
+        .ok_or(Refused::NoDescriptor)
+}
