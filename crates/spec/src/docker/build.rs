@@ -45,3 +45,12 @@ pub struct ErrorDetail {
     pub code: Option<i32>,
     pub message: String,
 }
+
+/// `POST /build/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct BuildPruned {
+    pub caches_deleted: Option<Vec<String>>,
+    pub space_reclaimed: u64,
+}
