@@ -8,7 +8,9 @@ use seacow_sys::Errno;
 use seacow_sys::netlink::route::{address_add, link_header};
 use seacow_sys::netlink::{self, Batch, Protocol, Socket};
 
-use crate::endpoint::{self, Endpoint, EndpointConfig, EndpointError, HOST_PREFIX, Netns, valid_ifname};
+use crate::endpoint::{
+    self, Endpoint, EndpointConfig, EndpointError, HOST_PREFIX, Netns, Port, valid_ifname,
+};
 use crate::host::{HostNetwork, ReadError};
 use crate::ipam::{Ipam, IpamError};
 use crate::link::{self, CREATE, IFF_UP, Link};
@@ -137,7 +139,7 @@ impl Classified for BridgeError {
 pub struct Bridge {
     name: String,
     table: String,
-    index: u32,
+    port: Port,
     subnet: Ipv4Net,
     gateway: Ipv4Addr,
     mtu: u32,
@@ -207,7 +209,7 @@ impl Bridge {
 
     /// Gives the namespace of process `pid` an interface on this bridge. About 0.4 ms.
     pub fn connect(&self, pid: u32, config: &EndpointConfig) -> Result<Endpoint, EndpointError> {
-        endpoint::connect(Netns::Pid(pid), config, self.index)
+        endpoint::connect(Netns::Pid(pid), config, self.port)
     }
 
     /// The same for a namespace given by descriptor.
@@ -216,12 +218,12 @@ impl Bridge {
         netns: Netns<'_>,
         config: &EndpointConfig,
     ) -> Result<Endpoint, EndpointError> {
-        endpoint::connect(netns, config, self.index)
+        endpoint::connect(netns, config, self.port)
     }
 
     /// Our host ends that are ports now, to compare with the containers that should have one.
     pub fn ports(&self) -> Result<Vec<Endpoint>, ReadError> {
-        let ours = |l: &Link| l.master == Some(self.index) && l.name.starts_with(HOST_PREFIX);
+        let ours = |l: &Link| l.master == Some(self.port.bridge) && l.name.starts_with(HOST_PREFIX);
         let links = link::links()?;
         Ok(links.into_iter().filter(ours).map(|l| Endpoint { host_ifname: l.name }).collect())
     }
@@ -246,6 +248,11 @@ fn remove_link(name: &str) -> Result<(), netlink::Error> {
         Some(link) if link.alias.as_deref() == Some(ALIAS) => link::delete(&mut socket, name),
         _ => Ok(()),
     }
+}
+
+/// Whether the kernel has IPv6 at all (it may be booted with ipv6.disable=1).
+fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6/conf").exists()
 }
 
 /// What was decided before anything is changed.
@@ -340,7 +347,7 @@ impl<'a> Plan<'a> {
         Ok(Bridge {
             name: self.config.name.clone(),
             table: self.config.table.clone(),
-            index: link.index,
+            port: Port { bridge: link.index, ipv6: has_ipv6() },
             subnet,
             gateway: self.address.addr(),
             mtu: self.config.mtu.unwrap_or(link.mtu),
@@ -350,13 +357,13 @@ impl<'a> Plan<'a> {
     }
 
     /// No link-local address, and no router advertisement that a container might send to the
-    /// host (CVE-2020-13401). A kernel without IPv6 has no such switch.
+    /// host (CVE-2020-13401).
     fn no_ipv6(&self) -> Result<(), SysctlError> {
-        match sysctl::ensure(&format!("net.ipv6.conf.{}.disable_ipv6", self.name().replace('.', "/")), "1") {
-            Err(SysctlError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Ok(()),
+        if !has_ipv6() {
+            return Ok(());
         }
+        let key = format!("net.ipv6.conf.{}.disable_ipv6", self.name().replace('.', "/"));
+        sysctl::ensure(&key, "1").map(drop)
     }
 
     fn raise(&self, link: &Link) -> Result<(), netlink::Error> {

@@ -1,5 +1,5 @@
 //! A container's veth pair: one message makes both ends, the inner one born in the container's
-//! namespace.
+//! namespace; a second one in the same send raises the host's end.
 //!
 //! Traps, each measured: *moving* a device between namespaces or *deleting* one waits for an RCU
 //! grace period (31 to 37 ms), so neither happens here; the kernel removes the pair with the
@@ -121,11 +121,20 @@ pub fn valid_ifname(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%' | b'"' | b'*' | b'+'))
 }
 
-/// Makes the pair: host end up and a port of `bridge` (its index), inner end down in `netns`.
+/// The bridge's side of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Port {
+    /// The bridge's index.
+    pub(crate) bridge: u32,
+    /// Whether the kernel has IPv6, which must then be told to keep off the host's end.
+    pub(crate) ipv6: bool,
+}
+
+/// Makes the pair: host end up and a port of the bridge, inner end down in `netns`.
 pub(crate) fn connect(
     netns: Netns<'_>,
     config: &EndpointConfig,
-    bridge: u32,
+    port: Port,
 ) -> Result<Endpoint, EndpointError> {
     for name in [&config.ifname, &config.host_ifname] {
         if !valid_ifname(name) {
@@ -133,23 +142,52 @@ pub(crate) fn connect(
         }
     }
     let name = config.host_ifname.clone();
+    let raise = format!("raise veth {name}");
     let mut batch = Batch::new();
     batch.request(format!("create veth {name}"), libc::RTM_NEWLINK, CREATE, |m| {
-        write_pair(m, netns, config, bridge);
+        write_pair(m, netns, config, port.bridge);
     });
-    let made = Socket::open(Protocol::Route).and_then(|mut s| s.transact(&batch));
-    match made {
+    batch.request(raise.clone(), libc::RTM_NEWLINK, 0, |m| {
+        write_raise(m, &name, port.ipv6);
+    });
+    let mut socket =
+        Socket::open(Protocol::Route).map_err(|source| EndpointError::Link { name: name.clone(), source })?;
+    match socket.transact(&batch) {
         Ok(_) => Ok(Endpoint { host_ifname: name }),
-        Err(source) => Err(match source.errno() {
-            Some(Errno::EXIST) => EndpointError::Exists { name, source },
-            Some(Errno::SRCH | Errno::NODEV | Errno::NXIO) => EndpointError::Gone { name, source },
-            _ => EndpointError::Link { name, source },
-        }),
+        Err(source) => {
+            // The kernel executes the second request even when the first was refused: only when
+            // raising is what failed first is the pair there, and ours.
+            if matches!(&source, netlink::Error::Refused { step, .. } if *step == raise) {
+                let _ = link::delete(&mut socket, &name);
+            }
+            Err(refused(name, source))
+        }
+    }
+}
+
+fn refused(name: String, source: netlink::Error) -> EndpointError {
+    match source.errno() {
+        Some(Errno::EXIST) => EndpointError::Exists { name, source },
+        Some(Errno::SRCH | Errno::NODEV | Errno::NXIO) => EndpointError::Gone { name, source },
+        _ => EndpointError::Link { name, source },
+    }
+}
+
+/// Up, and without an IPv6 link-local address: it would be announced into the container, whose
+/// start it costs a duplicate address detection and multicast reports.
+fn write_raise(m: &mut Payload<'_>, name: &str, ipv6: bool) {
+    link_header(m, 0, IFF_UP, IFF_UP).attr_text(libc::IFLA_IFNAME, name);
+    if ipv6 {
+        m.nested(libc::IFLA_AF_SPEC, |m| {
+            m.nested(ifla::AF_INET6, |m| {
+                m.attr_u8(ifla::INET6_ADDR_GEN_MODE, ifla::IN6_ADDR_GEN_MODE_NONE);
+            });
+        });
     }
 }
 
 fn write_pair(m: &mut Payload<'_>, netns: Netns<'_>, config: &EndpointConfig, bridge: u32) {
-    link_header(m, 0, IFF_UP, IFF_UP).attr_text(libc::IFLA_IFNAME, &config.host_ifname);
+    link_header(m, 0, 0, 0).attr_text(libc::IFLA_IFNAME, &config.host_ifname);
     m.attr_u32(libc::IFLA_MASTER, bridge);
     common(m, config);
     m.nested_plain(libc::IFLA_LINKINFO, |m| {

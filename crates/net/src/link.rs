@@ -16,6 +16,9 @@ pub(crate) mod ifla {
     pub(crate) const INFO_SLAVE_DATA: u16 = 5;
     pub(crate) const BRPORT_STATE: u16 = 1;
     pub(crate) const VETH_INFO_PEER: u16 = 1;
+    pub(crate) const AF_INET6: u16 = 10;
+    pub(crate) const INET6_ADDR_GEN_MODE: u16 = 8;
+    pub(crate) const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 }
 
 /// A network interface.
