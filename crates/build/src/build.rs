@@ -1,6 +1,6 @@
 //! One build from its first message to its last.
 
-use seacow_spec::{Classified, Digest, ErrorClass, ErrorReport};
+use seacow_spec::{Digest, ErrorReport};
 
 use crate::args::BuildArgs;
 use crate::cancel::Cancel;
@@ -210,6 +210,12 @@ impl Run<'_> {
         expand::word(word, self.escape, variables).map_err(|source| BuildError::Expand { line, source })
     }
 
+    /// What an engine's refusal means: it may only say that the build was stopped meanwhile.
+    pub(crate) fn stopped_or(&self, error: ErrorReport) -> BuildError {
+        let stopped = self.cancel.is_cancelled() || self.output.is_disconnected();
+        if stopped { BuildError::Cancelled } else { BuildError::Engine(error) }
+    }
+
     pub(crate) fn check_cancelled(&mut self) -> Result<(), BuildError> {
         if !self.cancel.is_cancelled() {
             return Ok(());
@@ -217,14 +223,5 @@ impl Run<'_> {
         // The client may still be there: POST /build/cancel.
         _ = self.output.say("Build cancelled\n");
         Err(BuildError::Cancelled)
-    }
-}
-
-/// An engine's refusal that only says that the build was cancelled meanwhile.
-pub(crate) fn cancelled_or(error: ErrorReport, cancel: &Cancel) -> BuildError {
-    if cancel.is_cancelled() && error.class() != ErrorClass::NotImplemented {
-        BuildError::Cancelled
-    } else {
-        BuildError::Engine(error)
     }
 }

@@ -33,7 +33,7 @@ pub enum ContextError {
     #[error("Cannot locate specified Dockerfile: {0}")]
     NoDockerfile(String),
     /// `dockerfile=../x`.
-    #[error("Forbidden path outside the build context: {0} ()")]
+    #[error("forbidden path outside the build context: {0} ()")]
     Outside(String),
     /// No bytes.
     #[error("the Dockerfile ({0}) cannot be empty")]

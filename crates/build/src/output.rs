@@ -35,6 +35,7 @@ pub(crate) struct Output<'a> {
     sink: &'a mut dyn Sink,
     quiet: Option<Kept>,
     pending: [Vec<u8>; 2],
+    disconnected: bool,
 }
 
 /// What a quiet build has said so far.
@@ -48,7 +49,12 @@ type Sent = Result<(), Disconnected>;
 
 impl<'a> Output<'a> {
     pub(crate) fn new(sink: &'a mut dyn Sink, quiet: bool) -> Self {
-        Self { sink, quiet: quiet.then(Kept::default), pending: Default::default() }
+        Self { sink, quiet: quiet.then(Kept::default), pending: Default::default(), disconnected: false }
+    }
+
+    /// Whether the client has gone meanwhile.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.disconnected
     }
 
     /// A piece of normal output.
@@ -131,7 +137,11 @@ impl<'a> Output<'a> {
 
 impl Sink for Output<'_> {
     fn send(&mut self, message: JsonMessage) -> Sent {
-        let Some(kept) = &mut self.quiet else { return self.sink.send(message) };
+        let Some(kept) = &mut self.quiet else {
+            let sent = self.sink.send(message);
+            self.disconnected |= sent.is_err();
+            return sent;
+        };
         kept.bytes += message.stream.as_ref().map_or(0, String::len);
         if kept.bytes <= QUIET_LIMIT {
             kept.messages.push(message);

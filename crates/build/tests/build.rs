@@ -263,6 +263,29 @@ fn cancelled_in_the_middle() {
     assert!(!stopped.text().contains("never"));
 }
 
+/// A client that goes away after some messages.
+struct Leaving(usize);
+
+impl seacow_build::Sink for Leaving {
+    fn send(&mut self, _: seacow_spec::docker::build::JsonMessage) -> Result<(), seacow_build::Disconnected> {
+        self.0 = self.0.checked_sub(1).ok_or(seacow_build::Disconnected)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_client_that_leaves_stops_the_build() {
+    let engine = with_base();
+    std::fs::write(engine.context().join("Dockerfile"), "FROM bb\nRUN say a && say b\nRUN touch /c").unwrap();
+    let context = seacow_build::Context::open(&engine.context()).unwrap();
+    for messages in 0..16 {
+        let options = BuildOptions { no_cache: true, ..BuildOptions::default() };
+        let built = seacow_build::build(&options, &context, &engine, &mut Leaving(messages), &engine.cancel);
+        assert_eq!(built.unwrap_err().to_string(), "Build cancelled", "{messages}");
+        assert_eq!(engine.left_containers(), 0, "{messages}");
+    }
+}
+
 #[test]
 fn errors_say_what_and_of_which_class() {
     let engine = with_base();
@@ -306,7 +329,7 @@ fn errors_say_what_and_of_which_class() {
         (
             "FROM bb\nCOPY ../f /x",
             ErrorClass::InvalidArgument,
-            "COPY failed: Forbidden path outside the build context: ../f ()",
+            "COPY failed: forbidden path outside the build context: ../f ()",
         ),
         (
             "FROM bb\nCOPY f f /x",

@@ -49,7 +49,7 @@ pub enum CopyError {
     #[error("missing build context")]
     NoContext,
     /// `../x`.
-    #[error("Forbidden path outside the build context: {0} ()")]
+    #[error("forbidden path outside the build context: {0} ()")]
     Outside(String),
     /// A malformed wildcard.
     #[error("{pattern}: {source}")]

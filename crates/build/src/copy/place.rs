@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -134,34 +135,41 @@ fn is_dir(root: &Root, path: &Path) -> Result<bool, CopyError> {
     }
 }
 
-/// A directory of the image, made with its parents where missing; new ones get the owner.
-pub(crate) fn make_dir(
-    root: &Root,
-    path: &Path,
-    owner: (u32, u32),
-) -> Result<std::os::fd::OwnedFd, CopyError> {
+/// A directory of the image, made with its parents where missing; new ones get the owner. Where a
+/// link points to nothing, what it points to is made.
+pub(crate) fn make_dir(root: &Root, path: &Path, owner: (u32, u32)) -> Result<OwnedFd, CopyError> {
+    make_dir_within(root, path, owner, MAX_LINKS)
+}
+
+fn make_dir_within(root: &Root, path: &Path, owner: (u32, u32), links: usize) -> Result<OwnedFd, CopyError> {
     match root.locate_dir(path) {
         Err(Errno::NOENT) => {}
         found => return found.map_err(at("open", path)),
     }
     let mut prefix = PathBuf::from("/");
     for component in path.components() {
+        let parent = prefix.clone();
         prefix.push(match component {
             Component::Normal(name) => name,
             Component::ParentDir => OsStr::new(".."),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
         });
         match root.locate_dir(&prefix) {
-            Ok(_) => {}
-            Err(Errno::NOENT) => {
-                let entry = root.entry(&prefix).map_err(at("open", &prefix))?;
-                entry.mkdir(Mode::from(DIR_MODE)).map_err(at("make directory", &prefix))?;
-                entry.chown(owner.0, owner.1).map_err(at("set owner of", &prefix))?;
-                // The process's umask may have taken bits.
-                entry.chmod(Mode::from(DIR_MODE)).map_err(at("set mode of", &prefix))?;
-            }
+            Ok(_) => continue,
+            Err(Errno::NOENT) => {}
             Err(errno) => return Err(at("open", prefix)(errno)),
         }
+        let entry = root.entry(&prefix).map_err(at("open", &prefix))?;
+        if entry.file_type().map_err(at("stat", &prefix))? == Some(FileType::Symlink) {
+            let links = links.checked_sub(1).ok_or_else(|| at("resolve", &prefix)(Errno::LOOP))?;
+            let target = entry.readlink().map_err(at("read link", &prefix))?;
+            make_dir_within(root, &parent.join(target), owner, links)?;
+            continue;
+        }
+        entry.mkdir(Mode::from(DIR_MODE)).map_err(at("make directory", &prefix))?;
+        entry.chown(owner.0, owner.1).map_err(at("set owner of", &prefix))?;
+        // The process's umask may have taken bits.
+        entry.chmod(Mode::from(DIR_MODE)).map_err(at("set mode of", &prefix))?;
     }
     root.locate_dir(path).map_err(at("open", path))
 }

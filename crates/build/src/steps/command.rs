@@ -3,7 +3,7 @@
 use seacow_spec::docker::container::{ContainerConfig, HealthConfig};
 
 use super::{OpenStep, commit, metadata, probe};
-use crate::build::{Run, cancelled_or};
+use crate::build::Run;
 use crate::dockerfile::CommandLine;
 use crate::error::BuildError;
 use crate::executor::RunStep;
@@ -21,22 +21,24 @@ pub(super) fn run(run: &mut Run<'_>, state: &mut StageState, line: &CommandLine)
     if probe(run, state, &recorded)? {
         return Ok(());
     }
-    let mut container = run.executor.container(&run_step(run, state, &args, &command))?;
+    let container = run.executor.container(&run_step(run, state, &args, &command))?;
+    // From here on the step's end removes it, or leaves it, as the options say.
+    run.open_steps.push(OpenStep::Container(container));
+    let Some(OpenStep::Container(container)) = run.open_steps.last_mut() else { return Ok(()) };
     for warning in container.warnings() {
         run.output.say(format!(" ---> [Warning] {warning}\n"))?;
     }
     run.output.running_in(container.id())?;
     let ended = container.run(&mut run.output, run.cancel);
-    // From here on the container is somebody's to remove.
-    run.open_steps.push(OpenStep::Container(container));
-    let code = ended.map_err(|error| cancelled_or(error, run.cancel))?;
+    let code = ended.map_err(|error| run.stopped_or(error))?;
     run.output.end_of_command()?;
     run.check_cancelled()?;
     if code != 0 {
         return Err(BuildError::Command { command: command.join(" "), code });
     }
     let Some(OpenStep::Container(container)) = run.open_steps.last_mut() else { return Ok(()) };
-    let change = container.commit().map_err(|error| cancelled_or(error, run.cancel))?;
+    let committed = container.commit();
+    let change = committed.map_err(|error| run.stopped_or(error))?;
     commit(run, state, &recorded, &change)
 }
 
