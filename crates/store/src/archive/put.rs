@@ -1,0 +1,65 @@
+//! `PUT /containers/{id}/archive`: a tar is unpacked into a directory.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::FileType;
+
+use super::path::Asked;
+use super::{ArchiveError, ContainerRoot};
+use crate::layer::{Place, PlacePolicy};
+use crate::limits::Limits;
+use crate::tar::{Bounds, TarError, TarReader, compress};
+
+/// How an archive is unpacked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PutOptions {
+    /// A directory and something else never replace each other (`noOverwriteDirNonDir`).
+    pub no_overwrite_dir_non_dir: bool,
+    /// Owner of everything (`copyUIDGID`: the container's user); `None` takes the archive's.
+    pub owner: Option<(u32, u32)>,
+    /// Bounds on the archive.
+    pub limits: Limits,
+}
+
+impl ContainerRoot {
+    /// Unpacks a tar (plain, gzip or zstd) into the directory at `path`, symlinks to it followed.
+    ///
+    /// # Errors
+    /// There is no such directory, or an entry was refused; what came before it stays.
+    pub fn put_tar(
+        &self,
+        path: &Path,
+        archive: impl Read + Send,
+        options: &PutOptions,
+    ) -> Result<(), ArchiveError> {
+        let asked = Asked::parse(path);
+        let target = self.root.locate(&asked.path).map_err(|errno| Self::missing(&asked.path, errno))?;
+        let stat = rustix::fs::fstat(&target).map_err(|errno| Self::missing(&asked.path, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(ArchiveError::NotADirectory(asked.path));
+        }
+        let base = crate::fsutil::real_path(&self.root, target.as_fd())
+            .map_err(|errno| Self::missing(&asked.path, errno))?;
+        let policy = PlacePolicy {
+            layer: false,
+            keep: None,
+            no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
+            owner: options.owner,
+            inherit: &|_| None,
+            max_file: options.limits.max_bytes,
+            reserve: options.limits.reserve,
+        };
+        let unpacked = compress::unpack(archive).map_err(TarError::from)?;
+        let bounds = Bounds { entries: options.limits.max_entries, bytes: options.limits.max_bytes };
+        let mut tar = TarReader::new(unpacked, bounds);
+        let mut place = Place::new(&self.root, &base, policy);
+        while let Some(member) = tar.next_member()? {
+            tar.take_raw();
+            place.place(&member, &mut |buffer| tar.read_content(buffer))?;
+        }
+        place.finish()?;
+        Ok(())
+    }
+}

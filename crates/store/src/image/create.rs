@@ -1,0 +1,112 @@
+//! New images: from a config and a stack, from a root file system's tar.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use seacow_spec::oci::image::ImageConfig;
+use seacow_spec::{ChainId, Digest, Timestamp};
+
+use super::record::ImageRecord;
+use super::{Image, ImageError, Images};
+use crate::hash;
+use crate::meta::{Table, Write};
+
+/// An image to be.
+#[derive(Clone, Debug)]
+pub struct NewImage {
+    /// The config blob; its digest becomes the id.
+    pub config: Vec<u8>,
+    /// Topmost layer; its stack must be what the config's `rootfs.diff_ids` say.
+    pub chain: Option<ChainId>,
+    /// The image it was built on.
+    pub parent: Option<Digest>,
+}
+
+impl NewImage {
+    /// From a config that is yet to be written down. Its diff ids need not be filled in.
+    pub fn from_config(config: &ImageConfig, chain: Option<ChainId>, parent: Option<Digest>) -> Self {
+        // Only maps with non-string keys fail to serialise, and the config has none; should one
+        // come, the empty blob is refused as an invalid config.
+        Self { config: serde_json::to_vec(config).unwrap_or_default(), chain, parent }
+    }
+}
+
+impl Images {
+    /// Makes an image, durably. One of the same id stays as it is.
+    ///
+    /// # Errors
+    /// The config is unreadable or lists other layers than the stack has, a layer or the parent
+    /// does not exist, or the metadata failed.
+    pub fn create(&self, new: NewImage) -> Result<Image, ImageError> {
+        let config = self.check_config(&new.config, new.chain.as_ref())?;
+        let id = hash::digest(&new.config);
+        // Held until the image itself keeps the layer.
+        let _pin = new.chain.as_ref().map(|chain| self.layers.pin(chain)).transpose()?;
+        let mut change = self.shared.change();
+        if self.shared.catalog().images.contains_key(&id) {
+            drop(change);
+            return self.get(&id).ok_or_else(|| ImageError::NotFound(id.to_string()));
+        }
+        if let Some(parent) = &new.parent
+            && !self.shared.catalog().images.contains_key(parent)
+        {
+            return Err(ImageError::NotFound(parent.to_string()));
+        }
+        let record = ImageRecord {
+            id: id.clone(),
+            raw: new.config.into(),
+            config: Arc::new(config),
+            chain: new.chain,
+            parent: new.parent,
+            added: Timestamp::now(),
+        };
+        change.write(Write::json(Table::Images, id.hex(), &record.stored())?);
+        change.write(Write::Put(Table::Configs, id.hex().to_owned(), record.raw.to_vec()));
+        change.commit(|catalog| {
+            catalog.images.insert(id.clone(), Arc::new(record));
+        })?;
+        drop(change);
+        self.get(&id).ok_or_else(|| ImageError::NotFound(id.to_string()))
+    }
+
+    /// Makes an image from a config whose diff ids are filled in from the stack.
+    ///
+    /// # Errors
+    /// As [`Images::create`].
+    pub fn create_from_config(
+        &self,
+        mut config: ImageConfig,
+        chain: Option<&ChainId>,
+        parent: Option<&Digest>,
+    ) -> Result<Image, ImageError> {
+        config.rootfs.diff_ids = self.layers.diff_ids(chain)?;
+        self.create(NewImage::from_config(&config, chain.cloned(), parent.cloned()))
+    }
+
+    /// Makes a one-layer image of a root file system's tar (plain, gzip or zstd). `config` gets the
+    /// layer's diff id filled in.
+    ///
+    /// # Errors
+    /// The tar is refused, or the disk failed.
+    pub fn import(&self, tar: impl Read + Send, config: ImageConfig) -> Result<Image, ImageError> {
+        let layer = self.layers.begin(None)?.apply_tar(tar)?.commit(None)?;
+        self.create_from_config(config, Some(layer.chain_id()), None)
+    }
+
+    pub(super) fn check_config(
+        &self,
+        bytes: &[u8],
+        chain: Option<&ChainId>,
+    ) -> Result<ImageConfig, ImageError> {
+        let limit = self.shared.limits.max_document;
+        if bytes.len() as u64 > limit {
+            return Err(ImageError::Config(format!("larger than {limit} bytes")));
+        }
+        let config: ImageConfig =
+            serde_json::from_slice(bytes).map_err(|error| ImageError::Config(error.to_string()))?;
+        if hash::chain_of(&config.rootfs.diff_ids).as_ref() != chain {
+            return Err(ImageError::Config("its layers are not those of the image".into()));
+        }
+        Ok(config)
+    }
+}

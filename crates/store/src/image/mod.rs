@@ -1,0 +1,300 @@
+//! Images: a config blob, a stack of layers, names.
+//!
+//! Vocabulary
+//! - *id*: digest of the config blob, which is kept byte for byte.
+//! - *tag*: a name that points to an id. A name with a digest instead of a tag (`repo@sha256:…`)
+//!   points to it just so.
+//! - *parent*: the image a build step started from. Children without a name are the builder's
+//!   cache, and go when their last descendant is removed.
+//! - `host`: the image that is this machine's root file system ([`crate::host`]). It appears when
+//!   it is first asked for; its name cannot be given to another image or taken away.
+
+mod create;
+mod history;
+mod layout;
+mod load;
+pub(crate) mod record;
+mod remove;
+mod save;
+
+use std::sync::Arc;
+
+use seacow_spec::docker::image::ImageDeleted;
+use seacow_spec::oci::image::ImageConfig;
+use seacow_spec::reference::InvalidReference;
+use seacow_spec::{ChainId, Classified, Digest, ErrorClass, Reference, Timestamp};
+
+pub use create::NewImage;
+pub use load::LoadedImage;
+pub use remove::{ImageUser, RemoveOptions};
+
+use crate::error::IoFailure;
+use crate::host::{Host, HostError};
+use crate::layer::{LayerError, LayerKind, Layers};
+use crate::meta::{MetaError, Table, Write};
+use crate::shared::{Catalog, Shared};
+use crate::tar::TarError;
+use record::{ImageRecord, TagRecord};
+
+/// Why an image could not be found, made, named, removed, saved or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// There is none of that name.
+    #[error("No such image: {0}")]
+    NotFound(String),
+    /// The beginning of an id that several images share.
+    #[error("image id prefix {prefix:?} is ambiguous: {count} images begin with it")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many have it.
+        count: usize,
+    },
+    /// It cannot be removed as things are; the text is Docker's.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// The name means this machine.
+    #[error("the image name {0:?} is reserved for the root file system of this machine")]
+    Reserved(String),
+    /// Not an image name.
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
+    /// A config blob that does not fit its layers, or is none.
+    #[error("invalid image config: {0}")]
+    Config(String),
+    /// An archive that is no image, or a hostile one.
+    #[error("invalid image archive: {0}")]
+    Archive(String),
+    /// Its base is the root file system of this machine.
+    #[error(
+        "image {0} is built on the root file system of this machine and belongs to it: it cannot be saved; \
+         export a container of it, or `seacow diff` what it changed"
+    )]
+    HostBound(String),
+    /// A layer failed.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The host's view failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The archive is broken.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// Where the archive was to go does not take it.
+    #[error("write the archive: {0}")]
+    Output(#[source] std::io::Error),
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+    /// The metadata failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}
+
+impl Classified for ImageError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::Conflict(_) => ErrorClass::Conflict,
+            Self::Reserved(_) => ErrorClass::Forbidden,
+            Self::Ambiguous { .. } | Self::Reference(_) | Self::Config(_) | Self::Archive(_) => {
+                ErrorClass::InvalidArgument
+            }
+            Self::HostBound(_) => ErrorClass::NotImplemented,
+            Self::Layer(error) => error.class(),
+            Self::Host(error) => error.class(),
+            Self::Tar(TarError::Read(_)) | Self::Output(_) => ErrorClass::Internal,
+            Self::Tar(_) => ErrorClass::InvalidArgument,
+            Self::Io(error) => error.class(),
+            Self::Meta(error) => error.class(),
+        }
+    }
+}
+
+/// An image as it was when it was asked for.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of the config blob.
+    pub id: Digest,
+    /// The config blob.
+    pub raw: Arc<[u8]>,
+    /// The same, parsed.
+    pub config: Arc<ImageConfig>,
+    /// Topmost layer; `None` for an image without files (`FROM scratch`).
+    pub chain: Option<ChainId>,
+    /// The image it was built on.
+    pub parent: Option<Digest>,
+    /// Its names, sorted; those with a digest instead of a tag among them.
+    pub names: Vec<Reference>,
+    /// Sum of its layers' sizes, as Docker counts.
+    pub size: u64,
+    /// When it came into this store.
+    pub added: Timestamp,
+    /// When it was last named.
+    pub last_tagged: Option<Timestamp>,
+    /// Whether its lowest layer is this machine's root file system.
+    pub on_host: bool,
+}
+
+impl Image {
+    /// Names with a tag, as people type them.
+    pub fn repo_tags(&self) -> Vec<String> {
+        self.names.iter().filter(|name| name.digest().is_none()).map(Reference::familiar).collect()
+    }
+
+    /// Names with a digest, as people type them.
+    pub fn repo_digests(&self) -> Vec<String> {
+        self.names.iter().filter(|name| name.digest().is_some()).map(Reference::familiar).collect()
+    }
+}
+
+/// The images of a store.
+#[derive(Clone, Debug)]
+pub struct Images {
+    shared: Arc<Shared>,
+    layers: Layers,
+    host: Host,
+}
+
+impl Images {
+    pub(crate) fn new(shared: Arc<Shared>, layers: Layers, host: Host) -> Self {
+        Self { shared, layers, host }
+    }
+
+    /// All images, in the order of their ids, the builder's nameless ones included.
+    pub fn list(&self) -> Vec<Image> {
+        let catalog = self.shared.catalog();
+        catalog.images.values().map(|record| image(&catalog, record)).collect()
+    }
+
+    /// The image of an id.
+    pub fn get(&self, id: &Digest) -> Option<Image> {
+        let catalog = self.shared.catalog();
+        catalog.images.get(id).map(|record| image(&catalog, record))
+    }
+
+    /// Images built directly on this one: where the classic builder looks for a cached step.
+    pub fn children(&self, id: &Digest) -> Vec<Image> {
+        let catalog = self.shared.catalog();
+        catalog.children(id).map(|record| image(&catalog, record)).collect()
+    }
+
+    /// Finds an image by name (`latest` when there is no tag), id, or the unique beginning of an
+    /// id, with or without `sha256:`. A name goes before the beginning of an id.
+    ///
+    /// # Errors
+    /// There is none, or several begin so.
+    pub fn resolve(&self, text: &str) -> Result<Image, ImageError> {
+        let reference = text.parse::<Reference>().ok();
+        if let Some(reference) = &reference {
+            if reference.is_host() {
+                return self.host_image();
+            }
+            let catalog = self.shared.catalog();
+            if let Some(tag) = catalog.tags.get(&reference.clone().or_latest())
+                && let Some(record) = catalog.images.get(&tag.id)
+            {
+                return Ok(image(&catalog, record));
+            }
+        }
+        self.by_prefix(text)?.ok_or_else(|| {
+            ImageError::NotFound(
+                reference.map_or_else(|| text.to_owned(), |name| name.or_latest().familiar()),
+            )
+        })
+    }
+
+    /// Gives an image a name, taking it away from another image.
+    ///
+    /// # Errors
+    /// There is no such image, or the name is reserved.
+    pub fn tag(&self, id: &Digest, name: &Reference) -> Result<(), ImageError> {
+        if name.is_host() {
+            return Err(ImageError::Reserved(name.familiar()));
+        }
+        self.tag_any(id, name)
+    }
+
+    /// Takes a name away, and nothing else.
+    ///
+    /// # Errors
+    /// There is no such name, or it is reserved.
+    pub fn untag(&self, name: &Reference) -> Result<ImageDeleted, ImageError> {
+        let name = name.clone().or_latest();
+        if name.is_host() {
+            return Err(ImageError::Reserved(name.familiar()));
+        }
+        let mut change = self.shared.change();
+        if !self.shared.catalog().tags.contains_key(&name) {
+            return Err(ImageError::NotFound(name.familiar()));
+        }
+        change.write(Write::Delete(Table::Tags, name.to_string()));
+        change.commit(|catalog| {
+            catalog.tags.remove(&name);
+        })?;
+        Ok(ImageDeleted::Untagged(name.familiar()))
+    }
+
+    /// The image of this machine's root file system, as the machine is now.
+    fn host_image(&self) -> Result<Image, ImageError> {
+        let state = self.host.state()?;
+        let layer = self.layers.register_host(&state.diff_id)?;
+        let config = state.config()?;
+        let id = crate::hash::digest(&config);
+        let name = crate::host::reference()?;
+        let known = self.shared.catalog().tags.get(&name).map(|tag| tag.id.clone());
+        if known.as_ref() != Some(&id) {
+            let new = NewImage { config, chain: Some(layer.chain_id().clone()), parent: None };
+            self.create(new)?;
+            self.tag_any(&id, &name)?;
+            if let Some(old) = known {
+                self.forget_if_unused(&old);
+            }
+        }
+        self.get(&id).ok_or_else(|| ImageError::NotFound(name.familiar()))
+    }
+
+    fn tag_any(&self, id: &Digest, name: &Reference) -> Result<(), ImageError> {
+        let name = name.clone().or_latest();
+        let record = TagRecord { id: id.clone(), at: Timestamp::now() };
+        let mut change = self.shared.change();
+        if !self.shared.catalog().images.contains_key(id) {
+            return Err(ImageError::NotFound(id.to_string()));
+        }
+        change.write(Write::json(Table::Tags, &name.to_string(), &record)?);
+        Ok(change.commit(|catalog| {
+            catalog.tags.insert(name, record);
+        })?)
+    }
+
+    fn by_prefix(&self, text: &str) -> Result<Option<Image>, ImageError> {
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Ok(None);
+        }
+        let catalog = self.shared.catalog();
+        let mut found = catalog.images.values().filter(|record| record.id.hex().starts_with(prefix));
+        let Some(first) = found.next() else { return Ok(None) };
+        match found.count() {
+            0 => Ok(Some(image(&catalog, first))),
+            more => Err(ImageError::Ambiguous { prefix: prefix.to_owned(), count: more + 1 }),
+        }
+    }
+}
+
+fn image(catalog: &Catalog, record: &Arc<ImageRecord>) -> Image {
+    let stack = record.chain.as_ref().and_then(|chain| catalog.stack(chain)).unwrap_or_default();
+    let tags = || catalog.tags.iter().filter(|(_, tag)| tag.id == record.id);
+    Image {
+        id: record.id.clone(),
+        raw: record.raw.clone(),
+        config: record.config.clone(),
+        chain: record.chain.clone(),
+        parent: record.parent.clone(),
+        names: tags().map(|(name, _)| name.clone()).collect(),
+        size: stack.iter().map(|layer| layer.size).sum(),
+        added: record.added,
+        last_tagged: tags().map(|(_, tag)| tag.at).max(),
+        on_host: stack.last().is_some_and(|layer| layer.kind == LayerKind::Host),
+    }
+}

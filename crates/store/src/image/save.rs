@@ -1,0 +1,249 @@
+//! `docker save`: images as an archive that is an OCI layout and Docker's own format at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use seacow_spec::oci::image::{self as oci, Descriptor, Index, Manifest};
+use seacow_spec::{Digest, Reference};
+
+use super::layout::{
+    ArchiveItem, FULL_NAME, INDEX, LayerSource, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, REF_NAME,
+    REPOSITORIES, blob,
+};
+use super::{Image, ImageError, Images};
+use crate::hash;
+use crate::layer::LayerInfo;
+use crate::tar::{Head, Kind, TarWriter};
+
+/// An image and the names it is saved under.
+struct Item {
+    image: Image,
+    names: Vec<Reference>,
+    /// Lowest first.
+    layers: Vec<std::sync::Arc<LayerInfo>>,
+    manifest: Vec<u8>,
+}
+
+impl Images {
+    /// Writes the images as one archive. A name without tag means all tags of its repository; an
+    /// id saves the image without names. Blobs that images share are written once.
+    ///
+    /// # Errors
+    /// An image is unknown, is built on the host's root (which has no archive), or is damaged;
+    /// nothing was written in the first two cases.
+    pub fn save(&self, names: &[&str], out: &mut dyn Write) -> Result<(), ImageError> {
+        let items = self.selection(names)?;
+        let mut tar = Archive { tar: TarWriter::new(out), written: BTreeSet::new() };
+        tar.directories()?;
+        for item in &items {
+            let created = item.image.config.created.map_or(0, |at| at.unix_seconds());
+            tar.blob(&item.image.id, &item.image.raw, created)?;
+            for layer in &item.layers {
+                tar.layer(self, layer, created)?;
+            }
+            tar.blob(&hash::digest(&item.manifest), &item.manifest, created)?;
+        }
+        tar.file(INDEX, &json(&index(&items))?)?;
+        tar.file(MANIFEST, &json(&docker_manifest(&items))?)?;
+        tar.file(OCI_LAYOUT, OCI_LAYOUT_CONTENT.as_bytes())?;
+        let repositories = repositories(&items);
+        if !repositories.is_empty() {
+            tar.file(REPOSITORIES, &json(&repositories)?)?;
+        }
+        tar.tar.finish().and_then(|out| out.flush()).map_err(ImageError::Output)
+    }
+
+    /// Each image once, with all names that were asked for.
+    fn selection(&self, names: &[&str]) -> Result<Vec<Item>, ImageError> {
+        let mut items: Vec<Item> = Vec::new();
+        for name in names {
+            for (image, name) in self.selected(name)? {
+                if image.on_host {
+                    let shown = name.map_or_else(|| image.id.short().to_owned(), |name| name.familiar());
+                    return Err(ImageError::HostBound(shown));
+                }
+                let at = match items.iter().position(|item| item.image.id == image.id) {
+                    Some(at) => at,
+                    None => {
+                        items.push(self.item(image)?);
+                        items.len() - 1
+                    }
+                };
+                if let Some(name) = name
+                    && !items[at].names.contains(&name)
+                {
+                    items[at].names.push(name);
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    fn selected(&self, text: &str) -> Result<Vec<(Image, Option<Reference>)>, ImageError> {
+        let reference = text.parse::<Reference>().ok();
+        if let Some(reference) = reference.filter(|name| name.tag().is_none() && name.digest().is_none()) {
+            let tags: Vec<_> = {
+                let catalog = self.shared.catalog();
+                let same = |name: &&Reference| {
+                    name.repository() == reference.repository() && name.digest().is_none()
+                };
+                catalog.tags.keys().filter(same).cloned().collect()
+            };
+            if !tags.is_empty() {
+                return tags
+                    .into_iter()
+                    .map(|tag| Ok((self.resolve(&tag.to_string())?, Some(tag))))
+                    .collect();
+            }
+        }
+        let image = self.resolve(text)?;
+        let name = text.parse::<Reference>().ok().map(Reference::or_latest);
+        let name = name.filter(|name| name.digest().is_none() && image.names.contains(name));
+        Ok(vec![(image, name)])
+    }
+
+    fn item(&self, image: Image) -> Result<Item, ImageError> {
+        let mut layers = match &image.chain {
+            Some(chain) => self.layers.stack(chain)?,
+            None => Vec::new(),
+        };
+        layers.reverse();
+        let descriptor = |media_type: &str, digest: &Digest, size| Descriptor {
+            media_type: media_type.to_owned(),
+            digest: digest.clone(),
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+        };
+        let manifest = json(&Manifest {
+            schema_version: 2,
+            media_type: Some(oci::MANIFEST.to_owned()),
+            config: descriptor(oci::CONFIG, &image.id, image.raw.len() as u64),
+            layers: layers.iter().map(|l| descriptor(oci::LAYER, &l.diff_id, l.tar_size)).collect(),
+        })?;
+        Ok(Item { image, names: Vec::new(), layers, manifest })
+    }
+}
+
+/// One entry per name; a nameless image has one all the same.
+fn index(items: &[Item]) -> Index {
+    let mut manifests = Vec::new();
+    for item in items {
+        let plain = Descriptor {
+            media_type: oci::MANIFEST.to_owned(),
+            digest: hash::digest(&item.manifest),
+            size: item.manifest.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        };
+        if item.names.is_empty() {
+            manifests.push(plain);
+            continue;
+        }
+        for name in &item.names {
+            let mut named = plain.clone();
+            named.annotations.insert(FULL_NAME.into(), name.to_string());
+            named.annotations.insert(REF_NAME.into(), name.tag().unwrap_or_default().to_owned());
+            manifests.push(named);
+        }
+    }
+    Index { schema_version: 2, media_type: Some(oci::INDEX.to_owned()), manifests }
+}
+
+fn docker_manifest(items: &[Item]) -> Vec<ArchiveItem> {
+    let item = |item: &Item| ArchiveItem {
+        config: blob(&item.image.id),
+        repo_tags: item.names.iter().map(Reference::familiar).collect(),
+        layers: item.layers.iter().map(|layer| blob(&layer.diff_id)).collect(),
+        layer_sources: item
+            .layers
+            .iter()
+            .map(|layer| {
+                let source = LayerSource {
+                    media_type: oci::LAYER,
+                    size: layer.tar_size,
+                    digest: layer.diff_id.clone(),
+                };
+                (layer.diff_id.to_string(), source)
+            })
+            .collect(),
+    };
+    items.iter().map(item).collect()
+}
+
+/// Repository → tag → topmost layer: what dockers before 1.10 read.
+fn repositories(items: &[Item]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut out: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for item in items {
+        let Some(top) = item.layers.last() else { continue };
+        for name in &item.names {
+            let tag = name.tag().unwrap_or_default().to_owned();
+            out.entry(name.familiar_name()).or_default().insert(tag, top.diff_id.hex().to_owned());
+        }
+    }
+    out
+}
+
+fn json<T: serde::Serialize>(document: &T) -> Result<Vec<u8>, ImageError> {
+    serde_json::to_vec(document).map_err(|error| ImageError::Output(error.into()))
+}
+
+struct Archive<'a> {
+    tar: TarWriter<&'a mut dyn Write>,
+    written: BTreeSet<Digest>,
+}
+
+impl Archive<'_> {
+    fn directories(&mut self) -> Result<(), ImageError> {
+        for name in ["blobs/", "blobs/sha256/"] {
+            self.tar.head(&head(name, Kind::Directory, 0, 0)).map_err(ImageError::Output)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, name: &str, content: &[u8]) -> Result<(), ImageError> {
+        let head = head(name, Kind::File, content.len() as u64, 0);
+        self.tar.blob(&head, content).map_err(ImageError::Output)
+    }
+
+    fn blob(&mut self, digest: &Digest, content: &[u8], at: i64) -> Result<(), ImageError> {
+        if !self.written.insert(digest.clone()) {
+            return Ok(());
+        }
+        let head = head(&blob(digest), Kind::File, content.len() as u64, at);
+        self.tar.blob(&head, content).map_err(ImageError::Output)
+    }
+
+    fn layer(&mut self, images: &Images, layer: &LayerInfo, at: i64) -> Result<(), ImageError> {
+        if !self.written.insert(layer.diff_id.clone()) {
+            return Ok(());
+        }
+        let head = head(&blob(&layer.diff_id), Kind::File, layer.tar_size, at);
+        let mut failure = None;
+        let streamed = self.tar.stream(&head, |out| {
+            images.layers.export(&layer.chain_id, out).map_err(|error| {
+                failure = Some(error);
+                io::Error::other("the layer could not be read")
+            })
+        });
+        match (failure, streamed) {
+            (Some(error), _) => Err(error.into()),
+            (None, streamed) => streamed.map_err(ImageError::Output),
+        }
+    }
+}
+
+fn head(name: &str, kind: Kind, size: u64, mtime: i64) -> Head {
+    Head {
+        name: name.as_bytes().to_vec(),
+        kind,
+        mode: if kind == Kind::Directory { 0o040_755 } else { 0o100_644 },
+        uid: 0,
+        gid: 0,
+        size,
+        mtime,
+        link: Vec::new(),
+        device: (0, 0),
+        xattrs: Vec::new(),
+    }
+}

@@ -1,0 +1,243 @@
+//! What all parts of the store share: paths, metadata, and the catalog that mirrors it in memory.
+//!
+//! Order of locks: `change` (one changer of images, tags and layers at a time), then the pins, then
+//! the catalog. Readers take the catalog alone, and it is never held over a write to the disk.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use seacow_spec::{ChainId, Digest, Reference};
+
+use crate::disk::Disk;
+use crate::image::record::{ImageRecord, TagRecord};
+use crate::layer::LayerInfo;
+use crate::layout::Layout;
+use crate::limits::Limits;
+use crate::meta::{self, Durability, Meta, MetaError, Table, Write};
+
+/// What all parts of the store share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) layout: Layout,
+    pub(crate) disk: Disk,
+    pub(crate) meta: Meta,
+    pub(crate) limits: Limits,
+    pub(crate) pins: Arc<Pins>,
+    catalog: RwLock<Catalog>,
+    change: Mutex<()>,
+}
+
+/// Layers, images and tags, as the metadata has them.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) layers: HashMap<ChainId, Arc<LayerInfo>>,
+    pub(crate) images: BTreeMap<Digest, Arc<ImageRecord>>,
+    pub(crate) tags: BTreeMap<Reference, TagRecord>,
+}
+
+impl Shared {
+    pub(crate) fn new(layout: Layout, disk: Disk, meta: Meta, limits: Limits) -> Result<Self, MetaError> {
+        let catalog = RwLock::new(Catalog::load(&meta)?);
+        Ok(Self { layout, disk, meta, limits, pins: Arc::default(), catalog, change: Mutex::new(()) })
+    }
+
+    pub(crate) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a change of images, tags or layers.
+    pub(crate) fn change(&self) -> Change<'_> {
+        Change {
+            shared: self,
+            writes: Vec::new(),
+            _one_at_a_time: self.change.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Catalog {
+    fn load(meta: &Meta) -> Result<Self, MetaError> {
+        let mut catalog = Self::default();
+        for (key, value) in meta.all(Table::Layers)? {
+            let info: LayerInfo = meta::decode(Table::Layers, &key, &value)?;
+            catalog.layers.insert(info.chain_id.clone(), Arc::new(info));
+        }
+        let mut configs: HashMap<String, Vec<u8>> = meta.all(Table::Configs)?.into_iter().collect();
+        for (key, value) in meta.all(Table::Images)? {
+            let config = configs.remove(&key).unwrap_or_default();
+            let record = ImageRecord::load(&key, &value, config)?;
+            catalog.images.insert(record.id.clone(), Arc::new(record));
+        }
+        for (key, value) in meta.all(Table::Tags)? {
+            let reference = key.parse().map_err(|error: seacow_spec::reference::InvalidReference| {
+                MetaError::Document { table: Table::Tags.name(), key: key.clone(), reason: error.to_string() }
+            })?;
+            catalog.tags.insert(reference, meta::decode(Table::Tags, &key, &value)?);
+        }
+        Ok(catalog)
+    }
+
+    /// The layers of a stack, topmost first.
+    pub(crate) fn stack(&self, top: &ChainId) -> Option<Vec<Arc<LayerInfo>>> {
+        let mut stack = Vec::new();
+        let mut next = Some(top.clone());
+        while let Some(chain) = next {
+            let layer = self.layers.get(&chain)?;
+            next = layer.parent.clone();
+            stack.push(layer.clone());
+        }
+        Some(stack)
+    }
+
+    /// Images whose parent this is.
+    pub(crate) fn children(&self, id: &Digest) -> impl Iterator<Item = &Arc<ImageRecord>> {
+        self.images.values().filter(move |image| image.parent.as_ref() == Some(id))
+    }
+
+    /// Names of an image, sorted.
+    pub(crate) fn names(&self, id: &Digest) -> Vec<Reference> {
+        self.tags.iter().filter(|(_, tag)| tag.id == *id).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn layer_is_used(&self, chain: &ChainId, gone: &HashSet<ChainId>) -> bool {
+        self.images.values().any(|image| image.chain.as_ref() == Some(chain))
+            || self
+                .layers
+                .values()
+                .any(|layer| layer.parent.as_ref() == Some(chain) && !gone.contains(&layer.chain_id))
+    }
+}
+
+/// A change in the making: writes that are collected, committed, then shown in the catalog.
+pub(crate) struct Change<'a> {
+    pub(crate) shared: &'a Shared,
+    writes: Vec<Write>,
+    _one_at_a_time: MutexGuard<'a, ()>,
+}
+
+impl Change<'_> {
+    pub(crate) fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// Commits what was collected; `show` then makes the same changes to the catalog.
+    pub(crate) fn commit(&mut self, show: impl FnOnce(&mut Catalog)) -> Result<(), MetaError> {
+        self.commit_with(Durability::Durable, show)
+    }
+
+    pub(crate) fn commit_with(
+        &mut self,
+        durability: Durability,
+        show: impl FnOnce(&mut Catalog),
+    ) -> Result<(), MetaError> {
+        let writes = std::mem::take(&mut self.writes);
+        if !writes.is_empty() {
+            self.shared.meta.commit(writes, durability)?;
+        }
+        show(&mut self.shared.catalog_mut());
+        Ok(())
+    }
+
+    /// Takes the layers of a stack that nothing refers to any more out of the metadata, topmost
+    /// first, and their directories out of sight. The second list is to be removed from the disk
+    /// once the change is over.
+    pub(crate) fn release_layers(&mut self, top: &ChainId) -> Result<Released, MetaError> {
+        let stack = self.shared.catalog().stack(top).unwrap_or_default();
+        self.release(stack.into_iter())
+    }
+
+    /// As [`Change::release_layers`], for all layers there are.
+    pub(crate) fn release_all_unused(&mut self) -> Result<Released, MetaError> {
+        let mut all = Released::default();
+        loop {
+            let leaves: Vec<_> = {
+                let catalog = self.shared.catalog();
+                let none = HashSet::new();
+                let unused = |layer: &&Arc<LayerInfo>| !catalog.layer_is_used(&layer.chain_id, &none);
+                catalog.layers.values().filter(unused).cloned().collect()
+            };
+            let mut freed = false;
+            for leaf in leaves {
+                let released = self.release_layers(&leaf.chain_id)?;
+                freed |= !released.chains.is_empty();
+                all.chains.extend(released.chains);
+                all.directories.extend(released.directories);
+            }
+            if !freed {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn release(&mut self, stack: impl Iterator<Item = Arc<LayerInfo>>) -> Result<Released, MetaError> {
+        // Held to the end: nobody may pin a layer between the check and the commit.
+        let pins = self.shared.pins.lock();
+        let mut gone = HashSet::new();
+        let mut released = Released::default();
+        for layer in stack {
+            let chain = &layer.chain_id;
+            if pins.contains_key(chain) || self.shared.catalog().layer_is_used(chain, &gone) {
+                break;
+            }
+            gone.insert(chain.clone());
+            self.writes.push(Write::Delete(Table::Layers, chain.hex().to_owned()));
+            released.chains.push(chain.clone());
+        }
+        if gone.is_empty() && self.writes.is_empty() {
+            return Ok(released);
+        }
+        self.commit(|catalog| catalog.layers.retain(|chain, _| !gone.contains(chain)))?;
+        for chain in &released.chains {
+            // What stays in sight is garbage that the next open finds.
+            if let Ok(Some(hidden)) = self.shared.layout.hide(&self.shared.layout.layer(chain)) {
+                released.directories.push(hidden);
+            }
+        }
+        Ok(released)
+    }
+}
+
+/// Layers that are no more.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    /// Topmost first.
+    pub(crate) chains: Vec<ChainId>,
+    directories: Vec<std::path::PathBuf>,
+}
+
+impl Released {
+    /// Removes the directories; what fails is left to the next open.
+    pub(crate) fn remove_from_disk(&self) {
+        for directory in &self.directories {
+            let _ = crate::layout::remove_tree(directory);
+        }
+    }
+}
+
+/// Layers that somebody works with: a snapshot, a draft, a handle.
+#[derive(Debug, Default)]
+pub(crate) struct Pins(Mutex<HashMap<ChainId, usize>>);
+
+impl Pins {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChainId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, chain: &ChainId) {
+        *self.lock().entry(chain.clone()).or_default() += 1;
+    }
+
+    pub(crate) fn remove(&self, chain: &ChainId) {
+        let mut pins = self.lock();
+        if let Some(count) = pins.get_mut(chain) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(chain);
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Snapshots: the writable layer of a container.
+//!
+//! Vocabulary
+//! - *parent*: the chain id of the layers below; `None` is an empty root.
+//! - *prepare*: make a writable layer under a key. The answer ([`Rootfs`]) describes mounts; drivers
+//!   never mount anything, so a snapshot has no state that a crash could leave behind in the kernel.
+//! - *upper*: where changes go.
+//! - *changes*, *usage*: what was changed, and what it takes on the disk. Both may be asked while a
+//!   container writes; then they are what they were at some moment of each directory.
+//! - *commit*: the changes become a layer on top of the parent.
+//!
+//! Lifecycle: `prepare → (get)* → [commit] → remove`. A key that was removed may be prepared again.
+//! A snapshot keeps its parent layers from being removed. Snapshots survive the daemon; which of
+//! them still belong to a container the engine says once, after it has read its records
+//! ([`SnapshotDriver::retain`]).
+//!
+//! ```no_run
+//! # fn f(store: &seacow_store::Store) -> Result<(), Box<dyn std::error::Error>> {
+//! use seacow_store::snapshot::{PrepareOptions, SnapshotKey};
+//! let image = store.images().resolve("bb")?;
+//! let key: SnapshotKey = "container1".parse()?;
+//! let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &PrepareOptions::default())?;
+//! // … the shim mounts `rootfs`, a program writes …
+//! for change in store.snapshots().changes(&key)? {
+//!     println!("{change}");
+//! }
+//! store.snapshots().remove(&key)?;
+//! # let _ = rootfs; Ok(()) }
+//! ```
+
+mod changes;
+#[doc(hidden)]
+pub mod conformance;
+mod overlay;
+mod usage;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use seacow_spec::shim::Rootfs;
+use seacow_spec::{ChainId, Classified, ErrorClass};
+
+pub use overlay::OverlayDriver;
+pub use usage::{PathUse, Paths, Usage};
+
+use crate::error::IoFailure;
+use crate::layer::{Layer, LayerError, UpperMode};
+
+/// Why a snapshot could not be made, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// There is none under that key.
+    #[error("snapshot {0} does not exist")]
+    NotFound(SnapshotKey),
+    /// The key is taken.
+    #[error("snapshot {0} exists already")]
+    Exists(SnapshotKey),
+    /// Not a key.
+    #[error("invalid snapshot key {0:?}: 1 to 128 letters, digits, '_', '-' and '.', not in front")]
+    InvalidKey(String),
+    /// Its description is unreadable.
+    #[error("snapshot {key} is damaged: {reason}")]
+    Damaged {
+        /// Which.
+        key: SnapshotKey,
+        /// How.
+        reason: String,
+    },
+    /// A layer failed.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+}
+
+impl Classified for SnapshotError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::Exists(_) => ErrorClass::Conflict,
+            Self::InvalidKey(_) => ErrorClass::InvalidArgument,
+            Self::Damaged { .. } => ErrorClass::Internal,
+            Self::Layer(error) => error.class(),
+            Self::Io(error) => error.class(),
+        }
+    }
+}
+
+/// Names a snapshot; a container's id, as a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotKey(String);
+
+impl SnapshotKey {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SnapshotKey {
+    type Err = SnapshotError;
+
+    fn from_str(text: &str) -> Result<Self, SnapshotError> {
+        let valid = !text.is_empty()
+            && text.len() <= 128
+            && !text.starts_with('.')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        if valid { Ok(Self(text.to_owned())) } else { Err(SnapshotError::InvalidKey(text.to_owned())) }
+    }
+}
+
+impl From<&seacow_spec::ContainerId> for SnapshotKey {
+    fn from(id: &seacow_spec::ContainerId) -> Self {
+        Self(id.as_str().to_owned())
+    }
+}
+
+impl fmt::Display for SnapshotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a snapshot is prepared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrepareOptions {
+    /// Its files need not survive a crash of the machine, and no sync waits for the disk: for
+    /// containers that are removed when they end.
+    pub volatile: bool,
+}
+
+/// What is known about a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The layers below.
+    pub parent: Option<ChainId>,
+    /// As it was prepared.
+    pub volatile: bool,
+}
+
+/// What happened to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeKind {
+    /// It, or for a directory an entry of it, is different.
+    Modified,
+    /// It is new.
+    Added,
+    /// It is gone.
+    Deleted,
+}
+
+impl ChangeKind {
+    /// Docker's number on the wire.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Modified => 0,
+            Self::Added => 1,
+            Self::Deleted => 2,
+        }
+    }
+
+    /// Docker's letter.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Modified => 'C',
+            Self::Added => 'A',
+            Self::Deleted => 'D',
+        }
+    }
+}
+
+/// One line of `docker diff`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// Absolute, as seen in the container.
+    pub path: PathBuf,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.letter(), self.path.display())
+    }
+}
+
+/// Makes writable layers. See the module's page for the terms and the lifecycle; every driver
+/// passes [`conformance`].
+pub trait SnapshotDriver: Send + Sync + fmt::Debug {
+    /// As `docker info` shows it.
+    fn name(&self) -> &'static str;
+
+    /// Makes an empty writable layer on top of `parent`. Seen by nobody until it is whole; durable
+    /// with the caller's next durable metadata write.
+    ///
+    /// # Errors
+    /// The key is taken, the parent does not exist, or the disk failed; nothing is left then.
+    fn prepare(
+        &self,
+        key: &SnapshotKey,
+        parent: Option<&ChainId>,
+        options: &PrepareOptions,
+    ) -> Result<Rootfs, SnapshotError>;
+
+    /// How it is mounted. Nothing may be mounted on it at the moment.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or it is damaged.
+    fn get(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError>;
+
+    /// A read-only view of the layers alone.
+    ///
+    /// # Errors
+    /// The layers do not exist.
+    fn view(&self, parent: Option<&ChainId>) -> Result<Rootfs, SnapshotError>;
+
+    /// What is known about it.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or it is damaged.
+    fn info(&self, key: &SnapshotKey) -> Result<SnapshotInfo, SnapshotError>;
+
+    /// Removes it with its files; not there is fine. Mounts of it live on without it.
+    ///
+    /// # Errors
+    /// The disk failed; what is left is removed at the next open.
+    fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError>;
+
+    /// All keys, sorted.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn list(&self) -> Result<Vec<SnapshotKey>, SnapshotError>;
+
+    /// What differs from the parent, sorted by path: `docker diff`.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or the disk failed.
+    fn changes(&self, key: &SnapshotKey) -> Result<Vec<Change>, SnapshotError>;
+
+    /// What it takes on the disk, and what was copied: the CoW ledger.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or the disk failed.
+    fn usage(&self, key: &SnapshotKey) -> Result<Usage, SnapshotError>;
+
+    /// Makes a layer of the changes. With [`UpperMode::Move`] the snapshot must not be mounted,
+    /// and is good for nothing but [`SnapshotDriver::remove`] afterwards.
+    ///
+    /// # Errors
+    /// There is no such snapshot, the stack is full, or the disk failed.
+    fn commit(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError>;
+
+    /// Removes every snapshot that is not among `live`, and gives their keys.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn retain(&self, live: &HashSet<SnapshotKey>) -> Result<Vec<SnapshotKey>, SnapshotError> {
+        let dead: Vec<_> = self.list()?.into_iter().filter(|key| !live.contains(key)).collect();
+        for key in &dead {
+            self.remove(key)?;
+        }
+        Ok(dead)
+    }
+}

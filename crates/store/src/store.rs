@@ -1,0 +1,220 @@
+//! The store as a whole: opening, what a crash has left, the lock.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use seacow_spec::{Classified, ErrorClass};
+
+use crate::disk::{Disk, FaultHook};
+use crate::error::{At, IoFailure};
+use crate::host::Host;
+use crate::image::Images;
+use crate::layer::Layers;
+use crate::layout::{Layout, remove_tree};
+use crate::limits::Limits;
+use crate::meta::{Meta, MetaError};
+use crate::record::Records;
+use crate::shared::Shared;
+use crate::snapshot::{OverlayDriver, SnapshotDriver, SnapshotError};
+use crate::volume::Volumes;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon uses it.
+    #[error("the data root {} is in use by another seacowd{}", root.display(), pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    InUse {
+        /// The data root.
+        root: PathBuf,
+        /// The other daemon.
+        pid: Option<i32>,
+    },
+    /// The metadata failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The snapshots failed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+}
+
+impl Classified for OpenError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::InUse { .. } => ErrorClass::Conflict,
+            Self::Meta(error) => error.class(),
+            Self::Snapshot(error) => error.class(),
+            Self::Io(error) => error.class(),
+        }
+    }
+}
+
+/// Where and how.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// What lasts: images, containers, volumes.
+    pub data_root: PathBuf,
+    /// What a reboot may take away.
+    pub exec_root: PathBuf,
+    /// Bounds on what comes from outside.
+    pub limits: Limits,
+    /// Makes durable steps fail, in tests.
+    pub faults: Option<FaultHook>,
+}
+
+impl StoreOptions {
+    /// With default limits.
+    pub fn new(data_root: impl Into<PathBuf>, exec_root: impl Into<PathBuf>) -> Self {
+        Self {
+            data_root: data_root.into(),
+            exec_root: exec_root.into(),
+            limits: Limits::default(),
+            faults: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("data_root", &self.data_root)
+            .field("exec_root", &self.exec_root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that a daemon keeps on disk. To be shared by an `Arc`; every method may be called
+/// from any thread, and blocks.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    layers: Layers,
+    images: Images,
+    records: Records,
+    volumes: Volumes,
+    snapshots: OverlayDriver,
+    /// Held as long as the store is open; the kernel lets go of it when the process dies.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store of a data root, making one where there is none, and removes what a crash
+    /// left half-made: drafts, directories that the metadata does not name, layers that nothing
+    /// refers to. Snapshots without a container are the engine's to tell
+    /// ([`SnapshotDriver::retain`]).
+    ///
+    /// # Errors
+    /// Another daemon has it open, the metadata is unreadable or of a newer version, or the disk
+    /// failed.
+    pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+        let layout = Layout::create(options.data_root, options.exec_root)?;
+        let lock = lock(&layout)?;
+        let disk = Disk::new(options.faults);
+        let meta = Meta::open(&layout.meta(), disk.clone())?;
+        let shared = Arc::new(Shared::new(layout, disk, meta, options.limits)?);
+        remove_half_made(&shared)?;
+        let layers = Layers::new(shared.clone());
+        let snapshots = OverlayDriver::open(shared.clone(), layers.clone())?;
+        shared.change().release_all_unused()?.remove_from_disk();
+        let volumes = Volumes::open(shared.clone())?;
+        Ok(Self {
+            images: Images::new(shared.clone(), layers.clone(), Host::default()),
+            records: Records::new(shared.clone()),
+            layers,
+            volumes,
+            snapshots,
+            shared,
+            _lock: lock,
+        })
+    }
+
+    /// Read-only file trees.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Images and their names.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Writable layers of containers.
+    pub fn snapshots(&self) -> &dyn SnapshotDriver {
+        &self.snapshots
+    }
+
+    /// The engine's own documents.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Named volumes.
+    pub fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    /// Where everything lasting lies.
+    pub fn data_root(&self) -> &Path {
+        self.shared.layout.data()
+    }
+
+    /// Where everything lies that a reboot may take away.
+    pub fn exec_root(&self) -> &Path {
+        self.shared.layout.exec()
+    }
+
+    /// Removes what the `host` image needs outside of the data root. Only when no container of it
+    /// runs: hidden trees would show through.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn remove_host_mask(&self) -> Result<(), IoFailure> {
+        crate::host::remove_mask(&self.shared.layout)
+    }
+}
+
+fn lock(layout: &Layout) -> Result<File, OpenError> {
+    let path = layout.lock();
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).at("open", &path)?;
+    let mut text = String::new();
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(seacow_sys::Errno::AGAIN) => {
+            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { root: layout.data().to_owned(), pid });
+        }
+        Err(errno) => return Err(IoFailure::new("lock", path, errno).into()),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).at("empty", &path)?;
+    writeln!(file, "{}", std::process::id()).at("write", &path)?;
+    Ok(file)
+}
+
+/// Directories that no metadata names, and the trash.
+fn remove_half_made(shared: &Shared) -> Result<(), IoFailure> {
+    let layout = &shared.layout;
+    for dir in [layout.drafts(), layout.trash()] {
+        for name in names(&dir)? {
+            remove_tree(&dir.join(name))?;
+        }
+    }
+    let known: std::collections::HashSet<String> =
+        shared.catalog().layers.keys().map(|chain| chain.hex().to_owned()).collect();
+    for name in names(&layout.layers())? {
+        if !name.to_str().is_some_and(|name| known.contains(name)) {
+            layout.discard(&layout.layers().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn names(dir: &Path) -> Result<Vec<std::ffi::OsString>, IoFailure> {
+    let entries = std::fs::read_dir(dir).at("list", dir)?;
+    entries.map(|entry| Ok(entry.at("list", dir)?.file_name())).collect()
+}

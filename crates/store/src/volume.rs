@@ -1,0 +1,229 @@
+//! Plain named volumes: `volumes/<name>/_data`.
+//!
+//! A volume is the user's data: unlike all else here, a directory without metadata is not removed
+//! at open but taken in as a volume without labels, unless it is empty.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use seacow_spec::{Classified, ErrorClass, Timestamp};
+use seacow_sys::rooted::Root;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, IoFailure};
+use crate::fsutil::copy::{Marks, copy_tree};
+use crate::layout::mkdir;
+use crate::meta::{self, Durability, MetaError, Table, Write};
+use crate::shared::Shared;
+use crate::store::names;
+
+/// Why a volume could not be made, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// There is none of that name.
+    #[error("get {0}: no such volume")]
+    NotFound(String),
+    /// Not a name; the text is Docker's.
+    #[error(
+        "create {0}: \"{0}\" includes invalid characters for a local volume name, only \
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )]
+    InvalidName(String),
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+    /// The metadata failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}
+
+impl Classified for VolumeError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound(_) => ErrorClass::NotFound,
+            Self::InvalidName(_) => ErrorClass::InvalidArgument,
+            Self::Io(error) => error.class(),
+            Self::Meta(error) => error.class(),
+        }
+    }
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The directory that containers get.
+    pub path: PathBuf,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Made without a name by a container, and to go with it.
+    pub anonymous: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Stored {
+    labels: BTreeMap<String, String>,
+    created: Timestamp,
+    #[serde(default)]
+    anonymous: bool,
+}
+
+/// The volumes of a store.
+#[derive(Clone, Debug)]
+pub struct Volumes {
+    shared: Arc<Shared>,
+    known: Arc<Mutex<BTreeMap<String, Stored>>>,
+}
+
+const DATA: &str = "_data";
+
+impl Volumes {
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, crate::store::OpenError> {
+        let mut known = BTreeMap::new();
+        for (name, value) in shared.meta.all(Table::Volumes)? {
+            let stored = meta::decode(Table::Volumes, &name, &value)?;
+            known.insert(name, stored);
+        }
+        let volumes = Self { shared, known: Arc::new(Mutex::new(known)) };
+        volumes.take_in_strays()?;
+        Ok(volumes)
+    }
+
+    /// Makes a volume; one of that name stays as it is, as Docker has it.
+    ///
+    /// # Errors
+    /// The name is not allowed, or the disk failed.
+    pub fn create(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        anonymous: bool,
+    ) -> Result<Volume, VolumeError> {
+        if !is_name(name) {
+            return Err(VolumeError::InvalidName(name.to_owned()));
+        }
+        let mut known = self.known();
+        if let Some(stored) = known.get(name) {
+            return Ok(self.volume(name, stored));
+        }
+        let stored = Stored { labels, created: Timestamp::now(), anonymous };
+        // Others may own what is in it; everybody may pass.
+        mkdir(&self.dir(name).join(DATA), 0o755)?;
+        self.shared.disk.sync_dir(&self.shared.layout.volumes())?;
+        self.shared.meta.commit(vec![Write::json(Table::Volumes, name, &stored)?], Durability::Durable)?;
+        let volume = self.volume(name, &stored);
+        known.insert(name.to_owned(), stored);
+        Ok(volume)
+    }
+
+    /// The volume of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn get(&self, name: &str) -> Result<Volume, VolumeError> {
+        match self.known().get(name) {
+            Some(stored) => Ok(self.volume(name, stored)),
+            None => Err(VolumeError::NotFound(name.to_owned())),
+        }
+    }
+
+    /// All volumes, sorted by name.
+    pub fn list(&self) -> Vec<Volume> {
+        self.known().iter().map(|(name, stored)| self.volume(name, stored)).collect()
+    }
+
+    /// Removes a volume with its data. Whether a container uses it is the engine's to know.
+    ///
+    /// # Errors
+    /// There is none, or the disk failed.
+    pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
+        let mut known = self.known();
+        if !known.contains_key(name) {
+            return Err(VolumeError::NotFound(name.to_owned()));
+        }
+        // First out of sight: a directory without metadata would be taken in again.
+        let hidden = self.shared.layout.hide(&self.dir(name))?;
+        self.shared.meta.commit(vec![Write::Delete(Table::Volumes, name.to_owned())], Durability::Durable)?;
+        known.remove(name);
+        drop(known);
+        if let Some(hidden) = hidden {
+            crate::layout::remove_tree(&hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what an image has at a mount point into an empty volume, with owners, modes and
+    /// attributes, those of the top directory too. `from` is the root of the image's files, `path`
+    /// the mount point in it. A volume that has anything in it stays as it is (false); so does one
+    /// where the image has no directory.
+    ///
+    /// # Errors
+    /// There is no such volume, or the disk failed.
+    pub fn populate(&self, name: &str, from: &Root, path: &Path) -> Result<bool, VolumeError> {
+        let volume = self.get(name)?;
+        if !names(&volume.path)?.is_empty() {
+            return Ok(false);
+        }
+        let Ok(source) = from.locate_dir(path) else { return Ok(false) };
+        let source = Root::from_fd(source);
+        let target = Root::open(&volume.path).at("open", &volume.path)?;
+        copy_tree(&source, Path::new(""), &target, Marks::None)?;
+        Ok(true)
+    }
+
+    /// Bytes that a volume takes on the disk.
+    ///
+    /// # Errors
+    /// There is no such volume, or the disk failed.
+    pub fn size(&self, name: &str) -> Result<u64, VolumeError> {
+        let volume = self.get(name)?;
+        let root = Root::open(&volume.path).at("open", &volume.path)?;
+        Ok(crate::fsutil::disk_bytes(&root)?)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Stored>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        self.shared.layout.volumes().join(name)
+    }
+
+    fn volume(&self, name: &str, stored: &Stored) -> Volume {
+        Volume {
+            name: name.to_owned(),
+            path: self.dir(name).join(DATA),
+            labels: stored.labels.clone(),
+            created: stored.created,
+            anonymous: stored.anonymous,
+        }
+    }
+
+    fn take_in_strays(&self) -> Result<(), crate::store::OpenError> {
+        for name in names(&self.shared.layout.volumes())? {
+            let Some(name) = name.to_str().filter(|name| is_name(name)) else { continue };
+            if self.known().contains_key(name) {
+                continue;
+            }
+            let data = self.dir(name).join(DATA);
+            if !data.is_dir() || names(&data)?.is_empty() {
+                self.shared.layout.discard(&self.dir(name))?;
+                continue;
+            }
+            let stored = Stored { labels: BTreeMap::new(), created: Timestamp::now(), anonymous: false };
+            let write = Write::json(Table::Volumes, name, &stored)?;
+            self.shared.meta.commit(vec![write], Durability::Durable)?;
+            self.known().insert(name.to_owned(), stored);
+        }
+        Ok(())
+    }
+}
+
+/// Docker's rule: at least two characters of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`; 255 are a file name's limit.
+fn is_name(name: &str) -> bool {
+    name.len() <= 255 && seacow_spec::names::is_valid(name)
+}
