@@ -104,6 +104,11 @@ impl Config {
         self.exec_root.join("c")
     }
 
+    /// Where the records of `--rm` containers are.
+    pub fn records_dir(&self) -> PathBuf {
+        self.exec_root.join("records")
+    }
+
     /// The exec directory of one container: socket, exit status, files bound into it.
     pub fn exec_dir(&self, id: &seacow_spec::ContainerId) -> PathBuf {
         self.exec_dirs().join(id.as_str())

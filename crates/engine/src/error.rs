@@ -6,14 +6,44 @@
 
 use seacow_spec::{Classified, ErrorClass};
 
+use seacow_store::{ImageError, MetaError, SnapshotError, VolumeError};
+
 use crate::apitime::TimeError;
 use crate::blocking::Interrupted;
+use crate::boot::BootError;
+use crate::container::{ContainerError, Invalid};
+use crate::exec::ExecError;
 use crate::filter::FilterError;
+use crate::network::NetworkError;
 use crate::shim::ShimError;
 
 /// Whatever the engine can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// Starting the engine.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Containers.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// Execs.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// Networks.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Images, as the store sees them.
+    #[error(transparent)]
+    StoredImage(#[from] ImageError),
+    /// Snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Volumes, as the store sees them.
+    #[error(transparent)]
+    StoredVolume(#[from] VolumeError),
+    /// Metadata.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
     /// `filters=`.
     #[error(transparent)]
     Filter(#[from] FilterError),
@@ -34,11 +64,25 @@ pub enum EngineError {
 impl Classified for EngineError {
     fn class(&self) -> ErrorClass {
         match self {
+            Self::Boot(error) => error.class(),
+            Self::Container(error) => error.class(),
+            Self::Exec(error) => error.class(),
+            Self::Network(error) => error.class(),
+            Self::StoredImage(error) => error.class(),
+            Self::Snapshot(error) => error.class(),
+            Self::StoredVolume(error) => error.class(),
+            Self::Meta(error) => error.class(),
             Self::Filter(error) => error.class(),
             Self::Time(error) => error.class(),
             Self::Shim(error) => error.class(),
             Self::Interrupted(error) => error.class(),
             Self::NotImplemented(_) => ErrorClass::NotImplemented,
         }
+    }
+}
+
+impl From<Invalid> for EngineError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Container(invalid.into())
     }
 }

@@ -4,32 +4,54 @@
 //! as one method, each in a file of its own (`container/start.rs`). It keeps the truth about
 //! containers; bytes are the store's, links are net's, processes are the shims'. It knows no HTTP.
 //!
+//! A verb that changes something runs to its end even if the client goes away ([`Engine::finish`]).
+//!
 //! | module | what |
 //! |---|---|
 //! | [`blocking`] | the one bridge to the crates that block |
+//! | [`boot`] | start, finding running containers again, shutdown |
 //! | [`config`] | settings |
+//! | [`container`] | containers, one verb a file |
 //! | [`error`] | one error over all parts' |
 //! | [`event`] | event bus, replay, filters |
+//! | [`exec`] | further processes in containers |
 //! | [`filter`] | `filters=` |
-//! | `shim` | connections to shims |
+//! | [`network`] | the default bridge and the other modes |
+//! | [`shim`] | connections to shims |
+//! | `slot` | prepared shims |
+//! | `storage` | records and snapshots of containers |
 #![forbid(unsafe_code)]
 
 pub mod apitime;
 pub mod blocking;
+pub mod boot;
 pub mod config;
 pub mod container;
 pub mod error;
 pub mod event;
+pub mod exec;
 pub mod filter;
 pub mod network;
 pub mod shim;
+mod slot;
+mod storage;
 
+use std::future::Future;
 use std::sync::Arc;
 
+use seacow_store::Store;
+
 pub use config::Config;
+pub use container::attach::{AttachOptions, ClientSocket, PendingAttach};
+pub use container::list::ListOptions;
+pub use container::logs::{LogOptions, LogStream};
+pub use container::remove::RemoveOptions;
+pub use container::wait::WaitCondition;
 pub use error::EngineError;
 pub use event::EventFilter;
+pub use exec::PendingExec;
 pub use filter::Filters;
+pub use network::inspect::NetworkVerb;
 
 /// The engine. Clones share everything.
 #[derive(Clone)]
@@ -37,7 +59,36 @@ pub struct Engine(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
+    pub(crate) bridge: network::bridge::Bridge,
+    pub(crate) networks: network::Identity,
+    pub(crate) containers: container::registry::Registry,
+    pub(crate) execs: exec::Execs,
     pub(crate) events: event::EventBus,
+    pub(crate) pool: Arc<slot::Pool>,
+    pub(crate) ready: container::ready::ReadyCount,
+    pub(crate) dirty: Arc<storage::Dirty>,
+    /// Keeps a second engine out of the exec root.
+    _lock: std::os::fd::OwnedFd,
+}
+
+/// On whose behalf a container is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// The engine's own doing, on behalf of somebody who was checked before.
+    Engine,
+    /// A client, with the user id that the kernel says it has; `None` where it cannot say.
+    Peer(Option<u32>),
+}
+
+impl Caller {
+    /// Containers of the `host` image see the host's files.
+    pub(crate) fn may_use_host_image(self) -> bool {
+        match self {
+            Self::Engine => true,
+            Self::Peer(uid) => uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()),
+        }
+    }
 }
 
 impl Engine {
@@ -46,7 +97,35 @@ impl Engine {
         &self.0.config
     }
 
+    /// How many prepared containers wait, and how many would at most.
+    pub fn pool_state(&self) -> (usize, usize) {
+        (self.0.pool.len(), self.0.pool.capacity())
+    }
+
+    /// How many containers there are.
+    pub fn container_count(&self) -> usize {
+        self.0.containers.len()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.0.store
+    }
+
+    pub(crate) fn bridge(&self) -> &network::bridge::Bridge {
+        &self.0.bridge
+    }
+
     pub(crate) fn events_bus(&self) -> &event::EventBus {
         &self.0.events
+    }
+
+    /// Runs `work` to its end, whether or not somebody still waits for it: a client that closes
+    /// its connection half-way must not leave half a container.
+    pub(crate) async fn finish<T, F>(&self, step: &'static str, work: F) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, EngineError>> + Send + 'static,
+    {
+        tokio::spawn(work).await.map_err(|source| blocking::Interrupted { step, source })?
     }
 }

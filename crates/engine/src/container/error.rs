@@ -99,6 +99,24 @@ pub enum ContainerError {
     /// The lifecycle forbids it; a race that no earlier check saw.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+    /// The image is for another kind of machine.
+    #[error(
+        "image with reference {image} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+    )]
+    Platform {
+        /// As the client named it.
+        image: String,
+        /// Asked for.
+        wanted: String,
+        /// What it is.
+        actual: String,
+    },
+    /// SIGKILL did not end it in time.
+    #[error("container {0} did not end after SIGKILL: a process of it is stuck in the kernel")]
+    Unkillable(String),
+    /// Too many clients wait for its start.
+    #[error("{0} clients wait for the start of this container already")]
+    TooManyClients(usize),
     /// A wait condition that does not exist.
     #[error("invalid condition: {0:?}")]
     WaitCondition(String),
@@ -154,7 +172,7 @@ impl ContainerError {
 impl Classified for ContainerError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) | Self::Gone(_) | Self::NoSuchNetwork(_) => ErrorClass::NotFound,
+            Self::NotFound(_) | Self::Gone(_) | Self::NoSuchNetwork(_) | Self::Platform { .. } => ErrorClass::NotFound,
             Self::Ambiguous(_)
             | Self::WaitCondition(_)
             | Self::NoStream
@@ -171,6 +189,7 @@ impl Classified for ContainerError {
             | Self::StartRemoving
             | Self::RemoveRunning { .. }
             | Self::RemovalInProgress(_)
+            | Self::TooManyClients(_)
             | Self::Illegal(_) => ErrorClass::Conflict,
             Self::Rename(source) | Self::Kill { source, .. } => source.class(),
             Self::NotModified(..) => ErrorClass::NotModified,
@@ -183,6 +202,7 @@ impl Classified for ContainerError {
             },
             Self::Number(_)
             | Self::NoFreeName
+            | Self::Unkillable(_)
             | Self::Io { .. }
             | Self::Ps(_)
             | Self::Random(_)

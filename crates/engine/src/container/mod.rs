@@ -4,18 +4,36 @@
 //! at a time; it is held across awaits. `cell` holds the record and the live parts; it is held for
 //! a few statements only, never across an await. `life` is what waiters watch.
 
-mod capabilities;
+pub mod attach;
+pub(crate) mod capabilities;
+mod create;
 pub mod error;
+pub(crate) mod exit;
+mod inspect;
 pub mod invalid;
+pub mod list;
+pub mod logs;
 mod merge;
 pub(crate) mod mounts;
 pub(crate) mod normalize;
+mod pause;
+mod prune;
+pub(crate) mod ready;
 pub mod record;
 pub(crate) mod registry;
+pub mod remove;
+mod rename;
+mod resize;
 mod resources;
 mod seccomp;
 mod security;
 pub(crate) mod spec_build;
+mod start;
+mod stop;
+mod top;
+mod update;
+mod volumes;
+pub mod wait;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -37,7 +55,9 @@ use crate::shim::ShimClient;
 pub(crate) struct Container {
     pub(crate) id: ContainerId,
     /// One slow verb at a time.
-    pub(crate) ops: tokio::sync::Mutex<()>,
+    pub(crate) ops: Arc<tokio::sync::Mutex<()>>,
+    /// An announced client has come, or will not come.
+    pub(crate) arrived: tokio::sync::Notify,
     cell: Mutex<Cell>,
     life: watch::Sender<Life>,
 }
@@ -108,7 +128,8 @@ impl Container {
         let life = Life { code: record.exit_code(), running: record.state.is_alive(), ..Life::default() };
         Arc::new(Self {
             id: record.id.clone(),
-            ops: tokio::sync::Mutex::new(()),
+            ops: Arc::default(),
+            arrived: tokio::sync::Notify::new(),
             cell: Mutex::new(Cell {
                 record,
                 link: Link::None,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use seacow_spec::ContainerId;
+use seacow_spec::{ContainerId, Digest};
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::docker::inspect::MountPoint;
@@ -26,8 +26,8 @@ pub struct Record {
     pub name: String,
     /// When it was made.
     pub created: Timestamp,
-    /// Id of its image, `sha256:…`.
-    pub image_id: String,
+    /// Id of its image.
+    pub image_id: Digest,
     /// Merged with the image's.
     pub config: ContainerConfig,
     /// Normalised.

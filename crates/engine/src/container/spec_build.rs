@@ -268,7 +268,7 @@ fn process(record: &Record, caps: Vec<String>, security: &security::Security) ->
         terminal: config.tty,
         console_size: (config.tty && rows != 0).then_some(ConsoleSize { height: rows, width: cols }),
         args: record.command(),
-        env: environment(record),
+        env: environment(record, config.tty),
         cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
         capabilities: Some(capability_sets(caps)),
         rlimits: ulimits.map(resources::rlimit).collect::<Result<_, _>>()?,
@@ -284,10 +284,11 @@ pub(crate) fn capability_sets(caps: Vec<String>) -> Capabilities {
     Capabilities { bounding: caps.clone(), effective: caps.clone(), permitted: caps, ..Capabilities::default() }
 }
 
-fn environment(record: &Record) -> Vec<String> {
+/// The environment of a process in this container, with or without a terminal.
+pub(crate) fn environment(record: &Record, terminal: bool) -> Vec<String> {
     let config = &record.config;
     let mut env = vec![PATH_DEFAULT.to_owned(), format!("HOSTNAME={}", config.hostname)];
-    if config.tty {
+    if terminal {
         env.push("TERM=xterm".into());
     }
     override_env(&mut env, config.env.as_deref().unwrap_or_default());

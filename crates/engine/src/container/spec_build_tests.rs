@@ -24,7 +24,7 @@ fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record 
         id: "a".repeat(64).parse().unwrap(),
         name: "n1".into(),
         created: Timestamp::UNIX_EPOCH,
-        image_id: String::new(),
+        image_id: seacow_spec::Digest::from_sha256(&[0; 32]),
         config,
         host_config: host,
         mounts,

@@ -108,15 +108,6 @@ pub(crate) enum Signal {
 /// Receives what a shim says unasked, on the reading task: it must not block.
 pub(crate) type Sink = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// What a shim holds, as it said when the connection was made.
-#[derive(Debug)]
-pub(crate) struct Greeting {
-    /// The shim's own pid.
-    pub(crate) pid: i32,
-    /// Container and execs.
-    pub(crate) status: Status,
-}
-
 struct Shared {
     stream: UnixStream,
     writer: Mutex<write::Writer>,
@@ -242,10 +233,10 @@ impl ShimClient {
         Ok(Pending(receiver))
     }
 
-    /// First on every connection.
-    pub(crate) async fn hello(&self) -> Result<Greeting, ShimError> {
+    /// First on every connection; gives what the shim holds.
+    pub(crate) async fn hello(&self) -> Result<Status, ShimError> {
         match self.send(Request::Hello { version: PROTOCOL_VERSION }, None)?.answer().await? {
-            Answer::Hello { shim_pid, status, .. } => Ok(Greeting { pid: shim_pid, status: *status }),
+            Answer::Hello { status, .. } => Ok(*status),
             _ => Err(ShimError::Unexpected { asked: "a greeting" }),
         }
     }

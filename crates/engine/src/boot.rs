@@ -1,0 +1,417 @@
+//! Starting the engine, finding again what an earlier one left, and shutting down.
+//!
+//! The earlier engine may have been killed at any point. What is found, and what becomes of it:
+//!
+//! | record | shim | becomes |
+//! |---|---|---|
+//! | any | alive, program runs | as the shim says |
+//! | any | alive, program ended | ended now, with its true status |
+//! | running | lost | cleaned up; `exit.json`'s status, else 137; 255 after a boot of the machine |
+//! | created, exited | lost | cleaned up |
+//! | none | alive or lost | cleaned up: a half-made create, a slot, a finished removal |
+//!
+//! Shims of containers that were never started go by themselves with their engine.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use seacow_spec::lifecycle::{Exit, State};
+use seacow_spec::shim::Status;
+use seacow_spec::{Classified, ContainerId, ErrorClass, Timestamp};
+use seacow_store::{Durability, MetaError, OpenError, RecordKind, SnapshotKey, Store, StoreOptions};
+
+use crate::container::{Container, Link, Record};
+use crate::error::EngineError;
+use crate::network::bridge::Bridge;
+use crate::network::{Identity, NetworkError};
+use crate::shim::ShimClient;
+use crate::{Config, Engine, Inner, blocking, network, shim, slot, storage};
+
+/// Key of the networks' ids among the engine's records.
+const IDENTITY_KEY: &str = "networks";
+/// Containers looked after at a time.
+const PARALLEL: usize = 32;
+/// How long a start that the earlier engine asked for may still take.
+const START_GRACE: Duration = Duration::from_secs(10);
+/// Exit status of a container that ran when the machine went down.
+const MACHINE_WENT_DOWN: i32 = 255;
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A directory could not be made.
+    #[error("make directory {path}: {source}")]
+    Directory {
+        /// Which.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another engine uses the exec root.
+    #[error("the exec root {0} is in use by another seacowd")]
+    InUse(String),
+    /// The shim is missing or cannot be run.
+    #[error("the shim {path}: {source}")]
+    Shim {
+        /// Where it should be.
+        path: String,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Its metadata.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The networks' ids cannot be read.
+    #[error("the networks' ids: {0}")]
+    Identity(#[source] serde_json::Error),
+    /// The bridge.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
+
+impl Classified for BootError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::InUse(_) => ErrorClass::Conflict,
+            Self::Store(error) => error.class(),
+            Self::Network(error) => error.class(),
+            Self::Directory { .. } | Self::Shim { .. } | Self::Meta(_) | Self::Identity(_) => ErrorClass::Internal,
+        }
+    }
+}
+
+impl Engine {
+    /// Opens store and network, finds running containers again, and begins to keep containers
+    /// prepared.
+    ///
+    /// # Errors
+    /// Another engine has the data or exec root, the store cannot be read, or the bridge cannot be
+    /// made.
+    pub async fn boot(config: Config) -> Result<Self, EngineError> {
+        let engine = blocking::run("open the engine", move || open(config)).await??;
+        engine.reconcile().await?;
+        let weak = Arc::downgrade(&engine.0);
+        tokio::spawn(Arc::clone(&engine.0.pool).fill(weak.clone()));
+        tokio::spawn(Self::write_behind(Arc::clone(&engine.0.dirty), weak));
+        Ok(engine)
+    }
+
+    /// Makes an end: prepared containers are removed, records written. Containers run on, unless
+    /// they are not to be kept.
+    pub async fn shutdown(&self, keep_containers: bool) {
+        self.0.pool.close(self).await;
+        let containers = self.0.containers.all();
+        if !keep_containers {
+            let running = containers.iter().filter(|container| container.cell().is_alive());
+            let stops = running.map(|container| async {
+                if let Err(error) = self.stop(container.id.as_str(), None, None).await {
+                    tracing::warn!(id = container.id.short(), %error, "stop at shutdown");
+                }
+            });
+            futures_util::future::join_all(stops).await;
+        }
+        futures_util::future::join_all(containers.iter().map(|container| self.let_go(container))).await;
+        self.write_dirty().await;
+    }
+
+    async fn reconcile(&self) -> Result<(), EngineError> {
+        let records = self.load_records().await?;
+        let mut containers = Vec::with_capacity(records.len());
+        for mut record in records {
+            self.give_name(&mut record);
+            let container = Container::new(record);
+            self.0.containers.insert(Arc::clone(&container));
+            containers.push(container);
+        }
+        let found = containers.len();
+        stream::iter(containers)
+            .for_each_concurrent(PARALLEL, |container| async move { self.find_again(&container).await })
+            .await;
+        self.remove_orphans().await?;
+        tracing::info!(found, kept = self.0.containers.len(), "containers of an earlier engine");
+        Ok(())
+    }
+
+    /// Two records of one name can only be the work of a hand in the database; neither is lost.
+    fn give_name(&self, record: &mut Record) {
+        if self.0.containers.reserve(&record.name, &record.id).is_err() {
+            match self.0.containers.invent_name(&record.id) {
+                Ok(name) => {
+                    tracing::warn!(id = record.id.short(), old = record.name, name, "a name was there twice");
+                    record.name = name;
+                }
+                Err(error) => tracing::error!(id = record.id.short(), %error, "a name was there twice"),
+            }
+        }
+    }
+
+    async fn find_again(&self, container: &Arc<Container>) {
+        let dir = self.config().exec_dir(&container.id);
+        {
+            let mut cell = container.cell();
+            if cell.record.endpoint.is_none() {
+                cell.record.endpoint = network::kept(&dir);
+            }
+        }
+        match self.greet(container, &dir).await {
+            Some((shim, status)) => self.take_up(container, shim, status).await,
+            None => self.bury(container, &dir).await,
+        }
+    }
+
+    /// Connects to a shim that may be there and listens to it from then on.
+    async fn greet(&self, container: &Arc<Container>, dir: &Path) -> Option<(ShimClient, Status)> {
+        if !shim::socket_exists(dir) {
+            return None;
+        }
+        let client = shim::connect(dir).await.ok()?;
+        client.listen(self.sink(container));
+        let status = client.hello().await.ok()?;
+        if !matches!(status.state, Some(State::Starting)) {
+            return Some((client, status));
+        }
+        let wait = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                match client.status().await {
+                    Ok(status) if matches!(status.state, Some(State::Starting)) => {}
+                    other => return other.ok(),
+                }
+            }
+        };
+        let status = tokio::time::timeout(START_GRACE, wait).await.ok().flatten()?;
+        Some((client, status))
+    }
+
+    /// Goes on with a container whose shim lives.
+    async fn take_up(&self, container: &Arc<Container>, shim: ShimClient, status: Status) {
+        let Some(state) = status.state else {
+            return self.dismiss(container, shim, None).await;
+        };
+        match state {
+            State::Running { .. } | State::Paused { .. } => {
+                self.resume(container, shim, state, None);
+                for exec in &status.execs {
+                    self.adopt_exec(container, exec);
+                }
+            }
+            State::Exited { since, exit } => {
+                // Its end happens now, as far as anybody was told.
+                let state = State::Running { pid: 0, since };
+                self.resume(container, shim, state, Some(exit));
+            }
+            State::Created { failure } => self.dismiss(container, shim, failure).await,
+            State::Starting | State::Removing => self.dismiss(container, shim, None).await,
+        }
+    }
+
+    fn resume(&self, container: &Arc<Container>, shim: ShimClient, state: State, ended: Option<Exit>) {
+        let early = {
+            let mut cell = container.cell();
+            if let Some(endpoint) = &cell.record.endpoint
+                && let Err(error) = self.bridge().reserve(endpoint.address)
+            {
+                tracing::error!(id = container.id.short(), %error, "a running container's address");
+            }
+            cell.record.state = state;
+            cell.link = Link::Live(shim);
+            cell.early_exit.take().or(ended)
+        };
+        container.tell(|life| life.running = true);
+        match early {
+            Some(exit) => self.exited(container, exit),
+            None => self.save_later(container),
+        }
+    }
+
+    /// A shim that was to start a container, for an engine that is gone.
+    async fn dismiss(&self, container: &Arc<Container>, shim: ShimClient, failure: Option<Exit>) {
+        shim.mute();
+        if let Err(error) = shim.delete().await {
+            tracing::warn!(id = container.id.short(), %error, "dismiss a shim");
+        }
+        self.remove_exec_dir(container).await;
+        let remove = {
+            let mut cell = container.cell();
+            cell.record.endpoint = None;
+            if let Some(failure) = failure {
+                cell.record.finished_at = Some(failure.at);
+                cell.record.error = failure.reason.clone().unwrap_or_default();
+                cell.record.state = State::Created { failure: Some(failure) };
+                cell.record.auto_remove()
+            } else {
+                settle(&mut cell.record);
+                false
+            }
+        };
+        if remove {
+            self.remove_leftover(container).await;
+        } else {
+            self.save_later(container);
+        }
+    }
+
+    /// There is no shim (any more).
+    async fn bury(&self, container: &Arc<Container>, dir: &Path) {
+        let state = container.cell().record.state.clone();
+        let dir_exists = dir.exists();
+        match state {
+            State::Running { .. } | State::Paused { .. } | State::Starting => {
+                let exit = if dir_exists {
+                    self.clean_up_lost(&container.id).await
+                } else {
+                    let reason = Some("the machine went down".to_owned());
+                    Exit { code: MACHINE_WENT_DOWN, at: Timestamp::now(), oom_killed: false, reason }
+                };
+                if matches!(state, State::Starting) {
+                    container.cell().record.state = State::Running { pid: 0, since: exit.at };
+                }
+                self.exited(container, exit);
+            }
+            State::Created { .. } | State::Exited { .. } => {
+                if dir_exists {
+                    self.clean_up_lost(&container.id).await;
+                    self.remove_exec_dir(container).await;
+                }
+                let ended = matches!(state, State::Exited { .. });
+                container.cell().record.endpoint = None;
+                if ended && container.cell().record.auto_remove() {
+                    self.remove_leftover(container).await;
+                }
+            }
+            State::Removing => self.remove_leftover(container).await,
+        }
+    }
+
+    async fn remove_leftover(&self, container: &Arc<Container>) {
+        settle(&mut container.cell().record);
+        if let Err(error) = self.remove_now(container, true, None).await {
+            tracing::warn!(id = container.id.short(), %error, "remove a container of an earlier engine");
+        }
+    }
+
+    /// Removes what belongs to no container: exec and log directories, snapshots.
+    async fn remove_orphans(&self) -> Result<(), EngineError> {
+        let known = |id: &ContainerId| self.0.containers.get(id).is_some();
+        let list = |dir: std::path::PathBuf| -> Vec<ContainerId> {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+            let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            ids.filter(|id| !known(id)).collect()
+        };
+        let (exec, logs) = (list(self.config().exec_dirs()), list(self.config().container_dirs()));
+        stream::iter(exec)
+            .for_each_concurrent(PARALLEL, |id| async move { self.remove_orphan(&id).await })
+            .await;
+        let inner = Arc::clone(&self.0);
+        let removed = blocking::run("remove orphans", move || {
+            for id in logs {
+                slot::remove_tree(&inner.config.container_dir(&id));
+            }
+            // Read anew: nothing is created before the engine is handed out, but removals go on.
+            let live: HashSet<SnapshotKey> =
+                inner.containers.all().iter().map(|container| SnapshotKey::from(&container.id)).collect();
+            inner.store.snapshots().retain(&live)
+        });
+        let removed = removed.await??;
+        if !removed.is_empty() {
+            tracing::info!(count = removed.len(), "snapshots without a container were removed");
+        }
+        Ok(())
+    }
+
+    async fn remove_orphan(&self, id: &ContainerId) {
+        let dir = self.config().exec_dir(id);
+        let deleted = match shim::connect(&dir).await {
+            Ok(client) => client.delete().await.is_ok(),
+            Err(_) => false,
+        };
+        if !deleted {
+            self.clean_up_lost(id).await;
+        }
+        let _ = blocking::run("remove an exec directory", move || slot::remove_tree(&dir)).await;
+        tracing::info!(id = id.short(), "remains without a container were removed");
+    }
+}
+
+/// The state of a container without a process.
+fn settle(record: &mut Record) {
+    record.state = match std::mem::replace(&mut record.state, State::Created { failure: None }) {
+        State::Running { since, .. } | State::Paused { since, .. } => {
+            let exit = Exit { code: 137, at: Timestamp::now(), oom_killed: false, reason: None };
+            State::Exited { since, exit }
+        }
+        State::Starting | State::Removing => State::Created { failure: None },
+        state @ (State::Created { .. } | State::Exited { .. }) => state,
+    };
+}
+
+/// Everything that blocks.
+fn open(config: Config) -> Result<Engine, EngineError> {
+    for dir in [&config.exec_root, &config.exec_dirs(), &config.records_dir(), &config.container_dirs()] {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(dir)
+            .map_err(|source| BootError::Directory { path: dir.display().to_string(), source })?;
+    }
+    let lock = lock_exec_root(&config.exec_root)?;
+    rustix::fs::access(&config.shim, rustix::fs::Access::EXEC_OK)
+        .map_err(|errno| BootError::Shim { path: config.shim.display().to_string(), source: errno.into() })?;
+    let options = StoreOptions::new(&config.data_root, &config.exec_root);
+    let store = Arc::new(Store::open(options).map_err(BootError::from)?);
+    let mut networks = identity(&store)?;
+    let bridge = Bridge::open(&config, networks.subnet).map_err(BootError::from)?;
+    if networks.subnet != Some(bridge.subnet()) {
+        networks.subnet = Some(bridge.subnet());
+        keep_identity(&store, &networks)?;
+    }
+    let pool = slot::Pool::new(&config);
+    Ok(Engine(Arc::new(Inner {
+        config,
+        store,
+        bridge,
+        networks,
+        containers: Default::default(),
+        execs: Default::default(),
+        events: Default::default(),
+        pool,
+        ready: Default::default(),
+        dirty: Arc::new(storage::Dirty::default()),
+        _lock: lock,
+    })))
+}
+
+fn lock_exec_root(root: &Path) -> Result<OwnedFd, BootError> {
+    let path = Config::lock_path(root);
+    let failed = |errno: rustix::io::Errno| BootError::Directory { path: path.display().to_string(), source: errno.into() };
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::AGAIN) => Err(BootError::InUse(root.display().to_string())),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+fn identity(store: &Store) -> Result<Identity, BootError> {
+    if let Some(bytes) = store.records().get(RecordKind::Engine, IDENTITY_KEY)? {
+        return serde_json::from_slice(&bytes).map_err(BootError::Identity);
+    }
+    let drawn = Identity::draw().map_err(NetworkError::Random)?;
+    keep_identity(store, &drawn)?;
+    Ok(drawn)
+}
+
+fn keep_identity(store: &Store, identity: &Identity) -> Result<(), BootError> {
+    let bytes = serde_json::to_vec(identity).map_err(BootError::Identity)?;
+    Ok(store.records().put(RecordKind::Engine, IDENTITY_KEY, bytes, Durability::Durable)?)
+}

@@ -1,0 +1,241 @@
+//! `POST /containers/create`.
+//!
+//! Everything is checked before anything is made. Then the container is made invisibly: name
+//! reserved, volumes and snapshot made, a prepared shim told what it will be. It appears in the
+//! registry when its record is safe; until then every step is undone by [`Draft::undo`].
+
+use std::sync::Arc;
+
+use seacow_spec::docker::container::{CreateRequest, CreateResponse};
+use seacow_spec::lifecycle::State;
+use seacow_spec::{ContainerId, Timestamp};
+
+use super::record::{self, Record};
+use super::spec_build::Template;
+use super::{Container, ContainerError, Invalid, merge, mounts, normalize, resources, security, volumes};
+use crate::error::EngineError;
+use crate::network::Mode;
+use crate::network::files::Names;
+use crate::slot::Slot;
+use crate::storage::BaseImage;
+use crate::{Caller, Engine, blocking};
+
+/// A request that was found good.
+struct Plan {
+    record: Record,
+    /// What its shim is like, when that is known before the start: it joins nobody's namespaces.
+    template: Option<Template>,
+    image: BaseImage,
+    warnings: Vec<String>,
+}
+
+/// What exists of a container that is not visible yet.
+struct Draft {
+    record: Record,
+    slot: Option<Slot>,
+    /// Volumes that were made for it.
+    anonymous: Vec<String>,
+    snapshot: bool,
+}
+
+impl Engine {
+    /// Makes a container. It is there, or not at all.
+    ///
+    /// # Errors
+    /// The request is malformed or asks for what seacow does not do, the image does not exist, the
+    /// name is taken, or the disk fails.
+    pub async fn create(
+        &self,
+        name: Option<String>,
+        platform: Option<String>,
+        request: CreateRequest,
+        caller: Caller,
+    ) -> Result<CreateResponse, EngineError> {
+        let engine = self.clone();
+        self.finish("create a container", async move {
+            let _busy = engine.0.pool.busy();
+            let plan = engine.plan(name.as_deref(), platform.as_deref(), request, caller).await?;
+            engine.build(name, plan).await
+        })
+        .await
+    }
+
+    /// Checks the request against everything that is known without making anything.
+    async fn plan(
+        &self,
+        name: Option<&str>,
+        platform: Option<&str>,
+        request: CreateRequest,
+        caller: Caller,
+    ) -> Result<Plan, EngineError> {
+        let name = name.map(|name| name.strip_prefix('/').unwrap_or(name));
+        if let Some(name) = name.filter(|name| !seacow_spec::names::is_valid(name)) {
+            return Err(Invalid::Name(name.to_owned()).into());
+        }
+        let CreateRequest { mut config, mut host_config, networking_config } = request;
+        if config.image.is_empty() && config.cmd.is_none() && config.entrypoint.is_none() {
+            return Err(Invalid::EmptyConfig.into());
+        }
+        normalize::config(&config)?;
+        let image = self.base_image(&config.image, platform).await?;
+        if image.host && !caller.may_use_host_image() {
+            return Err(ContainerError::HostImage.into());
+        }
+        let mut warnings = Vec::new();
+        if image.config.healthcheck.as_ref().is_some_and(|check| check.test.is_some()) && config.healthcheck.is_none() {
+            warnings.push("The image's HEALTHCHECK is kept but not run: health checks are not implemented in seacow yet.".into());
+        }
+        merge::merge(&mut config, &image.config)?;
+        normalize::merged(&mut config)?;
+        let network = self.network_mode(&host_config.network_mode, config.network_disabled == Some(true))?;
+        host_config.network_mode = network.text();
+        let mut mac_address = normalize::endpoints(&networking_config, &host_config.network_mode)?;
+        if let Some(mac) = config.mac_address.as_deref().filter(|mac| !mac.is_empty()) {
+            mac_address = Some(normalize::mac_address(mac)?);
+        }
+        check_conflicts(&config, &network, mac_address.is_some())?;
+        normalize::host(&mut host_config)?;
+        if host_config.auto_remove && host_config.resources.oom_kill_disable == Some(true) {
+            tracing::debug!("an auto-removed container without OOM killer");
+        }
+        if host_config.resources.oom_kill_disable == Some(true) && host_config.resources.memory == 0 {
+            warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
+        }
+        let record = Record {
+            version: record::VERSION,
+            // Replaced when the container gets its id.
+            id: ContainerId::random().map_err(ContainerError::Random)?,
+            name: name.unwrap_or_default().to_owned(),
+            created: Timestamp::now(),
+            image_id: image.id.clone(),
+            mounts: mounts::collect(&config, &host_config)?,
+            config,
+            host_config,
+            network,
+            mac_address,
+            endpoint: None,
+            state: State::Created { failure: None },
+            finished_at: None,
+            error: String::new(),
+            restart_count: 0,
+        };
+        check_values(&record)?;
+        let template = self.own_template(&record)?;
+        Ok(Plan { record, template, image, warnings })
+    }
+
+    /// The template of a container that joins nobody's namespaces; `None` for one that does, since
+    /// whose they are is known at the start only.
+    fn own_template(&self, record: &Record) -> Result<Option<Template>, ContainerError> {
+        let joins = |mode: &str| mode.starts_with("container:");
+        let host = &record.host_config;
+        if joins(&host.network_mode) || joins(&host.pid_mode) || joins(&host.ipc_mode) {
+            return Ok(None);
+        }
+        Template::of(record, self.config(), |other| Err(ContainerError::NotRunning(other.to_owned()))).map(Some)
+    }
+
+    /// Makes what was planned.
+    async fn build(&self, name: Option<String>, plan: Plan) -> Result<CreateResponse, EngineError> {
+        let Plan { mut record, template, image, warnings } = plan;
+        let slot = match &template {
+            Some(template) if self.may_keep_ready() => self.0.pool.take(template, self),
+            Some(_) | None => None,
+        };
+        if let Some(slot) = &slot {
+            record.id = slot.id.clone();
+        }
+        let mut draft = Draft { record, slot, anonymous: Vec::new(), snapshot: false };
+        match self.furnish(name, &mut draft, &image).await {
+            Ok(container) => {
+                self.emit(container.event("create", &[]));
+                Ok(CreateResponse { id: container.id.to_string(), warnings })
+            }
+            Err(error) => {
+                draft.undo(self).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn furnish(
+        &self,
+        name: Option<String>,
+        draft: &mut Draft,
+        image: &BaseImage,
+    ) -> Result<Arc<Container>, EngineError> {
+        let registry = &self.0.containers;
+        let id = draft.record.id.clone();
+        if name.is_some() {
+            registry.reserve(&draft.record.name, &id)?;
+        } else {
+            draft.record.name = registry.invent_name(&id)?;
+        }
+        if draft.record.config.hostname.is_empty() {
+            draft.record.config.hostname = match draft.record.network {
+                Mode::Host => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+                Mode::Bridge | Mode::None | Mode::Container(_) => id.short().to_owned(),
+            };
+        }
+        draft.anonymous = volumes::make(self, &mut draft.record).await?;
+        let rootfs = self.make_root(&draft.record, image).await?;
+        draft.snapshot = true;
+        if let Some(slot) = &draft.slot {
+            draft.record.endpoint.clone_from(&slot.endpoint);
+            let names = Names::of(&draft.record);
+            if names != slot.names {
+                names.write(&self.config().exec_dir(&id), slot.endpoint.as_ref(), self.config())?;
+            }
+        }
+        let container = Container::new(draft.record.clone());
+        if let Some(slot) = draft.slot.take() {
+            // The shim mounts while the client goes on.
+            self.adopt(&container, slot, rootfs)?;
+        }
+        if let Err(error) = self.save(&container).await {
+            self.let_go(&container).await;
+            return Err(error);
+        }
+        registry.insert(Arc::clone(&container));
+        self.keep_ready_for_a_while(&container);
+        Ok(container)
+    }
+}
+
+fn check_conflicts(
+    config: &seacow_spec::docker::container::ContainerConfig,
+    network: &Mode,
+    mac: bool,
+) -> Result<(), Invalid> {
+    match network {
+        Mode::Container(_) if !config.hostname.is_empty() => Err(Invalid::NetworkConflict("hostname")),
+        Mode::Container(_) | Mode::Host | Mode::None if mac => Err(Invalid::NetworkConflict("mac-address")),
+        Mode::Bridge | Mode::None | Mode::Host | Mode::Container(_) => Ok(()),
+    }
+}
+
+/// What would otherwise fail only at the start: devices, profiles, ulimits.
+fn check_values(record: &Record) -> Result<(), ContainerError> {
+    resources::devices(&record.host_config.resources)?;
+    resources::limits(&record.host_config.resources)?;
+    let options = record.host_config.security_opt.as_deref().unwrap_or_default();
+    security::parse(options, record.host_config.privileged, &[]).map(|_| ())
+}
+
+impl Draft {
+    /// Takes everything back; what cannot be taken back is logged and found at the next boot.
+    async fn undo(self, engine: &Engine) {
+        engine.0.containers.release(&self.record.name, &self.record.id);
+        if let Some(slot) = self.slot {
+            slot.destroy(engine).await;
+        }
+        if self.snapshot {
+            engine.drop_root(&self.record.id).await;
+        }
+        for name in self.anonymous {
+            volumes::discard(engine, &name).await;
+        }
+        let dir = engine.config().container_dir(&self.record.id);
+        let _ = blocking::run("remove a log directory", move || crate::slot::remove_tree(&dir)).await;
+    }
+}

@@ -1,0 +1,149 @@
+//! The end of a run: reported first, cleared away later.
+//!
+//! [`Engine::on_signal`] runs on the shim connection's reading task and never waits: state, events
+//! and waiters are done when it returns. Deleting the shim, its directory and, for `--rm`, the
+//! container's files goes on in the background; a start or removal that comes meanwhile waits for
+//! exactly that.
+
+use std::sync::Arc;
+
+use seacow_spec::lifecycle::{Event, Exit};
+use seacow_spec::shim::{EXIT_NAME, Event as ShimEvent};
+use seacow_spec::Timestamp;
+use tokio::sync::watch;
+
+use super::{Container, Link};
+use crate::Engine;
+use crate::shim::{self, ShimClient, Signal};
+
+/// Exit status of a container whose shim was killed: its init dies with it, by SIGKILL.
+const SHIM_LOST: i32 = 137;
+
+impl Engine {
+    /// A shim said something.
+    pub(crate) fn on_signal(&self, container: &Arc<Container>, signal: Signal) {
+        match signal {
+            Signal::Event(ShimEvent::Exited(exit)) => self.exited(container, exit),
+            Signal::Event(ShimEvent::ExecExited { exec_id, exit }) => self.exec_exited(container, &exec_id, &exit),
+            Signal::Event(ShimEvent::OutOfMemory) => {
+                container.cell().oom = true;
+                self.emit(container.event("oom", &[]));
+            }
+            Signal::Lost => self.shim_lost(container),
+        }
+    }
+
+    /// The main process ended.
+    pub(crate) fn exited(&self, container: &Arc<Container>, mut exit: Exit) {
+        let (shim, code, ran, remove) = {
+            let mut cell = container.cell();
+            exit.oom_killed |= cell.oom;
+            let code = exit.code;
+            let since = cell.record.started_at();
+            if !cell.is_alive() {
+                // Faster than the answer to its start, which settles it.
+                cell.early_exit = Some(exit);
+                return;
+            }
+            let at = exit.at;
+            if let Err(illegal) = cell.apply(Event::Exited(exit)) {
+                tracing::error!(%illegal, "a container's end");
+                return;
+            }
+            cell.record.finished_at = Some(at);
+            cell.queue.clear();
+            let shim = match std::mem::replace(&mut cell.link, Link::None) {
+                Link::Live(shim) => Some(shim),
+                Link::None | Link::Ready(_) => None,
+            };
+            let ran = since.map_or(0, |since| (at.unix_nanos() - since.unix_nanos()) / 1_000_000_000);
+            (shim, code, ran, cell.record.auto_remove())
+        };
+        self.execs_of_ended(container);
+        self.emit_disconnected(container);
+        let attributes = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
+        self.emit(container.event("die", &attributes));
+        let endpoint = container.cell().record.endpoint.take();
+        if let Some(endpoint) = endpoint {
+            self.bridge().release(endpoint.address);
+        }
+        self.clear_away(container, shim, !remove);
+        container.tell(|life| {
+            life.running = false;
+            life.ended += 1;
+            life.code = code;
+        });
+        if remove {
+            self.remove_ended(container, code);
+        }
+    }
+
+    /// The connection to a container's shim ended without a word about the container.
+    fn shim_lost(&self, container: &Arc<Container>) {
+        let shim = {
+            let mut cell = container.cell();
+            match std::mem::replace(&mut cell.link, Link::None) {
+                Link::Live(shim) => shim,
+                ready @ Link::Ready(_) => {
+                    // Whoever starts it finds out and starts cold.
+                    cell.link = ready;
+                    return;
+                }
+                Link::None => return,
+            }
+        };
+        drop(shim);
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            let exit = engine.clean_up_lost(&container.id).await;
+            container.cell().link = Link::None;
+            engine.exited(&container, exit);
+        });
+    }
+
+    /// Clears away what a lost shim left and says how its container ended.
+    pub(crate) async fn clean_up_lost(&self, id: &seacow_spec::ContainerId) -> Exit {
+        let dir = self.config().exec_dir(id);
+        if let Err(error) = shim::cleanup(&self.config().shim, &dir).await {
+            tracing::warn!(id = id.short(), %error, "clean up");
+        }
+        let written = std::fs::read(dir.join(EXIT_NAME)).ok();
+        written.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_else(|| Exit {
+            code: SHIM_LOST,
+            at: Timestamp::now(),
+            oom_killed: false,
+            reason: Some("the container's shim was lost".into()),
+        })
+    }
+
+    /// Deletes shim and exec directory in the background; before that, if there will be a
+    /// container, its record is made safe: until then the exit status is the shim's to keep.
+    fn clear_away(&self, container: &Arc<Container>, shim: Option<ShimClient>, keep: bool) {
+        let (done, teardown) = watch::channel(false);
+        container.cell().teardown = Some(teardown);
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            if keep && let Err(error) = engine.save(&container).await {
+                tracing::warn!(id = container.id.short(), %error, "write the record of an ended container");
+            }
+            if let Some(shim) = shim {
+                shim.mute();
+                if let Err(error) = shim.delete().await {
+                    tracing::warn!(id = container.id.short(), %error, "delete a container's shim");
+                }
+            }
+            engine.remove_exec_dir(&container).await;
+            done.send_replace(true);
+        });
+    }
+}
+
+/// Waits until the last run's remains are cleared away.
+pub(crate) async fn await_teardown(container: &Container) {
+    let teardown = container.cell().teardown.clone();
+    if let Some(mut teardown) = teardown {
+        // An error means that the sender is gone, which is as good.
+        let _ = teardown.wait_for(|done| *done).await;
+        container.cell().teardown = None;
+    }
+}

@@ -1,0 +1,229 @@
+//! Shims that have been told everything but the start, and how long they are kept.
+//!
+//! `docker run` is create, attach, start in a row: between the first and the last the shim mounts.
+//! A container that is not started within [`KEPT_READY`] gives its shim back and starts cold; so a
+//! thousand created containers hold no thousand shims.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use seacow_spec::shim::{NetworkConfig, Request, Rootfs};
+use seacow_spec::ErrorReport;
+use tokio::sync::{OwnedMutexGuard, watch};
+
+use super::record::Record;
+use super::spec_build::{self, Parts, Template};
+use super::{Container, ContainerError, Link, Ready};
+use crate::error::EngineError;
+use crate::network::files::Names;
+use crate::network::{Endpoint, Mode};
+use crate::shim::{ShimClient, Signal, Sink};
+use crate::slot::{self, Slot};
+use crate::{Engine, blocking};
+
+/// How long a container that was created but not started keeps its shim.
+const KEPT_READY: Duration = Duration::from_secs(5);
+/// How many may keep one at a time: 110 kB each.
+const MAX_READY: usize = 64;
+
+/// Counts the shims that are kept for containers that were not started.
+#[derive(Debug, Default)]
+pub(crate) struct ReadyCount(AtomicUsize);
+
+impl Engine {
+    /// Whether one more container may be kept ready.
+    pub(super) fn may_keep_ready(&self) -> bool {
+        self.0.ready.0.load(Ordering::Relaxed) < MAX_READY
+    }
+
+    /// Gives a prepared shim its container. The shim works while the caller goes on; what comes
+    /// of it is in [`Ready::outcome`].
+    pub(super) fn adopt(&self, container: &Arc<Container>, slot: Slot, rootfs: Rootfs) -> Result<(), EngineError> {
+        let record = container.record();
+        let Slot { template, shim, endpoint, .. } = slot;
+        shim.listen(self.sink(container));
+        let request = self.create_request(&record, &template, endpoint.as_ref(), rootfs)?;
+        let sources = sources(&record);
+        let pending = shim.send(Request::Create(Box::new(request)), None)?;
+        let (sender, outcome) = watch::channel(None);
+        tokio::spawn(async move {
+            let made = pending.made().await.map(|_| ()).map_err(|error| ErrorReport::of(&error));
+            sender.send_replace(Some(made));
+        });
+        let mut cell = container.cell();
+        cell.record.endpoint = endpoint;
+        cell.link = Link::Ready(Arc::new(Ready { shim, outcome, sources }));
+        self.0.ready.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn create_request(
+        &self,
+        record: &Record,
+        template: &Template,
+        endpoint: Option<&Endpoint>,
+        rootfs: Rootfs,
+    ) -> Result<seacow_spec::shim::Create, EngineError> {
+        let files = match &record.network {
+            // Address and names are the other container's.
+            Mode::Container(other) => self.config().exec_dir(other),
+            Mode::Bridge | Mode::None | Mode::Host => self.config().exec_dir(&record.id),
+        };
+        let network = endpoint.map(|endpoint| NetworkConfig {
+            ifname: crate::network::IFNAME.into(),
+            address: endpoint.address,
+            prefix: endpoint.prefix,
+            gateway: Some(endpoint.gateway),
+        });
+        let parts = Parts { config: self.config(), template, rootfs, network, files: &files };
+        Ok(spec_build::create(record, parts)?)
+    }
+
+    /// Prepares a shim for a container that has none: the cold path.
+    pub(super) async fn make_ready(&self, container: &Arc<Container>) -> Result<(), EngineError> {
+        let record = container.record();
+        let template = Template::of(&record, self.config(), |other| self.pid_of(other))?;
+        let missing = record.mounts.iter().any(|mount| mount.create_source);
+        if missing {
+            let record = record.clone();
+            blocking::run("make bind mount sources", move || make_sources(&record)).await??;
+        }
+        let rootfs = self.rootfs(&record.id).await?;
+        let slot = slot::prepare(self, template, record.id.clone(), Names::of(&record)).await?;
+        self.adopt_or_undo(container, slot, rootfs)
+    }
+
+    fn adopt_or_undo(&self, container: &Arc<Container>, slot: Slot, rootfs: Rootfs) -> Result<(), EngineError> {
+        let endpoint = slot.endpoint.clone();
+        match self.adopt(container, slot, rootfs) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // The shim went with the slot's connection.
+                if let Some(endpoint) = endpoint {
+                    self.bridge().release(endpoint.address);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Main process of a running container whose namespaces are to be joined.
+    fn pid_of(&self, reference: &str) -> Result<i32, ContainerError> {
+        let other = self.0.containers.find(reference)?;
+        let pid = other.cell().record.state.pid();
+        pid.ok_or_else(|| ContainerError::NotRunning(other.id.to_string()))
+    }
+
+    /// The ready shim of a container that is being started, if it has one that is still good.
+    /// Waits for what is under way.
+    pub(super) async fn take_ready(&self, container: &Arc<Container>) -> Option<Result<ShimClient, ErrorReport>> {
+        let ready = match &container.cell().link {
+            Link::Ready(ready) => Arc::clone(ready),
+            Link::None | Link::Live(_) => return None,
+        };
+        let mut outcome = ready.outcome.clone();
+        let made = match outcome.wait_for(Option::is_some).await {
+            Ok(made) => made.clone(),
+            Err(_) => return None,
+        };
+        if ready.shim.is_lost() || ready.sources != sources(&container.record()) {
+            return None;
+        }
+        made.map(|made| made.map(|()| ready.shim.clone()))
+    }
+
+    /// Forgets the count of a shim that is started or given back.
+    pub(super) fn no_longer_ready(&self) {
+        self.0.ready.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes a shim back from a container that was not started. Its root file system is unmounted
+    /// when this returns.
+    pub(crate) async fn let_go(&self, container: &Arc<Container>) {
+        let (ready, endpoint) = {
+            let mut cell = container.cell();
+            match std::mem::replace(&mut cell.link, Link::None) {
+                Link::Ready(ready) => (ready, cell.record.endpoint.take()),
+                other @ (Link::None | Link::Live(_)) => {
+                    cell.link = other;
+                    return;
+                }
+            }
+        };
+        self.no_longer_ready();
+        ready.shim.mute();
+        if ready.shim.is_lost() {
+            self.clean_up_lost(&container.id).await;
+        } else if let Err(error) = ready.shim.delete().await {
+            tracing::warn!(id = container.id.short(), %error, "give back an unstarted container's shim");
+        }
+        if let Some(endpoint) = endpoint {
+            self.bridge().release(endpoint.address);
+        }
+        self.remove_exec_dir(container).await;
+    }
+
+    /// Removes the exec directory after its shim is gone.
+    pub(crate) async fn remove_exec_dir(&self, container: &Container) {
+        let dir = self.config().exec_dir(&container.id);
+        let _ = blocking::run("remove an exec directory", move || slot::remove_tree(&dir)).await;
+    }
+
+    /// Lets go of the shim if the container is not started in time.
+    pub(super) fn keep_ready_for_a_while(&self, container: &Arc<Container>) {
+        if !matches!(container.cell().link, Link::Ready(_)) {
+            return;
+        }
+        let (engine, container) = (Arc::downgrade(&self.0), Arc::downgrade(container));
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT_READY).await;
+            give_back(&engine, &container).await;
+        });
+    }
+
+    /// Waits until nothing is under way on this container and, if it does not run, until no shim
+    /// has its root file system mounted. While the guard lives, nothing is started.
+    pub(crate) async fn settle(&self, container: &Arc<Container>) -> OwnedMutexGuard<()> {
+        let guard = Arc::clone(&container.ops).lock_owned().await;
+        self.let_go(container).await;
+        super::exit::await_teardown(container).await;
+        guard
+    }
+
+    /// What happens when this container's shim says something.
+    pub(crate) fn sink(&self, container: &Arc<Container>) -> Sink {
+        let (engine, container) = (Arc::downgrade(&self.0), Arc::downgrade(container));
+        Arc::new(move |signal: Signal| {
+            if let (Some(engine), Some(container)) = (engine.upgrade(), container.upgrade()) {
+                Engine(engine).on_signal(&container, signal);
+            }
+        })
+    }
+}
+
+async fn give_back(engine: &Weak<crate::Inner>, container: &Weak<Container>) {
+    let (Some(engine), Some(container)) = (engine.upgrade(), container.upgrade()) else { return };
+    // Somebody is at it: a start, which needs the shim, or a removal, which takes it.
+    if let Ok(_guard) = container.ops.try_lock() {
+        Engine(engine).let_go(&container).await;
+    }
+}
+
+/// Device and inode of every bind mount's source.
+fn sources(record: &Record) -> Vec<Option<(u64, u64)>> {
+    let binds = record.mounts.iter().filter(|mount| mount.point.kind == "bind");
+    binds.map(|mount| std::fs::metadata(&mount.source).ok().map(|meta| (meta.dev(), meta.ino()))).collect()
+}
+
+/// Makes the missing directories of `-v` mounts, as Docker does.
+pub(super) fn make_sources(record: &Record) -> Result<(), ContainerError> {
+    for mount in record.mounts.iter().filter(|mount| mount.create_source) {
+        if std::fs::symlink_metadata(&mount.source).is_err() {
+            std::fs::create_dir_all(&mount.source)
+                .map_err(|error| ContainerError::io("error while creating mount source path", &mount.source, error))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! `DELETE /containers/{id}`, and the removal of `--rm` containers at their end.
+//!
+//! Out of the registry first: name and id are free, listeners and waiters are told. Files go in the
+//! background, after the shim has unmounted them. The record goes durably before that: a crash in
+//! between leaves files without a record, which the next boot removes.
+
+use std::sync::Arc;
+
+use seacow_spec::lifecycle::{Event, State};
+
+use super::{Container, ContainerError, volumes};
+use crate::error::EngineError;
+use crate::{Engine, blocking, slot};
+
+/// What `DELETE` may be told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RemoveOptions {
+    /// Kill it first.
+    pub force: bool,
+    /// Its anonymous volumes as well.
+    pub volumes: bool,
+    /// Remove a link instead (not implemented).
+    pub link: bool,
+}
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// It does not exist, runs and is not to be killed, or its record cannot be deleted.
+    pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<(), EngineError> {
+        if options.link {
+            return Err(ContainerError::RemoveLink.into());
+        }
+        let container = self.0.containers.find(reference)?;
+        let engine = self.clone();
+        self.finish("remove a container", async move {
+            let _one = container.ops.lock().await;
+            engine.remove_locked(&container, options).await
+        })
+        .await
+    }
+
+    async fn remove_locked(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<(), EngineError> {
+        let state = container.cell().record.state.clone();
+        match state {
+            State::Removing => return Err(ContainerError::RemovalInProgress(container.id.to_string()).into()),
+            State::Running { .. } | State::Paused { .. } if options.force => self.kill_and_wait(container).await?,
+            State::Running { .. } | State::Paused { .. } => {
+                let name = container.cell().record.name.clone();
+                return Err(ContainerError::RemoveRunning { name, status: state.status() }.into());
+            }
+            State::Created { .. } | State::Starting | State::Exited { .. } => {}
+        }
+        if container.cell().removed {
+            // It was killed, and being a `--rm` container it went by itself.
+            return Ok(());
+        }
+        self.remove_now(container, options.volumes, None).await
+    }
+
+    /// Removes a container without a process; the caller holds `ops`. `code` is for those who wait
+    /// for a removal that a failed start caused.
+    pub(crate) async fn remove_now(
+        &self,
+        container: &Arc<Container>,
+        volumes: bool,
+        code: Option<i32>,
+    ) -> Result<(), EngineError> {
+        let before = {
+            let mut cell = container.cell();
+            let before = cell.record.state.clone();
+            cell.apply(Event::Remove).map_err(ContainerError::from)?;
+            cell.removed = true;
+            before
+        };
+        if let Err(error) = self.forget_record(container).await {
+            let mut cell = container.cell();
+            cell.removed = false;
+            cell.record.state = before;
+            return Err(error);
+        }
+        self.vanish(container, code);
+        self.remove_files(container, volumes);
+        Ok(())
+    }
+
+    /// Removes an ended `--rm` container. Runs on the reading task: nothing here waits.
+    pub(super) fn remove_ended(&self, container: &Arc<Container>, code: i32) {
+        {
+            let mut cell = container.cell();
+            if cell.apply(Event::Remove).is_err() {
+                return;
+            }
+            cell.removed = true;
+        }
+        self.vanish(container, Some(code));
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            if let Err(error) = engine.forget_record(&container).await {
+                tracing::warn!(id = container.id.short(), %error, "delete a container's record");
+            }
+            engine.remove_files(&container, true);
+        });
+    }
+
+    /// From here on nobody finds it.
+    fn vanish(&self, container: &Arc<Container>, code: Option<i32>) {
+        let name = container.cell().record.name.clone();
+        self.0.containers.remove(&container.id, &name);
+        self.forget_execs(container);
+        self.emit(container.event("destroy", &[]));
+        container.tell(|life| {
+            life.removed = true;
+            if let Some(code) = code {
+                life.code = code;
+            }
+        });
+    }
+
+    /// Removes what is on disk, once nothing is mounted any more.
+    fn remove_files(&self, container: &Arc<Container>, volumes: bool) {
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            engine.let_go(&container).await;
+            super::exit::await_teardown(&container).await;
+            engine.remove_exec_dir(&container).await;
+            engine.drop_root(&container.id).await;
+            let logs = engine.config().container_dir(&container.id);
+            let _ = blocking::run("remove logs", move || slot::remove_tree(&logs)).await;
+            let record = container.record();
+            for mount in record.mounts.iter().filter(|mount| volumes && mount.anonymous) {
+                volumes::discard(&engine, &mount.point.name).await;
+            }
+        });
+    }
+}

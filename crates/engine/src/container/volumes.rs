@@ -1,0 +1,66 @@
+//! Volumes of a container in the making: created, filled from the image, taken back on failure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use seacow_store::VolumeError;
+
+use super::record::{MountRecord, Record};
+use crate::error::EngineError;
+use crate::event::event;
+use crate::{Engine, blocking};
+
+/// Makes the volumes of a new container that are not there, and fills in where they are. Gives the
+/// names of those that were made for it alone; on failure they are removed again.
+pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<String>, EngineError> {
+    let mut anonymous = Vec::new();
+    for index in 0..record.mounts.len() {
+        let Some(mount) = record.mounts.get_mut(index).filter(|mount| mount.point.kind == "volume") else {
+            continue;
+        };
+        if mount.anonymous {
+            mount.point.name = seacow_spec::id::random_hex().map_err(super::ContainerError::Random)?;
+        }
+        match one(engine, mount, record.id.as_str()).await {
+            Ok(()) if record.mounts[index].anonymous => anonymous.push(record.mounts[index].point.name.clone()),
+            Ok(()) => {}
+            Err(error) => {
+                for name in &anonymous {
+                    discard(engine, name).await;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(anonymous)
+}
+
+async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Result<(), EngineError> {
+    let (store, name, anonymous) = (Arc::clone(&engine.0.store), mount.point.name.clone(), mount.anonymous);
+    let (volume, new) = blocking::run("make a volume", move || {
+        let new = store.volumes().get(&name).is_err();
+        Ok::<_, VolumeError>((store.volumes().create(&name, BTreeMap::new(), anonymous)?, new))
+    })
+    .await??;
+    if new {
+        let attributes = [("driver".to_owned(), super::mounts::LOCAL.to_owned())];
+        engine.emit(event("volume", "create", &volume.name, BTreeMap::from(attributes)));
+    }
+    tracing::debug!(container, volume = volume.name, new, "a container's volume");
+    mount.point.source = volume.path.display().to_string();
+    mount.source = volume.path;
+    Ok(())
+}
+
+/// Removes a volume that belongs to nobody any more. What cannot be removed stays and is logged.
+pub(super) async fn discard(engine: &Engine, name: &str) {
+    let (store, volume) = (Arc::clone(&engine.0.store), name.to_owned());
+    match blocking::run("remove a volume", move || store.volumes().remove(&volume)).await {
+        Ok(Ok(())) => {
+            let attributes = [("driver".to_owned(), super::mounts::LOCAL.to_owned())];
+            engine.emit(event("volume", "destroy", name, BTreeMap::from(attributes)));
+        }
+        Ok(Err(error)) => tracing::warn!(volume = name, %error, "remove a volume"),
+        Err(error) => tracing::warn!(volume = name, %error, "remove a volume"),
+    }
+}

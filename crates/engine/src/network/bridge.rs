@@ -1,0 +1,92 @@
+//! The default bridge, as the start path uses it: addresses from memory, one netlink message per
+//! container on a blocking thread.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac, host_ifname};
+use seacow_spec::ContainerId;
+
+use super::{Endpoint, IFNAME, NetworkError};
+use crate::blocking;
+use crate::config::Config;
+
+/// The default bridge and who has which of its addresses.
+pub(crate) struct Bridge {
+    bridge: Arc<NetBridge>,
+    ipam: Ipam,
+}
+
+impl Bridge {
+    /// Makes or adopts the bridge. Blocks. `stored` is the subnet it had before.
+    pub(crate) fn open(config: &Config, stored: Option<ipnet::Ipv4Net>) -> Result<Self, NetworkError> {
+        let wanted = config.subnet.or(stored);
+        let mut settings = BridgeConfig::new(config.bridge.clone());
+        settings.subnet = wanted.map(|subnet| subnet.trunc());
+        // An address that is not the network's own is the gateway that was asked for.
+        settings.gateway = wanted.filter(|subnet| subnet.addr() != subnet.network()).map(|subnet| subnet.addr());
+        settings.table.clone_from(&config.nft_table);
+        let bridge = NetBridge::ensure(&settings)?;
+        for change in bridge.changes() {
+            tracing::info!(?change, "a kernel setting was changed for containers");
+        }
+        for problem in bridge.problems() {
+            tracing::warn!(%problem, "containers may not reach the outside");
+        }
+        let ipam = bridge.ipam()?;
+        Ok(Self { bridge: Arc::new(bridge), ipam })
+    }
+
+    /// Its subnet with the gateway's address, to be stored.
+    pub(crate) fn subnet(&self) -> ipnet::Ipv4Net {
+        self.bridge.subnet()
+    }
+
+    /// Its own address.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        self.bridge.gateway()
+    }
+
+    /// Largest packet.
+    pub(crate) fn mtu(&self) -> u32 {
+        self.bridge.mtu()
+    }
+
+    /// Its interface's name.
+    pub(crate) fn name(&self) -> &str {
+        self.bridge.name()
+    }
+
+    /// An address for a new container.
+    pub(crate) fn lease(&self, mac: Option<[u8; 6]>) -> Result<Endpoint, NetworkError> {
+        let address = self.ipam.allocate()?;
+        let id = seacow_spec::id::random_hex().map_err(NetworkError::Random)?;
+        let mac = mac.unwrap_or_else(|| Mac::from_ipv4(address).octets());
+        let prefix = self.bridge.subnet().prefix_len();
+        Ok(Endpoint { id, address, prefix, gateway: self.bridge.gateway(), mac })
+    }
+
+    /// Says that a container has this address already.
+    pub(crate) fn reserve(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
+        Ok(self.ipam.reserve(address)?)
+    }
+
+    /// Gives an address back.
+    pub(crate) fn release(&self, address: Ipv4Addr) {
+        self.ipam.release(address);
+    }
+
+    /// Makes the link of a prepared container. The kernel takes it away with the namespace.
+    pub(crate) async fn connect(&self, id: &ContainerId, pid: i32, endpoint: &Endpoint) -> Result<(), NetworkError> {
+        let bridge = Arc::clone(&self.bridge);
+        let link = EndpointConfig {
+            ifname: IFNAME.into(),
+            host_ifname: host_ifname(id),
+            mac: Mac::new(endpoint.mac),
+            mtu: None,
+        };
+        let pid = pid.unsigned_abs();
+        blocking::run("connect a container", move || bridge.connect(pid, &link)).await??;
+        Ok(())
+    }
+}

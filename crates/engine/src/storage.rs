@@ -1,0 +1,335 @@
+//! What the engine keeps in the store about containers: records, snapshots, and what it asks of
+//! images.
+//!
+//! Two kinds of record. A normal container's is durable before its create is answered; later
+//! changes of state are written behind. A `--rm` container's is a file
+//! in the exec root, never synced: it is gone with the machine, as the container is.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use seacow_spec::docker::container::ContainerConfig;
+use seacow_spec::shim::Rootfs;
+use seacow_spec::{ChainId, ContainerId, Digest, Reference};
+use seacow_store::snapshot::PrepareOptions;
+use seacow_store::{Durability, RecordKind, SnapshotKey};
+use tokio::sync::Notify;
+
+use crate::blocking::lock;
+use crate::container::{Container, ContainerError, Record};
+use crate::error::EngineError;
+use crate::{Engine, blocking};
+
+/// What a container takes from its image.
+pub(crate) struct BaseImage {
+    pub(crate) id: Digest,
+    pub(crate) chain: Option<ChainId>,
+    pub(crate) config: ContainerConfig,
+    /// Its lowest layer is this machine's root file system.
+    pub(crate) host: bool,
+}
+
+/// Bytes of a container.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sizes {
+    /// Its own.
+    pub(crate) own: i64,
+    /// With its image's.
+    pub(crate) root: i64,
+}
+
+/// Containers whose record has changed since it was written.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    ids: Mutex<HashSet<ContainerId>>,
+    changed: Notify,
+    /// Held while records are written or deleted, so that a deleted one does not come back.
+    writing: Mutex<()>,
+}
+
+impl Engine {
+    /// Finds an image for a create. Only the `host` image can take time.
+    pub(crate) async fn base_image(&self, name: &str, platform: Option<&str>) -> Result<BaseImage, EngineError> {
+        let is_host = name.parse::<Reference>().is_ok_and(|name| name.is_host());
+        let image = if is_host {
+            let (store, name) = (Arc::clone(&self.0.store), name.to_owned());
+            blocking::run("look up an image", move || store.images().resolve(&name)).await??
+        } else {
+            self.0.store.images().resolve(name)?
+        };
+        let config = &image.config;
+        if let Some(wanted) = platform.filter(|platform| !platform.is_empty())
+            && !fits(wanted, &config.os, &config.architecture)
+        {
+            return Err(ContainerError::Platform {
+                image: name.to_owned(),
+                wanted: wanted.to_owned(),
+                actual: format!("{}/{}", config.os, config.architecture),
+            }
+            .into());
+        }
+        Ok(BaseImage {
+            id: image.id.clone(),
+            chain: image.chain.clone(),
+            config: config.config.clone().unwrap_or_default(),
+            host: image.on_host,
+        })
+    }
+
+    /// The image a name means now.
+    pub(crate) fn image_id_of(&self, name: &Reference) -> Option<Digest> {
+        // The host image may be made by being asked for, which a list must not do.
+        if name.is_host() {
+            return None;
+        }
+        self.0.store.images().resolve(&name.to_string()).ok().map(|image| image.id)
+    }
+
+    /// The named images and everything built on them.
+    pub(crate) fn descendants<'a>(&self, names: impl Iterator<Item = &'a str>) -> HashSet<String> {
+        let images = self.0.store.images();
+        let mut found = HashSet::new();
+        let mut next: Vec<Digest> = names.filter_map(|name| images.resolve(name).ok()).map(|image| image.id).collect();
+        let all = images.list();
+        while let Some(id) = next.pop() {
+            if !found.insert(id.to_string()) {
+                continue;
+            }
+            // By parent where the builder knew it, by layers otherwise.
+            let base = all.iter().find(|image| image.id == id);
+            let layers = base.map(|image| image.config.rootfs.diff_ids.clone()).unwrap_or_default();
+            let built_on = |image: &&seacow_store::Image| {
+                image.parent.as_ref() == Some(&id)
+                    || (!layers.is_empty()
+                        && image.config.rootfs.diff_ids.len() > layers.len()
+                        && image.config.rootfs.diff_ids.starts_with(&layers))
+            };
+            next.extend(all.iter().filter(built_on).map(|image| image.id.clone()));
+        }
+        found
+    }
+
+    /// Makes the writable layer of a new container.
+    pub(crate) async fn make_root(&self, record: &Record, image: &BaseImage) -> Result<Rootfs, EngineError> {
+        let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&record.id));
+        let options = PrepareOptions { volatile: record.auto_remove() };
+        let (chain, logs) = (image.chain.clone(), self.config().container_dir(&record.id));
+        let made = blocking::run("make a container's files", move || {
+            crate::slot::make_directory(&logs)?;
+            Ok::<_, EngineError>(store.snapshots().prepare(&key, chain.as_ref(), &options)?)
+        });
+        made.await?
+    }
+
+    /// How a container's files are mounted; nothing may have them mounted.
+    pub(crate) async fn rootfs(&self, id: &ContainerId) -> Result<Rootfs, EngineError> {
+        let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(id));
+        Ok(blocking::run("look up a container's files", move || store.snapshots().get(&key)).await??)
+    }
+
+    /// The same for showing it, mounted or not.
+    pub(crate) fn rootfs_shown(&self, id: &ContainerId) -> Option<Rootfs> {
+        let snapshots = self.0.store.snapshots();
+        let key = SnapshotKey::from(id);
+        let info = snapshots.info(&key).ok()?;
+        let Ok(Rootfs::Overlay { lowers, .. }) = snapshots.view(info.parent.as_ref()) else { return None };
+        let dir = self.config().data_root.join("snapshots").join(id.as_str());
+        let upper = seacow_spec::shim::OverlayUpper {
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            volatile: info.volatile,
+        };
+        Some(Rootfs::Overlay { lowers, upper: Some(upper) })
+    }
+
+    /// Removes a container's files. What cannot be removed goes at the next boot.
+    pub(crate) async fn drop_root(&self, id: &ContainerId) {
+        let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(id));
+        match blocking::run("remove a container's files", move || store.snapshots().remove(&key)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(id = id.short(), %error, "remove a container's files"),
+            Err(error) => tracing::warn!(id = id.short(), %error, "remove a container's files"),
+        }
+    }
+
+    /// Bytes of a container's files, counted anew.
+    pub(crate) async fn sizes(&self, container: &Container) -> Result<Sizes, EngineError> {
+        let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&container.id));
+        let usage = blocking::run("measure a container", move || store.snapshots().usage(&key)).await??;
+        let image = container.cell().record.image_id.clone();
+        let below = self.0.store.images().get(&image).map_or(0, |image| image.size);
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(Sizes { own: signed(usage.size), root: signed(usage.size.saturating_add(below)) })
+    }
+
+    fn ephemeral_path(&self, id: &ContainerId) -> PathBuf {
+        self.config().records_dir().join(format!("{id}.json"))
+    }
+
+    /// Writes a container's record; a normal container's is safe from a crash when this returns.
+    pub(crate) async fn save(&self, container: &Container) -> Result<(), EngineError> {
+        let (bytes, ephemeral) = {
+            let cell = container.cell();
+            (encode(&cell.record)?, cell.record.auto_remove())
+        };
+        let id = container.id.clone();
+        if ephemeral {
+            let path = self.ephemeral_path(&id);
+            return Ok(blocking::run("write a record", move || put_file(&path, &bytes)).await??);
+        }
+        let store = Arc::clone(&self.0.store);
+        let put = move || store.records().put(RecordKind::Container, id.as_str(), bytes, Durability::Durable);
+        Ok(blocking::run("write a record", put).await??)
+    }
+
+    /// Has the record written soon.
+    pub(crate) fn save_later(&self, container: &Container) {
+        lock(&self.0.dirty.ids).insert(container.id.clone());
+        self.0.dirty.changed.notify_one();
+    }
+
+    /// Deletes the record, for good. The container is marked as removed already.
+    pub(crate) async fn forget_record(&self, container: &Container) -> Result<(), EngineError> {
+        let id = container.id.clone();
+        lock(&self.0.dirty.ids).remove(&id);
+        if container.cell().record.auto_remove() {
+            let path = self.ephemeral_path(&id);
+            return blocking::run("delete a record", move || match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(ContainerError::io("delete", &path, error).into())
+                }
+                Ok(()) | Err(_) => Ok(()),
+            })
+            .await?;
+        }
+        let inner = Arc::clone(&self.0);
+        let delete = move || {
+            let _writing = lock(&inner.dirty.writing);
+            inner.store.records().delete(RecordKind::Container, id.as_str(), Durability::Durable)
+        };
+        Ok(blocking::run("delete a record", delete).await??)
+    }
+
+    /// Writes what [`Engine::save_later`] was told, for as long as the engine lives.
+    pub(crate) async fn write_behind(dirty: Arc<Dirty>, inner: std::sync::Weak<crate::Inner>) {
+        loop {
+            dirty.changed.notified().await;
+            let Some(inner) = inner.upgrade() else { return };
+            Engine(inner).write_dirty().await;
+        }
+    }
+
+    /// Writes every record that changed.
+    pub(crate) async fn write_dirty(&self) {
+        let ids = std::mem::take(&mut *lock(&self.0.dirty.ids));
+        if ids.is_empty() {
+            return;
+        }
+        let inner = Arc::clone(&self.0);
+        let written = blocking::run("write records", move || {
+            for id in ids {
+                let _writing = lock(&inner.dirty.writing);
+                let Some(container) = inner.containers.get(&id) else { continue };
+                if let Err(error) = Engine(Arc::clone(&inner)).write_now(&container) {
+                    tracing::warn!(id = id.short(), %error, "write a record");
+                }
+            }
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "write records");
+        }
+    }
+
+    fn write_now(&self, container: &Container) -> Result<(), EngineError> {
+        let (bytes, ephemeral) = {
+            let cell = container.cell();
+            if cell.removed {
+                return Ok(());
+            }
+            (encode(&cell.record)?, cell.record.auto_remove())
+        };
+        if ephemeral {
+            return Ok(put_file(&self.ephemeral_path(&container.id), &bytes)?);
+        }
+        // Durable although nobody waits: what is not synced is lost with the process, too.
+        let id = container.id.as_str();
+        Ok(self.0.store.records().put(RecordKind::Container, id, bytes, Durability::Durable)?)
+    }
+
+    /// Every record there is, of both kinds.
+    pub(crate) async fn load_records(&self) -> Result<Vec<Record>, EngineError> {
+        let (inner, dir) = (Arc::clone(&self.0), self.config().records_dir());
+        blocking::run("read records", move || {
+            let mut records = Vec::new();
+            for (id, bytes) in inner.store.records().all(RecordKind::Container)? {
+                keep_readable(&mut records, &id, &bytes);
+            }
+            let entries = std::fs::read_dir(&dir).map_err(|error| ContainerError::io("list", &dir, error))?;
+            for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+                match std::fs::read(&path) {
+                    Ok(bytes) if path.extension().is_some_and(|kind| kind == "json") => {
+                        keep_readable(&mut records, &path.display().to_string(), &bytes);
+                    }
+                    // Half-written by an engine that died.
+                    Ok(_) | Err(_) => drop(std::fs::remove_file(&path)),
+                }
+            }
+            Ok(records)
+        })
+        .await?
+    }
+}
+
+/// Writes a file whole or not at all: a crash of the engine must not leave half of one.
+fn put_file(path: &Path, bytes: &[u8]) -> Result<(), ContainerError> {
+    let draft = path.with_extension("new");
+    std::fs::write(&draft, bytes)
+        .and_then(|()| std::fs::rename(&draft, path))
+        .map_err(|error| ContainerError::io("write", path, error))
+}
+
+fn encode(record: &Record) -> Result<Vec<u8>, ContainerError> {
+    serde_json::to_vec(record).map_err(|source| ContainerError::Record {
+        step: "write",
+        id: record.id.to_string(),
+        source,
+    })
+}
+
+/// A record that cannot be read is left where it is, and said so: a newer engine may read it.
+fn keep_readable(records: &mut Vec<Record>, key: &str, bytes: &[u8]) {
+    match serde_json::from_slice::<Record>(bytes) {
+        Ok(record) if record.version <= crate::container::record::VERSION => records.push(record),
+        Ok(record) => tracing::warn!(key, version = record.version, "a container of a newer seacow is left alone"),
+        Err(error) => tracing::warn!(key, %error, "a container's record cannot be read and is left alone"),
+    }
+}
+
+/// `linux/amd64[/variant]`, or the architecture alone.
+fn fits(wanted: &str, os: &str, architecture: &str) -> bool {
+    let normal = |text: &str| match text {
+        "x86_64" | "x86-64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        other => other.to_ascii_lowercase(),
+    };
+    let parts: Vec<&str> = wanted.split('/').collect();
+    match parts.as_slice() {
+        [only] => *only == os || normal(only) == architecture,
+        [wanted_os, wanted_architecture, ..] => *wanted_os == os && normal(wanted_architecture) == architecture,
+        [] => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms() {
+        for fit in ["linux/amd64", "linux", "amd64", "linux/x86_64", "linux/amd64/v2"] {
+            assert!(fits(fit, "linux", "amd64"), "{fit}");
+        }
+        assert!(!fits("linux/arm64", "linux", "amd64") && !fits("windows/amd64", "linux", "amd64"));
+    }
+}
