@@ -3,4 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod common;
+mod hostile;
+mod layers;
 mod snapshots;

@@ -1,0 +1,203 @@
+//! Archives that mean harm. Each is refused with the entry's name, and nothing is left of it.
+
+use std::io::{Read, Write};
+
+use seacow_spec::{Classified, ErrorClass};
+use seacow_store::{LayerError, Limits, Store};
+
+use crate::common::{Tar, TestStore, is_root};
+
+fn refuse(store: &TestStore, tar: &[u8]) -> LayerError {
+    let error = store.layers().begin(None).unwrap().apply_tar(tar).unwrap_err();
+    assert!(store.names("drafts").is_empty() && store.names("layers").is_empty());
+    error
+}
+
+#[test]
+fn names_that_climb_out() {
+    if !is_root("names_that_climb_out") {
+        return;
+    }
+    let store = TestStore::new();
+    for name in ["../evil", "a/../../evil", "/../evil", "..", "./../.wh.evil"] {
+        let error = refuse(&store, &Tar::new().raw(name, None, tar::EntryType::Regular).bytes());
+        assert!(error.to_string().contains("leads out of the root"), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(error.class(), ErrorClass::InvalidArgument);
+    }
+    for target in ["../../etc/shadow", "/../etc/shadow", "..", ""] {
+        let error = refuse(&store, &Tar::new().raw("link", Some(target), tar::EntryType::Link).bytes());
+        assert!(error.to_string().contains("link"), "{error}");
+        assert_eq!(error.class(), ErrorClass::InvalidArgument);
+    }
+    for name in [".wh...", ".wh..", ".wh."] {
+        let error = refuse(&store, &Tar::new().raw(name, None, tar::EntryType::Regular).bytes());
+        assert!(error.to_string().contains("hides no name"), "{error}");
+    }
+}
+
+#[test]
+fn links_planted_to_write_elsewhere() {
+    if !is_root("links_planted_to_write_elsewhere") {
+        return;
+    }
+    let store = TestStore::new();
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    std::fs::write(&victim, "safe").unwrap();
+    let out = outside.path().to_str().unwrap();
+    let deep = format!("{}{}", "../".repeat(40), &out[1..]);
+    for tar in [
+        // Through a symlink to a directory, absolute and relative.
+        Tar::new().symlink("l", out).raw("l/victim", None, tar::EntryType::Regular),
+        Tar::new().symlink("l", &deep).raw("l/victim", None, tar::EntryType::Regular),
+        // Onto a symlink to the file itself.
+        Tar::new().symlink("v", &format!("{out}/victim")).raw("v", None, tar::EntryType::Regular),
+        // A hard link through a symlink.
+        Tar::new().symlink("l", out).hard_link("h", "l/victim").file("h", "evil"),
+        // A whiteout, an opaque mark, a directory's attributes through a symlink.
+        Tar::new().symlink("l", out).raw("l/.wh.victim", None, tar::EntryType::Regular),
+        Tar::new().symlink("l", out).raw("l/.wh..wh..opq", None, tar::EntryType::Regular),
+        Tar::new().symlink("l", out).raw("l/", None, tar::EntryType::Directory).file("l/victim", "evil"),
+        // A device and a fifo through a symlink.
+        Tar::new().symlink("l", out).raw("l/fifo", None, tar::EntryType::Fifo),
+    ] {
+        // Refused or kept within the layer, as the case may be; the victim never changes.
+        if let Ok(unpacked) = store.layers().begin(None).unwrap().apply_tar(&tar.bytes()[..]) {
+            drop(unpacked.commit(None).unwrap());
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "safe");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn nonsense_headers() {
+    if !is_root("nonsense_headers") {
+        return;
+    }
+    let store = TestStore::new();
+    let good = Tar::new().file("dir/file", "content").bytes();
+    for (what, break_it) in [
+        ("checksum", (|tar: &mut Vec<u8>| tar[0] ^= 1) as fn(&mut Vec<u8>)),
+        ("ends in the middle", |tar| tar.truncate(700)),
+        ("ends in the middle", |tar| tar.truncate(514)),
+        ("type", |tar| set(tar, 156, b"Z")),
+        ("not taken", |tar| set(tar, 156, b"M")),
+        ("size is no number", |tar| set(tar, 124, b"zz")),
+        ("size is no number", |tar| set(tar, 124, &[0xff; 12])),
+        ("the limit of", |tar| {
+            set(tar, 124, &[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
+        }),
+        ("owner", |tar| set(tar, 108, &[0xff; 8])),
+        ("zero block", |tar| {
+            let block = tar[..512].to_vec();
+            tar.splice(..0, [vec![0; 512], block].concat());
+        }),
+    ] {
+        let mut tar = good.clone();
+        break_it(&mut tar);
+        let error = refuse(&store, &tar);
+        assert!(error.to_string().contains(what), "{what}: {error}");
+        assert_eq!(error.class(), ErrorClass::InvalidArgument, "{error}");
+    }
+    let error = refuse(&store, &zstd::encode_all(&good[..], 1).unwrap()[..40]);
+    assert!(error.to_string().contains("read the archive") || error.to_string().contains("ends"), "{error}");
+}
+
+fn set(tar: &mut [u8], at: usize, bytes: &[u8]) {
+    tar[at..at + bytes.len()].copy_from_slice(bytes);
+    tar[148..156].fill(b' ');
+    let sum: u32 = tar[..512].iter().map(|b| u32::from(*b)).sum();
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+#[test]
+fn extended_headers_without_end() {
+    if !is_root("extended_headers_without_end") {
+        return;
+    }
+    let store = TestStore::new();
+    for kind in [tar::EntryType::XHeader, tar::EntryType::GNULongName, tar::EntryType::XGlobalHeader] {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = Tar::header(kind, 0o644, 2 << 20);
+        header.set_cksum();
+        builder.append(&header, &vec![b'a'; 2 << 20][..]).unwrap();
+        let error = refuse(&store, &builder.into_inner().unwrap());
+        assert!(error.to_string().contains("bytes of extended headers"), "{error}");
+    }
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("path", &vec![b'a'; 5000][..])]).unwrap();
+    let mut header = Tar::header(tar::EntryType::Regular, 0o644, 0);
+    header.set_cksum();
+    builder.append(&header, std::io::empty()).unwrap();
+    let error = refuse(&store, &builder.into_inner().unwrap());
+    assert_eq!(error.class(), ErrorClass::InvalidArgument, "{error}");
+    // A name of 256 bytes, one more than file systems have.
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions([("path", &[b'a'; 256][..])]).unwrap();
+    builder.append(&header, std::io::empty()).unwrap();
+    let error = refuse(&store, &builder.into_inner().unwrap());
+    assert!(error.to_string().contains("File name too long"), "{error}");
+}
+
+fn bounded(store: &TestStore, limits: Limits) -> Store {
+    let mut options = store.options();
+    options.data_root = store.dir.path().join("bounded");
+    options.limits = limits;
+    Store::open(options).unwrap()
+}
+
+#[test]
+fn bombs_end_at_the_limit() {
+    if !is_root("bombs_end_at_the_limit") {
+        return;
+    }
+    let store = TestStore::new();
+    let small = bounded(&store, Limits { max_bytes: 8 << 20, max_entries: 100, ..Limits::default() });
+    // A gigabyte of zeros in a megabyte.
+    let mut header = Tar::header(tar::EntryType::Regular, 0o644, 1 << 30);
+    header.set_path("bomb").unwrap();
+    header.set_cksum();
+    let stream = (&header.as_bytes()[..]).chain(std::io::repeat(0).take(1 << 30));
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    std::io::copy(&mut { stream }, &mut packed).unwrap();
+    let packed = packed.finish().unwrap();
+    assert!(packed.len() < 1 << 20);
+    let error = small.layers().begin(None).unwrap().apply_tar(&packed[..]).unwrap_err();
+    assert_eq!(error.to_string(), "archive entry \"bomb\": the archive exceeds the limit of 8388608 bytes");
+    // Too many entries.
+    let mut tar = Tar::new();
+    for n in 0..101 {
+        tar = tar.file(&format!("f{n}"), "");
+    }
+    let error = small.layers().begin(None).unwrap().apply_tar(&tar.bytes()[..]).unwrap_err();
+    assert!(error.to_string().contains("limit of 100 entries"), "{error}");
+    // Zeros after the end.
+    let tail = Tar::new().file("a", "").bytes();
+    let endless = (&tail[..]).chain(std::io::repeat(0));
+    let error = small.layers().begin(None).unwrap().apply_tar(endless).unwrap_err();
+    assert!(error.to_string().contains("bytes after its end"), "{error}");
+    // A sparse file of many terabytes.
+    let mut sparse = tempfile::NamedTempFile::new().unwrap();
+    sparse.write_all(b"x").unwrap();
+    sparse.as_file().set_len(1 << 42).unwrap();
+    let (dir, name) = (sparse.path().parent().unwrap(), sparse.path().file_name().unwrap());
+    let made =
+        std::process::Command::new("tar").arg("-C").arg(dir).args(["-Scf", "-"]).arg(name).output().unwrap();
+    let error = small.layers().begin(None).unwrap().apply_tar(&made.stdout[..]).unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_left_with_its_reserve() {
+    if !is_root("a_full_disk_is_left_with_its_reserve") {
+        return;
+    }
+    let store = TestStore::new();
+    let full = bounded(&store, Limits { reserve: u64::MAX, ..Limits::default() });
+    let tar = Tar::new().file("large", vec![1; 20 << 20]).bytes();
+    let error = full.layers().begin(None).unwrap().apply_tar(&tar[..]).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
+    assert!(error.to_string().contains("\"large\": no space left"), "{error}");
+}
