@@ -6,6 +6,7 @@
 
 use seacow_spec::{Classified, ErrorClass};
 
+use seacow_store::archive::ArchiveError;
 use seacow_store::{ImageError, MetaError, SnapshotError, VolumeError};
 
 use crate::apitime::TimeError;
@@ -35,12 +36,30 @@ pub enum EngineError {
     /// Images, as the store sees them.
     #[error(transparent)]
     StoredImage(#[from] ImageError),
+    /// Images.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+    /// Volumes.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::VolumeError),
+    /// Builds that did not begin.
+    #[error(transparent)]
+    Build(#[from] crate::build::BuildFailure),
+    /// Files of a container, from outside.
+    #[error(transparent)]
+    Files(#[from] crate::container::archive::FilesError),
+    /// The engine itself.
+    #[error(transparent)]
+    System(#[from] crate::system::SystemError),
     /// Snapshots.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// Volumes, as the store sees them.
     #[error(transparent)]
     StoredVolume(#[from] VolumeError),
+    /// Files of containers.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// Metadata.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -69,8 +88,14 @@ impl Classified for EngineError {
             Self::Exec(error) => error.class(),
             Self::Network(error) => error.class(),
             Self::StoredImage(error) => error.class(),
+            Self::Image(error) => error.class(),
+            Self::Volume(error) => error.class(),
+            Self::Build(error) => error.class(),
+            Self::Files(error) => error.class(),
+            Self::System(error) => error.class(),
             Self::Snapshot(error) => error.class(),
             Self::StoredVolume(error) => error.class(),
+            Self::Archive(error) => error.class(),
             Self::Meta(error) => error.class(),
             Self::Filter(error) => error.class(),
             Self::Time(error) => error.class(),

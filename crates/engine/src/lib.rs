@@ -10,31 +10,41 @@
 //! |---|---|
 //! | [`blocking`] | the one bridge to the crates that block |
 //! | [`boot`] | start, finding running containers again, shutdown |
+//! | [`build`] | Dockerfiles, over the engine's own verbs |
 //! | [`config`] | settings |
 //! | [`container`] | containers, one verb a file |
 //! | [`error`] | one error over all parts' |
 //! | [`event`] | event bus, replay, filters |
 //! | [`exec`] | further processes in containers |
 //! | [`filter`] | `filters=` |
+//! | [`image`] | images: Docker's rules over the store's |
 //! | [`network`] | the default bridge and the other modes |
+//! | [`pipe`] | byte and progress streams across the blocking border |
 //! | [`shim`] | connections to shims |
 //! | `slot` | prepared shims |
 //! | `storage` | records and snapshots of containers |
+//! | `system` | info, version, disk usage, the copy-on-write ledger, the doctor |
+//! | [`volume`] | volumes |
 #![forbid(unsafe_code)]
 
 pub mod apitime;
 pub mod blocking;
 pub mod boot;
+pub mod build;
 pub mod config;
 pub mod container;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod filter;
+pub mod image;
 pub mod network;
+pub mod pipe;
 pub mod shim;
 mod slot;
 mod storage;
+mod system;
+pub mod volume;
 
 use std::future::Future;
 use std::sync::Arc;

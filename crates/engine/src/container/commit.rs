@@ -50,7 +50,7 @@ impl Engine {
             seacow_build::apply_changes(wanted, &options.changes).map_err(ImageError::Change)?;
         merge::merge(&mut config, &own)?;
 
-        let frozen = options.pause && self.freeze(&container).await?;
+        let frozen = options.pause && self.freeze_for_commit(&container).await?;
         let made = self.commit_files(&container, config, &options).await;
         if frozen {
             // The container may have ended meanwhile; the image is made all the same.
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Freezes a container that runs; tells whether it did.
-    async fn freeze(&self, container: &Arc<Container>) -> Result<bool, EngineError> {
+    async fn freeze_for_commit(&self, container: &Arc<Container>) -> Result<bool, EngineError> {
         let runs = {
             let cell = container.cell();
             cell.is_alive() && !cell.is_paused()
@@ -107,7 +107,7 @@ impl Engine {
             } else {
                 Some(snapshots.commit(&key, UpperMode::Copy)?)
             };
-            let parent = record.image_id.parse().ok().and_then(|id| store.images().get(&id));
+            let parent = store.images().get(&record.image_id);
             let document = child.document(parent.as_ref(), layer.is_none());
             let chain = layer.as_ref().map(|layer| layer.chain_id().clone()).or(below);
             let parent = parent.map(|parent| parent.id);

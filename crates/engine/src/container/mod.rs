@@ -4,15 +4,20 @@
 //! at a time; it is held across awaits. `cell` holds the record and the live parts; it is held for
 //! a few statements only, never across an await. `life` is what waiters watch.
 
+pub mod archive;
 pub mod attach;
 pub(crate) mod capabilities;
+pub mod commit;
 mod create;
+mod diff;
 pub mod error;
 pub(crate) mod exit;
+mod export;
 mod inspect;
 pub mod invalid;
 pub mod list;
 pub mod logs;
+mod look;
 mod merge;
 pub(crate) mod mounts;
 pub(crate) mod normalize;

@@ -1,0 +1,114 @@
+//! Command line, as dockerd has it, plus ours.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser};
+
+/// seacowd, the daemon of the seacow container engine.
+#[derive(Debug, Default, Parser)]
+#[command(name = "seacowd", version, disable_version_flag = true, about, long_about = None)]
+pub(crate) struct Flags {
+    /// Where to listen: unix:///path, tcp://address:port or fd:// (systemd); may be repeated
+    #[arg(short = 'H', long = "host", value_name = "address")]
+    pub(crate) hosts: Vec<String>,
+
+    /// Directory of images, containers' files, volumes and logs
+    #[arg(short = 'g', long, value_name = "dir")]
+    pub(crate) data_root: Option<PathBuf>,
+
+    /// Directory of sockets and of what does not outlive a boot
+    #[arg(long, value_name = "dir")]
+    pub(crate) exec_root: Option<PathBuf>,
+
+    /// File that holds the daemon's process id
+    #[arg(short = 'p', long, value_name = "file")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Configuration file
+    #[arg(long, value_name = "file")]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Log everything
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) debug: Option<bool>,
+
+    /// Least important messages that are logged: debug, info, warn, error or fatal
+    #[arg(short = 'l', long, value_name = "level")]
+    pub(crate) log_level: Option<String>,
+
+    /// Group that may use the Unix socket
+    #[arg(short = 'G', long, value_name = "group")]
+    pub(crate) group: Option<String>,
+
+    /// Bridge that containers are connected to
+    #[arg(short = 'b', long, value_name = "name")]
+    pub(crate) bridge: Option<String>,
+
+    /// Address and prefix length of the bridge, such as 10.77.0.1/16
+    #[arg(long, value_name = "address")]
+    pub(crate) bip: Option<String>,
+
+    /// Name server for containers; may be repeated
+    #[arg(long, value_name = "address")]
+    pub(crate) dns: Vec<String>,
+
+    /// Default log driver of containers; json-file is the only one
+    #[arg(long, value_name = "name")]
+    pub(crate) log_driver: Option<String>,
+
+    /// Default log options of containers: max-size=…, max-file=…; may be repeated
+    #[arg(long, value_name = "key=value")]
+    pub(crate) log_opt: Vec<String>,
+
+    /// Storage driver; overlay (or overlay2, as Docker calls it) is the only one
+    #[arg(short = 's', long, value_name = "name")]
+    pub(crate) storage_driver: Option<String>,
+
+    /// Containers live on while the daemon does not run; always so here
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) live_restore: Option<bool>,
+
+    /// Cgroup below which containers have theirs
+    #[arg(long, value_name = "path")]
+    pub(crate) cgroup_parent: Option<String>,
+
+    /// The seacow-shim program; beside seacowd if not given
+    #[arg(long, value_name = "file")]
+    pub(crate) shim: Option<PathBuf>,
+
+    /// Containers that are kept prepared for the next run; 0 prepares none
+    #[arg(long, value_name = "number")]
+    pub(crate) pool_size: Option<usize>,
+
+    /// Name of the nftables table
+    #[arg(long, value_name = "name")]
+    pub(crate) nft_table: Option<String>,
+
+    /// TLS is not built yet
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub(crate) tls: Option<bool>,
+
+    /// TLS is not built yet
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub(crate) tlsverify: Option<bool>,
+
+    /// TLS is not built yet
+    #[arg(long, hide = true)]
+    pub(crate) tlscacert: Option<PathBuf>,
+
+    /// TLS is not built yet
+    #[arg(long, hide = true)]
+    pub(crate) tlscert: Option<PathBuf>,
+
+    /// TLS is not built yet
+    #[arg(long, hide = true)]
+    pub(crate) tlskey: Option<PathBuf>,
+
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub(crate) validate: bool,
+
+    /// Print the version and exit
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}

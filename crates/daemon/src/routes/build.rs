@@ -1,0 +1,83 @@
+//! Building images, and the doors of BuildKit, which lead nowhere yet.
+
+use hyper::StatusCode;
+use seacow_engine::build::BuildRequest;
+use seacow_engine::container::commit::CommitOptions;
+use seacow_engine::{Caller, Filters};
+use seacow_spec::ErrorClass;
+use seacow_spec::docker::IdBody;
+use seacow_spec::docker::container::ContainerConfig;
+
+use super::grpc::refuse_every_call;
+use super::{PROGRESS_SEPARATOR, upload};
+use crate::http::reply::{Client, Hijack};
+use crate::http::{ApiError, Call, Reply, Route};
+
+pub(crate) const ROUTES: &[Route] = routes![
+    post "/build" => build,
+    post "/build/prune" => prune,
+    post "/build/cancel" => cancel,
+    post "/commit" => commit,
+    post "/grpc" => grpc,
+    post "/session" => session,
+];
+
+/// Clients with buildx ask for BuildKit whatever `_ping` says.
+const NO_BUILDKIT: &str = "seacow does not speak BuildKit yet: set DOCKER_BUILDKIT=0 and run docker build again";
+
+async fn build(call: Call) -> Result<Reply, ApiError> {
+    let request = BuildRequest {
+        query: call.query.pairs().to_vec(),
+        // Ids of stages are told since 1.30.
+        aux: call.version.since(30),
+    };
+    let (engine, caller) = (call.engine.clone(), Caller::Peer(call.peer.uid()));
+    let progress = engine.build_image(request, caller, upload(call)).await?;
+    Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR))
+}
+
+async fn prune(call: Call) -> Result<Reply, ApiError> {
+    let filters = Filters::parse(call.query.text("filters"))?;
+    Ok(Reply::ok_json(&call.engine.build_prune(filters).await?))
+}
+
+async fn cancel(_: Call) -> Result<Reply, ApiError> {
+    Err(ApiError::not_implemented("a build is cancelled by closing its connection; build ids are BuildKit's"))
+}
+
+async fn commit(mut call: Call) -> Result<Reply, ApiError> {
+    let config: Option<ContainerConfig> = call.optional_json().await?;
+    let options = CommitOptions {
+        container: call.query.text("container").to_owned(),
+        repository: call.query.text("repo").to_owned(),
+        tag: call.query.text("tag").to_owned(),
+        author: call.query.text("author").to_owned(),
+        comment: call.query.text("comment").to_owned(),
+        // Absent means yes since 1.13, which is older than what is served.
+        pause: call.query.bool_or("pause", true),
+        changes: call.query.all("changes"),
+        config,
+    };
+    let id = call.engine.commit(options).await?;
+    Ok(Reply::json(StatusCode::CREATED, &IdBody { id: id.to_string() }))
+}
+
+/// Says `101` and refuses every call in gRPC's own terms: a client that is refused the upgrade
+/// prints only the status, one that is refused a call prints the reason.
+async fn grpc(call: Call) -> Result<Reply, ApiError> {
+    match call.headers.get("upgrade").and_then(|value| value.to_str().ok()) {
+        _ if !call.wants_upgrade() => Err(ApiError::new(ErrorClass::Internal, "no upgrade proto in request")),
+        Some("h2c") => Ok(Reply::Hijack(Hijack {
+            head: b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_vec(),
+            finish: Box::new(|client: Client| Box::pin(refuse_every_call(client, NO_BUILDKIT))),
+        })),
+        other => {
+            let other = other.unwrap_or_default();
+            Err(ApiError::new(ErrorClass::Internal, format!("protocol {other} not supported")))
+        }
+    }
+}
+
+async fn session(_: Call) -> Result<Reply, ApiError> {
+    Err(ApiError::not_implemented(NO_BUILDKIT))
+}

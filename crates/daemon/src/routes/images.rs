@@ -1,0 +1,129 @@
+//! Images, their files and their names; also what makes images of containers.
+
+use futures_util::StreamExt as _;
+use hyper::StatusCode;
+use seacow_engine::{Caller, Filters};
+use seacow_engine::image::{ImportOptions, ListImages, PullOptions, RemoveImage};
+use seacow_spec::ErrorClass;
+
+use super::{PROGRESS_SEPARATOR, shape};
+use crate::http::body::Broken;
+use crate::http::{ApiError, Call, Reply, Route};
+
+pub(crate) const ROUTES: &[Route] = routes![
+    get "/images/json" => list,
+    get "/images/search" => search,
+    get "/images/get" => save_many,
+    post "/images/load" => load,
+    post "/images/create" => create,
+    post "/images/prune" => prune,
+    get "/images/{name}/get" => save_one,
+    get "/images/{name}/history" => history,
+    get "/images/{name}/json" => inspect,
+    post "/images/{name}/tag" => tag,
+    post "/images/{name}/push" => push,
+    delete "/images/{name}" => remove,
+];
+
+async fn list(call: Call) -> Result<Reply, ApiError> {
+    let mut filters = Filters::parse(call.query.text("filters"))?;
+    // Until 1.40 there was a parameter for this one.
+    if let (false, Some(pattern)) = (call.version.since(41), call.query.non_empty("filter")) {
+        filters = filters.with("reference", &pattern);
+    }
+    let options =
+        ListImages { all: call.query.bool("all"), shared_size: call.query.bool("shared-size"), filters };
+    let mut images = call.engine.image_list(options).await?;
+    shape::image_list(call.version, &mut images);
+    Ok(Reply::ok_json(&images))
+}
+
+async fn inspect(call: Call) -> Result<Reply, ApiError> {
+    let mut image = call.engine.image_inspect(&call.name).await?;
+    shape::image_inspect(call.version, &mut image);
+    Ok(Reply::ok_json(&image))
+}
+
+async fn history(call: Call) -> Result<Reply, ApiError> {
+    Ok(Reply::ok_json(&call.engine.image_history(&call.name).await?))
+}
+
+async fn tag(call: Call) -> Result<Reply, ApiError> {
+    call.engine.image_tag(&call.name, call.query.text("repo"), call.query.text("tag")).await?;
+    Ok(Reply::status(StatusCode::CREATED))
+}
+
+async fn remove(call: Call) -> Result<Reply, ApiError> {
+    let options = RemoveImage { force: call.query.bool("force"), no_prune: call.query.bool("noprune") };
+    Ok(Reply::ok_json(&call.engine.image_remove(&call.name, options).await?))
+}
+
+async fn prune(call: Call) -> Result<Reply, ApiError> {
+    let filters = Filters::parse(call.query.text("filters"))?;
+    Ok(Reply::ok_json(&call.engine.image_prune(filters).await?))
+}
+
+async fn search(_: Call) -> Result<Reply, ApiError> {
+    Err(ApiError::not_implemented("searching a registry is not built yet"))
+}
+
+async fn push(call: Call) -> Result<Reply, ApiError> {
+    Ok(Reply::json_stream(call.engine.image_push(&call.name).await?, PROGRESS_SEPARATOR))
+}
+
+/// `docker pull` and `docker import` are one path with different parameters.
+async fn create(call: Call) -> Result<Reply, ApiError> {
+    if let Some(image) = call.query.non_empty("fromImage") {
+        let options = PullOptions {
+            image,
+            tag: call.query.text("tag").to_owned(),
+            platform: call.query.non_empty("platform"),
+        };
+        let progress = call.engine.image_pull(options, Caller::Peer(call.peer.uid())).await?;
+        return Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR));
+    }
+    let source = call.query.text("fromSrc").to_owned();
+    if source.is_empty() {
+        return Err(ApiError::invalid("Either fromImage or fromSrc must be set"));
+    }
+    let options = ImportOptions {
+        source,
+        repository: call.query.text("repo").to_owned(),
+        tag: call.query.text("tag").to_owned(),
+        message: call.query.text("message").to_owned(),
+        changes: call.query.all("changes"),
+        platform: call.query.non_empty("platform"),
+    };
+    let engine = call.engine.clone();
+    let progress = engine.image_import(options, super::upload(call)).await?;
+    Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR))
+}
+
+async fn load(call: Call) -> Result<Reply, ApiError> {
+    if call.query.get("platform").is_some_and(|platform| !platform.is_empty()) {
+        return Err(ApiError::not_implemented("loading one platform of several is not built yet"));
+    }
+    let engine = call.engine.clone();
+    let progress = engine.image_load(super::upload(call)).await?;
+    Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR))
+}
+
+async fn save_one(call: Call) -> Result<Reply, ApiError> {
+    let names = vec![call.name.clone()];
+    save(call, names).await
+}
+
+async fn save_many(call: Call) -> Result<Reply, ApiError> {
+    let names: Vec<String> =
+        call.query.all("names").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(ApiError::new(ErrorClass::InvalidArgument, "no images named"));
+    }
+    save(call, names).await
+}
+
+async fn save(call: Call, names: Vec<String>) -> Result<Reply, ApiError> {
+    let pieces = call.engine.image_save(names).await?;
+    let pieces = pieces.map(|piece| piece.map_err(|error| Broken(error.to_string())));
+    Ok(Reply::stream("application/x-tar", pieces))
+}

@@ -1,0 +1,61 @@
+//! `GET /images/{name}/json` and its history.
+
+use seacow_spec::Timestamp;
+use seacow_spec::docker::image::{HistoryItem, ImageInspect, ImageMetadata, ImageRootFs};
+use seacow_spec::docker::inspect::GraphDriver;
+use seacow_store::image::Image;
+
+use super::ImageError;
+use super::list::created;
+use crate::Engine;
+use crate::error::EngineError;
+
+/// What the storage is called in answers.
+pub(crate) const DRIVER: &str = "overlay";
+
+impl Engine {
+    /// Everything about an image.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub async fn image_inspect(&self, name: &str) -> Result<ImageInspect, EngineError> {
+        Ok(document(&self.find_image(name).await?))
+    }
+
+    /// The steps an image was made by, newest first.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>, EngineError> {
+        let image = self.find_image(name).await?;
+        Ok(self.store().images().history(&image.id).map_err(ImageError::from)?)
+    }
+}
+
+fn document(image: &Image) -> ImageInspect {
+    let config = &image.config;
+    ImageInspect {
+        id: image.id.to_string(),
+        repo_tags: image.repo_tags(),
+        repo_digests: image.repo_digests(),
+        parent: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        comment: config.comment.clone(),
+        created: created(image).to_string(),
+        container: Some(config.container.clone()),
+        container_config: Some(config.container_config.clone().unwrap_or_default()),
+        docker_version: config.docker_version.clone(),
+        author: config.author.clone(),
+        config: Some(config.config.clone().unwrap_or_default()),
+        architecture: config.architecture.clone(),
+        variant: config.variant.clone(),
+        os: config.os.clone(),
+        size: i64::try_from(image.size).unwrap_or(i64::MAX),
+        virtual_size: None,
+        graph_driver: GraphDriver { data: None, name: DRIVER.into() },
+        root_fs: ImageRootFs {
+            kind: config.rootfs.kind.clone(),
+            layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
+        },
+        metadata: ImageMetadata { last_tag_time: image.last_tagged.unwrap_or(Timestamp::GO_ZERO).to_string() },
+    }
+}

@@ -1,0 +1,74 @@
+//! `POST /images/prune`.
+
+use std::collections::BTreeMap;
+
+use seacow_spec::docker::image::{ImageDeleted, ImagesPruned};
+use seacow_store::image::{Image, RemoveOptions};
+
+use super::list::created;
+use crate::error::EngineError;
+use crate::event::event;
+use crate::filter::{FilterError, Filters};
+use crate::{Engine, apitime, blocking};
+
+const KEYS: &[&str] = &["dangling", "label", "label!", "until"];
+
+impl Engine {
+    /// Removes images that nobody uses: nameless ones, or all with `dangling=false`.
+    ///
+    /// # Errors
+    /// A filter is unknown or malformed.
+    pub async fn image_prune(&self, filters: Filters) -> Result<ImagesPruned, EngineError> {
+        filters.only(KEYS)?;
+        let nameless_only = filters.boolean("dangling")?.unwrap_or(true);
+        let mut until = None;
+        for text in filters.values("until") {
+            let bad = || FilterError::BadValue("until".into(), text.to_owned());
+            until = Some(apitime::parse(text)?.ok_or_else(bad)?);
+        }
+        let wanted = move |image: &Image| {
+            let labels = image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
+            until.is_none_or(|until| created(image) < until)
+                && filters.labels("label", &labels)
+                && filters.labels_absent("label!", &labels)
+        };
+        let engine = self.clone();
+        let (deleted, reclaimed) =
+            blocking::run("prune images", move || engine.prune_images(nameless_only, wanted)).await?;
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
+        self.emit(event("image", "prune", "", attributes));
+        Ok(ImagesPruned { images_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: reclaimed })
+    }
+
+    fn prune_images(&self, nameless_only: bool, wanted: impl Fn(&Image) -> bool) -> (Vec<ImageDeleted>, u64) {
+        let store = self.store();
+        let before: u64 = store.layers().list().iter().map(|layer| layer.size).sum();
+        let mut deleted = Vec::new();
+        // The host's own image cannot be removed and takes no space.
+        for image in store.images().list().into_iter().filter(|image| !is_host(image) && wanted(image)) {
+            let unused = self.image_users(&image.id).is_empty() && store.images().children(&image.id).is_empty();
+            if !unused || (nameless_only && !image.names.is_empty()) {
+                continue;
+            }
+            // Somebody may have begun to use it; then it stays.
+            let targets: Vec<String> = if image.names.is_empty() {
+                vec![image.id.to_string()]
+            } else {
+                image.names.iter().map(ToString::to_string).collect()
+            };
+            for target in targets {
+                let options = RemoveOptions::default();
+                if let Ok(answer) = store.images().remove(&target, options, &|id| self.image_users(id)) {
+                    self.tell_removal(&image, &answer);
+                    deleted.extend(answer);
+                }
+            }
+        }
+        let after: u64 = store.layers().list().iter().map(|layer| layer.size).sum();
+        (deleted, before.saturating_sub(after))
+    }
+}
+
+fn is_host(image: &Image) -> bool {
+    image.names.iter().any(seacow_spec::Reference::is_host)
+}

@@ -1,0 +1,229 @@
+//! `GET /info`: the engine and its machine in Docker's words.
+
+use std::path::Path;
+
+use seacow_spec::Timestamp;
+use seacow_spec::docker::system::{Info, InfoCommit, InfoPlugins, InfoRuntime, InfoSwarm};
+use seacow_spec::lifecycle::State;
+use seacow_store::record::RecordKind;
+
+use super::host::{self, Cgroups};
+use super::version::VERSION;
+use super::SystemError;
+use crate::error::EngineError;
+use crate::{Engine, blocking};
+
+/// What clients log in to when they name no registry.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+/// Key of the engine's own id among its documents.
+const ID_KEY: &str = "id";
+
+/// Containers by what they do.
+#[derive(Default)]
+struct Counts {
+    all: i64,
+    running: i64,
+    paused: i64,
+}
+
+impl Engine {
+    /// Everything about the engine and its machine.
+    ///
+    /// # Errors
+    /// The engine's own id cannot be read or written.
+    pub async fn info(&self) -> Result<Info, EngineError> {
+        let counts = self.count_containers();
+        let engine = self.clone();
+        let (cgroups, id, backing) = blocking::run("look at this machine", move || {
+            (host::cgroups(), engine.own_id(), host::file_system(&engine.config().data_root))
+        })
+        .await?;
+        let images = self.store().images().list();
+        let heads = images.iter().filter(|image| !image.names.is_empty() || self.store().images().children(&image.id).is_empty());
+        let config = self.config();
+        let limits = Limits::of(&cgroups);
+        Ok(Info {
+            id: id?,
+            containers: counts.all,
+            containers_running: counts.running,
+            containers_paused: counts.paused,
+            containers_stopped: counts.all - counts.running - counts.paused,
+            images: i64::try_from(heads.count()).unwrap_or(i64::MAX),
+            driver: self.store().snapshots().name().into(),
+            driver_status: vec![
+                ["Backing Filesystem".into(), backing],
+                ["Supports d_type".into(), "true".into()],
+                ["Using metacopy".into(), "false".into()],
+                ["Native Overlay Diff".into(), "true".into()],
+                ["userxattr".into(), "false".into()],
+            ],
+            plugins: plugins(),
+            memory_limit: limits.memory,
+            swap_limit: limits.swap,
+            cpu_cfs_period: limits.cpu,
+            cpu_cfs_quota: limits.cpu,
+            cpu_shares: limits.cpu,
+            cpu_set: cgroups.has("cpuset"),
+            pids_limit: cgroups.has("pids"),
+            ipv4_forwarding: host::sysctl("net.ipv4.ip_forward").as_deref() == Some("1"),
+            bridge_nf_iptables: host::sysctl("net.bridge.bridge-nf-call-iptables").as_deref() == Some("1"),
+            bridge_nf_ip6tables: host::sysctl("net.bridge.bridge-nf-call-ip6tables").as_deref() == Some("1"),
+            debug: config.debug,
+            n_fd: count_descriptors(),
+            oom_kill_disable: limits.oom_kill_disable,
+            // There are none; clients show it in debug mode only.
+            n_goroutines: 0,
+            system_time: Timestamp::now().to_string(),
+            logging_driver: "json-file".into(),
+            cgroup_driver: "cgroupfs".into(),
+            cgroup_version: cgroups.version().into(),
+            n_events_listener: 0,
+            kernel_version: host::kernel(),
+            operating_system: host::os_release("PRETTY_NAME").unwrap_or_else(|| "Linux".into()),
+            os_version: host::os_release("VERSION_ID").unwrap_or_default(),
+            os_type: "linux".into(),
+            architecture: host::machine(),
+            index_server_address: DOCKER_HUB.into(),
+            registry_config: None,
+            ncpu: host::processors(),
+            mem_total: host::memory(),
+            generic_resources: None,
+            docker_root_dir: config.data_root.to_string_lossy().into_owned(),
+            http_proxy: proxy("HTTP_PROXY"),
+            https_proxy: proxy("HTTPS_PROXY"),
+            no_proxy: proxy("NO_PROXY"),
+            name: host::hostname(),
+            labels: Vec::new(),
+            experimental_build: false,
+            server_version: VERSION.into(),
+            runtimes: [("seacow".to_owned(), InfoRuntime { path: config.shim.to_string_lossy().into_owned() })].into(),
+            default_runtime: "seacow".into(),
+            swarm: InfoSwarm { local_node_state: "inactive".into(), ..InfoSwarm::default() },
+            live_restore_enabled: true,
+            isolation: String::new(),
+            init_binary: String::new(),
+            containerd_commit: InfoCommit::default(),
+            runc_commit: InfoCommit::default(),
+            init_commit: InfoCommit::default(),
+            security_options: vec!["name=seccomp,profile=builtin".into(), "name=cgroupns".into()],
+            cdi_spec_dirs: None,
+            warnings: Some(limits.warnings(&cgroups)).filter(|warnings| !warnings.is_empty()),
+        })
+    }
+
+    fn count_containers(&self) -> Counts {
+        let mut counts = Counts::default();
+        for container in self.0.containers.all() {
+            counts.all += 1;
+            match container.cell().record.state {
+                State::Running { .. } => counts.running += 1,
+                State::Paused { .. } => counts.paused += 1,
+                State::Created { .. } | State::Starting | State::Exited { .. } | State::Removing => {}
+            }
+        }
+        counts
+    }
+
+    /// The engine's id: made once per data root.
+    fn own_id(&self) -> Result<String, SystemError> {
+        let records = self.store().records();
+        if let Some(id) = records.get(RecordKind::Engine, ID_KEY)? {
+            return Ok(String::from_utf8_lossy(&id).into_owned());
+        }
+        let hex = seacow_spec::id::random_hex().map_err(SystemError::Random)?;
+        // The form of a UUID, as Docker's is.
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]];
+        let id = parts.join("-");
+        records.put(RecordKind::Engine, ID_KEY, id.clone().into_bytes(), seacow_store::Durability::Durable)?;
+        Ok(id)
+    }
+}
+
+/// Which limits the kernel can keep.
+struct Limits {
+    memory: bool,
+    swap: bool,
+    cpu: bool,
+    oom_kill_disable: bool,
+}
+
+impl Limits {
+    fn of(cgroups: &Cgroups) -> Self {
+        let memory = cgroups.has("memory");
+        let v1 = |file: &str| Path::new("/sys/fs/cgroup/memory").join(file).exists();
+        match cgroups {
+            Cgroups::V2 { .. } => {
+                Self { memory, swap: memory, cpu: cgroups.has("cpu"), oom_kill_disable: false }
+            }
+            Cgroups::V1 { .. } => Self {
+                memory,
+                swap: v1("memory.memsw.limit_in_bytes"),
+                cpu: Path::new("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").exists(),
+                oom_kill_disable: v1("memory.oom_control"),
+            },
+            Cgroups::Missing => Self { memory: false, swap: false, cpu: false, oom_kill_disable: false },
+        }
+    }
+
+    /// Docker's own lines.
+    fn warnings(&self, cgroups: &Cgroups) -> Vec<String> {
+        [
+            (self.memory, "WARNING: No memory limit support"),
+            (self.swap, "WARNING: No swap limit support"),
+            (self.cpu, "WARNING: No cpu cfs quota support"),
+            (cgroups.has("cpuset"), "WARNING: No cpuset support"),
+            (cgroups.has("pids"), "WARNING: No pids limit support"),
+        ]
+        .into_iter()
+        .filter(|(present, _)| !present)
+        .map(|(_, warning)| warning.to_owned())
+        .collect()
+    }
+}
+
+fn plugins() -> InfoPlugins {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    InfoPlugins {
+        volume: names(&["local"]),
+        network: names(&["bridge", "host", "null"]),
+        authorization: None,
+        log: names(&["json-file", "none"]),
+    }
+}
+
+fn count_descriptors() -> i64 {
+    let count = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A proxy from the environment, without the password that may be in it.
+fn proxy(name: &str) -> String {
+    let value = std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).unwrap_or_default();
+    without_password(&value)
+}
+
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_told() {
+        assert_eq!(without_password("http://u:p@proxy:3128"), "http://xxxxx:xxxxx@proxy:3128");
+        assert_eq!(without_password("http://proxy:3128"), "http://proxy:3128");
+        assert_eq!(without_password("localhost,127.0.0.1"), "localhost,127.0.0.1");
+    }
+
+    #[test]
+    fn missing_controllers_are_warned_of() {
+        let limits = Limits::of(&Cgroups::Missing);
+        assert_eq!(limits.warnings(&Cgroups::Missing).len(), 5);
+    }
+}
