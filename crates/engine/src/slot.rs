@@ -89,7 +89,7 @@ async fn launch(
     drop(shim.send(Request::Hello { version: PROTOCOL_VERSION }, None)?);
     let pid = shim.send(Request::Prepare(Box::new(template.prepare(id))), None)?.made().await?;
     if let Some(endpoint) = endpoint {
-        engine.bridge().connect(id, pid, endpoint).await?;
+        engine.bridge().connect(pid, endpoint).await?;
     }
     Ok(shim)
 }

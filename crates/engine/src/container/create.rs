@@ -180,6 +180,7 @@ impl Engine {
         draft.anonymous = volumes::make(self, &mut draft.record).await?;
         let rootfs = self.make_root(&draft.record, image).await?;
         draft.snapshot = true;
+        volumes::fill(self, &draft.record, image.chain.as_ref()).await?;
         if let Some(slot) = &draft.slot {
             draft.record.endpoint.clone_from(&slot.endpoint);
             let names = Names::of(&draft.record);

@@ -1,8 +1,10 @@
 //! Volumes of a container in the making: created, filled from the image, taken back on failure.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use seacow_spec::ChainId;
 use seacow_store::VolumeError;
 
 use super::record::{MountRecord, Record};
@@ -50,6 +52,32 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
     mount.point.source = volume.path.display().to_string();
     mount.source = volume.path;
     Ok(())
+}
+
+/// Fills empty volumes with what the image has where they are mounted.
+pub(super) async fn fill(engine: &Engine, record: &Record, image: Option<&ChainId>) -> Result<(), EngineError> {
+    let wanted = record.mounts.iter().filter(|mount| mount.point.kind == "volume" && mount.copy);
+    let empty = |mount: &&MountRecord| {
+        std::fs::read_dir(&mount.source).is_ok_and(|mut entries| entries.next().is_none())
+    };
+    let volumes: Vec<(String, PathBuf)> = wanted
+        .filter(empty)
+        .map(|mount| (mount.point.name.clone(), PathBuf::from(&mount.point.destination)))
+        .collect();
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let (store, image) = (Arc::clone(&engine.0.store), image.cloned());
+    blocking::run("fill volumes from the image", move || {
+        let view = store.snapshots().view(image.as_ref())?;
+        store.with_mounted(&view, &[], |root| {
+            for (name, path) in &volumes {
+                store.volumes().populate(name, root.root(), path)?;
+            }
+            Ok::<_, EngineError>(())
+        })?
+    })
+    .await?
 }
 
 /// Removes a volume that belongs to nobody any more. What cannot be removed stays and is logged.

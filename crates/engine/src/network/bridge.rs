@@ -4,8 +4,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac, host_ifname};
-use seacow_spec::ContainerId;
+use seacow_net::endpoint::HOST_PREFIX;
+use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac};
 
 use super::{Endpoint, IFNAME, NetworkError};
 use crate::blocking;
@@ -77,11 +77,12 @@ impl Bridge {
     }
 
     /// Makes the link of a prepared container. The kernel takes it away with the namespace.
-    pub(crate) async fn connect(&self, id: &ContainerId, pid: i32, endpoint: &Endpoint) -> Result<(), NetworkError> {
+    pub(crate) async fn connect(&self, pid: i32, endpoint: &Endpoint) -> Result<(), NetworkError> {
         let bridge = Arc::clone(&self.bridge);
         let link = EndpointConfig {
             ifname: IFNAME.into(),
-            host_ifname: host_ifname(id),
+            // By endpoint, not by container: the link of the last run lives on for some 40 ms.
+            host_ifname: format!("{HOST_PREFIX}{}", endpoint.id.get(..12).unwrap_or(&endpoint.id)),
             mac: Mac::new(endpoint.mac),
             mtu: None,
         };
