@@ -6,7 +6,7 @@
 pub struct BadPattern;
 
 /// Lexical cleaning: no `.`, no `..` inside, no doubled or trailing slash; empty becomes `.`.
-pub(crate) fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -25,13 +25,13 @@ pub(crate) fn clean(path: &str) -> String {
 }
 
 /// Joins the non-empty parts and cleans the result.
-pub(crate) fn join(parts: &[&str]) -> String {
+pub fn join(parts: &[&str]) -> String {
     let present: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
     if present.is_empty() { String::new() } else { clean(&present.join("/")) }
 }
 
 /// Whether the name holds an unescaped wildcard.
-pub(crate) fn has_wildcards(name: &str) -> bool {
+pub fn has_wildcards(name: &str) -> bool {
     let mut chars = name.chars();
     while let Some(ch) = chars.next() {
         match ch {
@@ -47,7 +47,7 @@ pub(crate) fn has_wildcards(name: &str) -> bool {
 ///
 /// # Errors
 /// The pattern is malformed, also where the name does not match anyway.
-pub(crate) fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
+pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
     let tokens = tokens(pattern)?;
     let name: Vec<char> = name.chars().collect();
     Ok(match_tokens(&tokens, &name))

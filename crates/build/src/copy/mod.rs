@@ -18,7 +18,7 @@ mod checksum;
 mod owner;
 mod place;
 mod select;
-mod unpack;
+pub(crate) mod unpack;
 mod write;
 
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ pub enum CopyError {
         source: std::io::Error,
     },
     /// An archive that `ADD` cannot unpack.
-    #[error("unpack {}: {cause}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,

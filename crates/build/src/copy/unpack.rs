@@ -1,4 +1,4 @@
-//! Archives of `ADD`: a local tar, plain or packed with gzip, bzip2, xz or zstd, is unpacked.
+//! Tars, plain or packed with gzip, bzip2, xz or zstd: archives of `ADD`, and the context itself.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
@@ -22,10 +22,10 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 const XZ_MEMORY_KIB: u32 = 256 << 10;
 
 /// The bytes of a tar.
-pub(super) type Archive = Box<dyn Read + Send>;
+pub(crate) type Archive<'a> = Box<dyn Read + Send + 'a>;
 
 /// The file as a tar, if it is one: what matters is what is in it, not its name.
-pub(super) fn open(from: &Root, path: &Path) -> Result<Option<Archive>, CopyError> {
+pub(super) fn open(from: &Root, path: &Path) -> Result<Option<Archive<'static>>, CopyError> {
     let file: File = from.open_at(path, READ, Mode::empty()).map_err(at("open", path))?.into();
     let mut tar = match unpacked(file) {
         Ok(tar) => tar,
@@ -41,11 +41,11 @@ pub(super) fn open(from: &Root, path: &Path) -> Result<Option<Archive>, CopyErro
 }
 
 /// The stream without its packing, told by its first bytes.
-fn unpacked(mut file: File) -> io::Result<Archive> {
+pub(crate) fn unpacked<'a>(mut packed: impl Read + Send + 'a) -> io::Result<Archive<'a>> {
     let mut start = Vec::new();
-    (&mut file).take(6).read_to_end(&mut start)?;
+    (&mut packed).take(6).read_to_end(&mut start)?;
     let packing = start.clone();
-    let reader = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file));
+    let reader = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(packed));
     Ok(match packing.as_slice() {
         [0x1f, 0x8b, 0x08, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
         [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
@@ -77,7 +77,7 @@ fn is_header(block: &[u8]) -> bool {
 
 /// Unpacks into a directory of the image, with the archive's own owners. The directory plays `/`
 /// for the archive's names and links, as in Docker's chroot.
-pub(super) fn into(archive: Archive, dir: OwnedFd, path: &Path) -> Result<(), CopyError> {
+pub(crate) fn into(archive: Archive<'_>, dir: OwnedFd, path: &Path) -> Result<(), CopyError> {
     let root = Root::from_fd(dir);
     let mut tar = tar::Archive::new(archive);
     let mut dirs: Vec<(PathBuf, Meta)> = Vec::new();
