@@ -142,7 +142,6 @@ pub struct Bridge {
     port: Port,
     subnet: Ipv4Net,
     gateway: Ipv4Addr,
-    mtu: u32,
     changes: Vec<Change>,
     problems: Vec<SysctlError>,
 }
@@ -183,7 +182,7 @@ impl Bridge {
 
     /// Largest packet, in bytes.
     pub fn mtu(&self) -> u32 {
-        self.mtu
+        self.port.mtu
     }
 
     /// Its nftables table.
@@ -225,7 +224,11 @@ impl Bridge {
     pub fn ports(&self) -> Result<Vec<Endpoint>, ReadError> {
         let ours = |l: &Link| l.master == Some(self.port.bridge) && l.name.starts_with(HOST_PREFIX);
         let links = link::links()?;
-        Ok(links.into_iter().filter(ours).map(|l| Endpoint { host_ifname: l.name }).collect())
+        Ok(links
+            .into_iter()
+            .filter(ours)
+            .map(|l| Endpoint { host_ifname: l.name, bridge: self.port.bridge })
+            .collect())
     }
 
     /// Removes the table, and the bridge when we made it. Forwarding stays on: others may need it.
@@ -344,13 +347,13 @@ impl<'a> Plan<'a> {
             masquerade: self.config.masquerade,
         };
         rules.apply()?;
+        let mtu = self.config.mtu.unwrap_or(link.mtu);
         Ok(Bridge {
             name: self.config.name.clone(),
             table: self.config.table.clone(),
-            port: Port { bridge: link.index, ipv6: has_ipv6() },
+            port: Port { bridge: link.index, mtu, ipv6: has_ipv6() },
             subnet,
             gateway: self.address.addr(),
-            mtu: self.config.mtu.unwrap_or(link.mtu),
             changes,
             problems,
         })

@@ -33,7 +33,7 @@ pub struct EndpointConfig {
     pub host_ifname: String,
     /// Link-layer address inside the container.
     pub mac: Mac,
-    /// Largest packet; `None` takes the kernel's 1500.
+    /// Largest packet; `None` takes the bridge's.
     pub mtu: Option<u32>,
 }
 
@@ -105,6 +105,8 @@ impl Classified for EndpointError {
 pub struct Endpoint {
     /// Name of the host's end.
     pub host_ifname: String,
+    /// Index of its bridge.
+    pub bridge: u32,
 }
 
 /// The host end's name: `sc` and the id's first 12 digits, 14 characters.
@@ -126,6 +128,8 @@ pub fn valid_ifname(name: &str) -> bool {
 pub(crate) struct Port {
     /// The bridge's index.
     pub(crate) bridge: u32,
+    /// The bridge's largest packet.
+    pub(crate) mtu: u32,
     /// Whether the kernel has IPv6, which must then be told to keep off the host's end.
     pub(crate) ipv6: bool,
 }
@@ -145,7 +149,7 @@ pub(crate) fn connect(
     let raise = format!("raise veth {name}");
     let mut batch = Batch::new();
     batch.request(format!("create veth {name}"), libc::RTM_NEWLINK, CREATE, |m| {
-        write_pair(m, netns, config, port.bridge);
+        write_pair(m, netns, config, port);
     });
     batch.request(raise.clone(), libc::RTM_NEWLINK, 0, |m| {
         write_raise(m, &name, port.ipv6);
@@ -153,7 +157,7 @@ pub(crate) fn connect(
     let mut socket =
         Socket::open(Protocol::Route).map_err(|source| EndpointError::Link { name: name.clone(), source })?;
     match socket.transact(&batch) {
-        Ok(_) => Ok(Endpoint { host_ifname: name }),
+        Ok(_) => Ok(Endpoint { host_ifname: name, bridge: port.bridge }),
         Err(source) => {
             // The kernel executes the second request even when the first was refused: only when
             // raising is what failed first is the pair there, and ours.
@@ -186,16 +190,17 @@ fn write_raise(m: &mut Payload<'_>, name: &str, ipv6: bool) {
     }
 }
 
-fn write_pair(m: &mut Payload<'_>, netns: Netns<'_>, config: &EndpointConfig, bridge: u32) {
+fn write_pair(m: &mut Payload<'_>, netns: Netns<'_>, config: &EndpointConfig, port: Port) {
     link_header(m, 0, 0, 0).attr_text(libc::IFLA_IFNAME, &config.host_ifname);
-    m.attr_u32(libc::IFLA_MASTER, bridge);
-    common(m, config);
+    let mtu = config.mtu.unwrap_or(port.mtu);
+    m.attr_u32(libc::IFLA_MASTER, port.bridge);
+    common(m, mtu);
     m.nested_plain(libc::IFLA_LINKINFO, |m| {
         m.attr_text(libc::IFLA_INFO_KIND, "veth").nested_plain(libc::IFLA_INFO_DATA, |m| {
             m.nested_plain(ifla::VETH_INFO_PEER, |m| {
                 link_header(m, 0, 0, 0).attr_text(libc::IFLA_IFNAME, &config.ifname);
                 m.attr(libc::IFLA_ADDRESS, &config.mac.octets());
-                common(m, config);
+                common(m, mtu);
                 match netns {
                     Netns::Pid(pid) => m.attr_u32(libc::IFLA_NET_NS_PID, pid),
                     Netns::Fd(fd) => m.attr(libc::IFLA_NET_NS_FD, &fd.as_raw_fd().to_ne_bytes()),
@@ -207,24 +212,26 @@ fn write_pair(m: &mut Payload<'_>, netns: Netns<'_>, config: &EndpointConfig, br
 
 /// One queue each way: the kernel's default is one per processor, which a veth without qdisc does
 /// not use and which costs a kobject each.
-fn common(m: &mut Payload<'_>, config: &EndpointConfig) {
+fn common(m: &mut Payload<'_>, mtu: u32) {
     m.attr_u32(libc::IFLA_NUM_TX_QUEUES, 1).attr_u32(libc::IFLA_NUM_RX_QUEUES, 1);
-    if let Some(mtu) = config.mtu {
-        m.attr_u32(libc::IFLA_MTU, mtu);
-    }
+    m.attr_u32(libc::IFLA_MTU, mtu);
 }
 
 impl Endpoint {
-    /// Whether the bridge forwards for this port. It does a moment after the inner end went up
-    /// (the kernel's link watch runs in a work queue); a packet sent before is lost and, being
-    /// an ARP request or a SYN, is repeated a full second later.
+    /// Whether packets pass between the container and its bridge. They do a moment after the inner
+    /// end went up, when the kernel's link watch (a work queue) has set the port forwarding and, if
+    /// it is the bridge's first, has raised the bridge's own carrier. A packet sent before is lost
+    /// and, being an ARP request or a SYN, is repeated a full second later.
     pub fn is_forwarding(&self) -> Result<bool, EndpointError> {
         const BR_STATE_FORWARDING: u8 = 3;
-        let name = &self.host_ifname;
+        let mut questions = Batch::new();
+        link::get_by_name(&mut questions, &self.host_ifname);
+        link::get_by_index(&mut questions, self.bridge);
         let found = Socket::open(Protocol::Route)
-            .and_then(|mut s| link::find(&mut s, name))
-            .map_err(|source| EndpointError::Link { name: name.clone(), source })?;
-        Ok(found.is_some_and(|l| l.port_state == Some(BR_STATE_FORWARDING)))
+            .and_then(|mut s| link::get(&mut s, &questions))
+            .map_err(|source| EndpointError::Link { name: self.host_ifname.clone(), source })?;
+        let [port, bridge] = &found[..] else { return Ok(false) };
+        Ok(port.running && port.port_state == Some(BR_STATE_FORWARDING) && bridge.running)
     }
 
     /// Waits until the bridge forwards, at most this long.

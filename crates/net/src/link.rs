@@ -9,6 +9,7 @@ use seacow_sys::netlink::{self, Attribute, Batch, Protocol, Socket, attributes};
 use crate::mac::Mac;
 
 pub(crate) const IFF_UP: u32 = 1;
+const IF_OPER_UP: u8 = 6;
 pub(crate) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
 /// if_link.h: attributes that libc does not name.
@@ -32,6 +33,9 @@ pub struct Link {
     pub kind: Option<String>,
     /// Administratively up.
     pub up: bool,
+    /// Has its carrier, and the kernel has acted on it (operstate UP): packets are sent, not dropped.
+    /// Links that know no carrier, such as loopback, never say so.
+    pub running: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// Ethernet address.
@@ -116,12 +120,29 @@ pub(crate) fn routes() -> Result<Vec<Route>, netlink::Error> {
 /// The link of this name, or `None`.
 pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, netlink::Error> {
     let mut batch = Batch::new();
+    get_by_name(&mut batch, name);
+    Ok(get(socket, &batch)?.pop())
+}
+
+/// Adds the question for a link by name.
+pub(crate) fn get_by_name(batch: &mut Batch, name: &str) {
     batch.request(format!("look up link {name}"), libc::RTM_GETLINK, 0, |m| {
         link_header(m, 0, 0, 0).attr_text(libc::IFLA_IFNAME, name);
     });
-    match socket.transact(&batch) {
-        Ok(replies) => Ok(replies.iter().find_map(|r| parse_link(&r.payload))),
-        Err(error) if error.errno() == Some(seacow_sys::Errno::NODEV) => Ok(None),
+}
+
+/// Adds the question for a link by index.
+pub(crate) fn get_by_index(batch: &mut Batch, index: u32) {
+    batch.request(format!("look up link {index}"), libc::RTM_GETLINK, 0, |m| {
+        link_header(m, index, 0, 0);
+    });
+}
+
+/// The links asked for; none at all when one of them does not exist.
+pub(crate) fn get(socket: &mut Socket, questions: &Batch) -> Result<Vec<Link>, netlink::Error> {
+    match socket.transact(questions) {
+        Ok(replies) => Ok(replies.iter().filter_map(|r| parse_link(&r.payload)).collect()),
+        Err(error) if error.errno() == Some(seacow_sys::Errno::NODEV) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
@@ -146,6 +167,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         name: String::new(),
         kind: None,
         up,
+        running: false,
         mtu: 0,
         mac: None,
         master: None,
@@ -155,6 +177,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
     for attribute in attributes(payload.get(16..)?) {
         match attribute.kind {
             libc::IFLA_IFNAME => link.name = attribute.text()?.to_owned(),
+            libc::IFLA_OPERSTATE => link.running = attribute.value.first() == Some(&IF_OPER_UP),
             libc::IFLA_MTU => link.mtu = attribute.u32()?,
             libc::IFLA_ADDRESS => link.mac = attribute.value.try_into().ok().map(Mac::new),
             libc::IFLA_MASTER => link.master = attribute.u32(),

@@ -181,6 +181,7 @@ mod tests {
             name: name.into(),
             kind: None,
             up: true,
+            running: true,
             mtu: 1500,
             mac: None,
             master: None,

@@ -33,12 +33,7 @@ fn comes_up_twice_the_same_and_goes_without_trace() {
         let first = Bridge::ensure(&config("seacow0", None)).unwrap();
         assert_eq!(first.subnet().to_string(), "172.17.0.0/16");
         assert_eq!(first.gateway(), Ipv4Addr::new(172, 17, 0, 1));
-        assert_eq!(
-            first.changes().len(),
-            1,
-            "forwarding was off in a fresh namespace: {:?}",
-            first.changes()
-        );
+        assert_eq!(first.changes().len(), 1, "forwarding was off: {:?}", first.changes());
         assert_eq!(first.problems().len(), 0);
         let rules = ruleset();
         let second = Bridge::ensure(&config("seacow0", Some("172.17.0.0/16"))).unwrap();
@@ -213,6 +208,8 @@ fn the_kernel_takes_the_pair_away_with_the_namespace() {
         let container = Container::start(&bridge, &ipam, "a");
         let other = Container::start(&bridge, &ipam, "b");
         assert_eq!(bridge.mtu(), 1400);
+        let inner = container.peer.inside(|| HostNetwork::read().unwrap().links[1].mtu);
+        assert_eq!(inner, 1400, "a container has its bridge's");
         assert_eq!(bridge.ports().unwrap().len(), 2);
         drop(container);
         eventually(|| (bridge.ports().unwrap() == std::slice::from_ref(&other.endpoint)).then_some(()))

@@ -32,6 +32,8 @@ pub(crate) fn host(name: &str, work: impl FnOnce() + Send) {
             let mut batch = Batch::new();
             link_up(&mut batch, 1);
             transact(&batch);
+            // A new namespace inherits this from the machine's first one.
+            sh("echo 0 > /proc/sys/net/ipv4/ip_forward");
             work();
         };
         scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
