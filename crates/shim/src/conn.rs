@@ -16,7 +16,7 @@ use crate::io::queue::Queue;
 use crate::poll::{PeerId, Poll, Token, Watched};
 
 /// Bytes queued for a daemon that does not read. The status of a shim that remembers
-/// [`crate::serve::MAX_FINISHED`] execs takes a quarter of it.
+/// [`crate::serve::MAX_UNTOLD`] execs takes a quarter of it.
 const MAX_QUEUE: usize = 1 << 20;
 /// Descriptors that arrived and were not claimed by a frame yet. A frame claims at most one, and
 /// this many frames in one read would be 32 attaches within [`CHUNK`] bytes.

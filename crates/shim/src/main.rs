@@ -32,6 +32,7 @@ mod poll;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -76,12 +77,13 @@ fn main() -> ExitCode {
     match parse(std::env::args_os().skip(1)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("seacow-shim: {failure}");
+            complain(&failure);
             ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
 }
 
+#[inline(never)]
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
     let usage = |text: &str| Failure::Usage(format!("{text}\n{USAGE}"));
     let word = arguments.next().ok_or_else(|| usage("nothing to do"))?;
@@ -104,18 +106,29 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(dir) => serve(&dir),
         Command::Cleanup(dir) => Ok(cleanup::cleanup(&dir::Dir::open(&dir)?)?),
         Command::Version => {
-            println!("seacow-shim {} (protocol {PROTOCOL_VERSION})", env!("CARGO_PKG_VERSION"));
-            Ok(())
+            print(&format!("seacow-shim {} (protocol {PROTOCOL_VERSION})\n", env!("CARGO_PKG_VERSION")))
         }
-        Command::Help => {
-            print!("{USAGE}");
-            Ok(())
-        }
+        Command::Help => print(USAGE),
     }
 }
 
-/// Leaves the daemon's session, takes its socket and goes to work.
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Setup("write", error))
+}
+
 fn serve(dir: &Path) -> Result<(), Failure> {
+    Ok(set_up(dir)?.run()?)
+}
+
+/// A word for whoever looks into the standard error of a shim. Not `eprintln!`, which panics when
+/// that is a full disk or the pipe of a daemon that is gone.
+fn complain(error: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "seacow-shim: {error}");
+}
+
+/// Leaves the daemon's session and takes its socket. Not inlined: its caller stays on the stack.
+#[inline(never)]
+fn set_up(dir: &Path) -> Result<Box<serve::Shim>, Failure> {
     let failed = |step| move |errno: rustix::io::Errno| Failure::Setup(step, errno.into());
     // Whatever was leaked to us must not reach the container (CVE-2024-21626).
     seacow_sys::process::close_on_exec_from(3).map_err(failed("mark inherited descriptors"))?;
@@ -125,7 +138,7 @@ fn serve(dir: &Path) -> Result<(), Failure> {
     let _ = seacow_sys::process::new_session();
     let dir = dir::Dir::open(dir)?;
     std::env::set_current_dir("/").map_err(|error| Failure::Setup("change to /", error))?;
-    Ok(serve::Shim::new(dir, daemon)?.run()?)
+    Ok(serve::Shim::new(dir, daemon)?)
 }
 
 /// Standard input, moved out of the way of the standard streams.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -92,21 +93,21 @@ impl Poll {
         Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
-    /// Waits until something is ready, at most `timeout_ms` milliseconds if given, and appends to
-    /// `ready` what it is.
+    /// Waits until something is ready, at most that long if given, and appends to `ready` what it is.
     ///
     /// # Errors
     /// As epoll_wait(2); an interruption is no error.
     pub(crate) fn wait(
         &self,
         ready: &mut Vec<(Token, EventFlags)>,
-        timeout_ms: Option<u64>,
+        timeout: Option<Duration>,
     ) -> io::Result<()> {
         let empty = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [empty; BATCH];
-        let timeout = timeout_ms.map(|ms| Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
+        // Rounded up to milliseconds on the way: to wake too early would be to wake again.
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
         });
         let count = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
             Ok(count) => count,
@@ -209,12 +210,12 @@ mod tests {
         drop(write);
         let mut ready = Vec::new();
         watched.arm(&poll, Some(EventFlags::IN)).unwrap();
-        poll.wait(&mut ready, Some(0)).unwrap();
+        poll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
         assert_eq!(ready.len(), 1);
         assert_eq!(ready[0].0, Token::Stdout(0));
         ready.clear();
         watched.arm(&poll, None).unwrap();
-        poll.wait(&mut ready, Some(0)).unwrap();
+        poll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
         assert!(ready.is_empty());
         watched.release(&poll);
     }

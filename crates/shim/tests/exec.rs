@@ -190,23 +190,65 @@ fn many_at_once_and_signals_to_one() {
 }
 
 #[test]
-fn only_so_many_ended_ones_are_remembered() {
+fn ended_ones_are_remembered_within_bounds() {
     if !needs_root() {
         return;
     }
     let mut shim = sleeper();
-    let mut last = None;
-    for _ in 0..1010 {
-        let mut request = exec(&["true"], Stdio::default());
+    let detached = |script: &str| {
+        let mut request = exec(&["sh", "-c", script], Stdio::default());
         request.attach = None;
-        let (id, client) = shim.conn.exec(request);
+        request
+    };
+    let mut last = None;
+    for _ in 0..100 {
+        let (id, client) = shim.conn.exec(detached(":"));
         drop(client.unwrap());
         assert_eq!(shim.conn.exec_exit(&id).code, 0);
         last = Some(id);
     }
     let execs = shim.conn.status().execs;
-    assert_eq!(execs.len(), 1000);
+    assert_eq!(execs.len(), 64);
     assert_eq!(execs.last().map(|exec| exec.exec_id.clone()), last);
+    // Those that end while nobody is there to be told.
+    let ids: Vec<_> = (0..80)
+        .map(|n| {
+            let (id, client) = shim.conn.exec(detached(&format!("sleep 4; exit {n}")));
+            drop(client.unwrap());
+            id
+        })
+        .collect();
+    let pids = shim.conn.pids();
+    shim.lose_daemon();
+    eventually("the end of all execs", || pids.iter().all(|pid| *pid == shim.init || is_dead(*pid)));
+    // The shim has noticed by the time another exec of its own would have run.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    shim.conn = Conn::connect(shim.dir.path());
+    shim.conn.hello();
+    let execs = shim.conn.status().execs;
+    for (n, id) in (0..).zip(&ids) {
+        let exec = execs.iter().find(|exec| exec.exec_id == *id).unwrap();
+        assert_eq!(exec.exit.as_ref().unwrap().code, n);
+    }
+    shim.delete();
+}
+
+#[test]
+fn a_child_that_keeps_the_streams_open_does_not_hold_the_report() {
+    if !needs_root() {
+        return;
+    }
+    let mut shim = sleeper();
+    for script in ["sleep 1000 & echo up", "yes & echo up"] {
+        let (id, client) = shim.conn.exec(exec(&["sh", "-c", script], Stdio::default()));
+        let begin = std::time::Instant::now();
+        let mut client = client.unwrap();
+        let reader = std::thread::spawn(move || demultiplex(&mut client).0);
+        assert_eq!(shim.conn.exec_exit(&id).code, 0);
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5));
+        let output = String::from_utf8(reader.join().unwrap()).unwrap();
+        assert!(output.contains("up\n"));
+    }
     shim.delete();
 }
 

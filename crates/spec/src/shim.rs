@@ -484,8 +484,8 @@ impl Decoder {
         let Some(body) = self.buffer.get(4..4 + len) else { return Ok(None) };
         let message = serde_json::from_slice(body)?;
         self.buffer.drain(..4 + len);
-        if self.buffer.is_empty() && self.buffer.capacity() > 64 << 10 {
-            // An idle shim keeps no large buffer.
+        if self.buffer.is_empty() && self.buffer.capacity() > 1 << 10 {
+            // An idle shim keeps no large buffer: it has 64 kB for everything.
             self.buffer = Vec::new();
         }
         Ok(Some(message))

@@ -11,6 +11,7 @@
 
 pub mod bpf;
 pub mod cred;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod ns;

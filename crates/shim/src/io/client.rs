@@ -202,9 +202,8 @@ impl Client {
         }
     }
 
-    /// Reads input into `buffer`'s spare room.
+    /// Reads input into the spare room of `buffer`, which is empty.
     pub(crate) fn read(&mut self, buffer: &mut Vec<u8>) -> Input {
-        buffer.clear();
         if !self.early.is_empty() {
             let count = self.early.len().min(buffer.capacity());
             buffer.extend_from_slice(&self.early.as_slice()[..count]);

@@ -10,6 +10,7 @@
 //! Back-pressure goes both ways and nothing is ever waited for: what cannot go on is simply not
 //! polled until it can ([`Io::arm`] works that out after each turn).
 
+pub(crate) mod buffer;
 pub(crate) mod client;
 pub(crate) mod detach;
 pub(crate) mod queue;
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 use seacow_spec::shim::{Attach, Stdio};
 
+use self::buffer::Buffer;
 use self::client::{Client, Input, Phase, Stream, Wants};
 use self::detach::Detach;
 use self::queue::Queue;
@@ -29,8 +31,8 @@ use crate::log::Log;
 use crate::log::lines::Lines;
 use crate::poll::{PeerId, Poll, ProcessId, Token, Watched};
 
-/// Bytes of one read, either way: what Docker's copiers use.
-pub(crate) const READ: usize = 16 << 10;
+/// Reads of one stream at the end of its process: twice the largest pipe.
+const DRAIN_READS: usize = (2 << 20) / buffer::READ;
 /// Clients attached to one process at a time.
 const MAX_CLIENTS: usize = 64;
 /// Bytes queued for a client once the process has ended and back-pressure has no meaning: its
@@ -132,7 +134,7 @@ impl Io {
         &mut self,
         socket: OwnedFd,
         attach: &Attach,
-        buffer: &mut Vec<u8>,
+        buffer: &mut Buffer,
     ) -> Result<u64, AttachError> {
         if self.clients.len() >= MAX_CLIENTS {
             return Err(AttachError::TooMany);
@@ -180,7 +182,7 @@ impl Io {
     }
 
     /// Handles readiness of one of its descriptors.
-    pub(crate) fn on_ready(&mut self, token: Token, flags: EventFlags, poll: &Poll, buffer: &mut Vec<u8>) {
+    pub(crate) fn on_ready(&mut self, token: Token, flags: EventFlags, poll: &Poll, buffer: &mut Buffer) {
         match token {
             Token::Stdin(_) => self.on_writable(buffer),
             Token::Stdout(_) => {
@@ -207,11 +209,16 @@ impl Io {
     }
 
     /// The process ended: reads what its pipes still hold, whatever the clients do.
-    pub(crate) fn drain(&mut self, poll: &Poll, buffer: &mut Vec<u8>) {
+    pub(crate) fn drain(&mut self, poll: &Poll, buffer: &mut Buffer) {
         self.ended = true;
         self.drop_stdin(poll);
         for stream in [Stream::Stdout, Stream::Stderr] {
-            while self.read(stream, poll, buffer) {}
+            // Bounded, because a writer may live on outside. What is left is read turn by turn.
+            for _ in 0..DRAIN_READS {
+                if !self.read(stream, poll, buffer) {
+                    break;
+                }
+            }
         }
     }
 
@@ -258,7 +265,10 @@ impl Io {
         self.close_clients(poll, now);
         let input = self.takes_input() && self.pending.is_empty();
         for client in &mut self.clients {
-            client.arm(poll, input)?;
+            if client.arm(poll, input).is_err() {
+                // Rather than a container whose client nobody hears.
+                client.hang_up();
+            }
         }
         let writing = if self.pending.is_empty() { EventFlags::empty() } else { EventFlags::OUT };
         if let Some(stdin) = &mut self.stdin {
@@ -308,9 +318,9 @@ impl Io {
     }
 
     /// Reads once; returns whether there may be more at once.
-    fn read(&mut self, stream: Stream, poll: &Poll, buffer: &mut Vec<u8>) -> bool {
+    fn read(&mut self, stream: Stream, poll: &Poll, buffer: &mut Buffer) -> bool {
         let Some(output) = self.output(stream) else { return false };
-        buffer.clear();
+        let buffer = buffer.fresh();
         match rustix::io::read(&output.watched, rustix::buffer::spare_capacity(buffer)) {
             Ok(read) if read > 0 => {
                 self.deliver(stream, buffer);
@@ -353,7 +363,7 @@ impl Io {
         drop(output.watched.release(poll));
     }
 
-    fn on_client(&mut self, id: PeerId, flags: EventFlags, buffer: &mut Vec<u8>) {
+    fn on_client(&mut self, id: PeerId, flags: EventFlags, buffer: &mut Buffer) {
         let Some(client) = self.clients.iter_mut().find(|client| client.id == id) else { return };
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
             client.hang_up();
@@ -367,7 +377,7 @@ impl Io {
     }
 
     /// Passes one read of a client's input on, if it may type and the process can take it.
-    fn pump(&mut self, id: PeerId, buffer: &mut Vec<u8>) {
+    fn pump(&mut self, id: PeerId, buffer: &mut Buffer) {
         if !self.takes_input() || !self.pending.is_empty() {
             return;
         }
@@ -375,6 +385,7 @@ impl Io {
         if !client.wants.stdin || matches!(client.phase, Phase::Leaving(_)) {
             return;
         }
+        let buffer = buffer.fresh();
         match client.read(buffer) {
             Input::Nothing => {}
             Input::Bytes if client.detach.is_off() => self.write(buffer),
@@ -401,7 +412,7 @@ impl Io {
     }
 
     /// Input that came along with the request to attach, while the process takes it.
-    fn pump_early(&mut self, buffer: &mut Vec<u8>) {
+    fn pump_early(&mut self, buffer: &mut Buffer) {
         while self.pending.is_empty() && self.takes_input() {
             let waiting = |client: &&Client| client.wants.stdin && !client.early.is_empty();
             let Some(id) = self.clients.iter().find(waiting).map(|client| client.id) else { return };
@@ -409,7 +420,7 @@ impl Io {
         }
     }
 
-    fn on_writable(&mut self, buffer: &mut Vec<u8>) {
+    fn on_writable(&mut self, buffer: &mut Buffer) {
         let pending = std::mem::take(&mut self.pending);
         self.write(pending.as_slice());
         self.pump_early(buffer);

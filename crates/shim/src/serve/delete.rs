@@ -36,7 +36,7 @@ impl Deletion {
 impl Shim {
     /// Kills everything. [`Self::progress_deletion`] does the rest.
     pub(super) fn begin_deletion(&mut self, asker: Option<(PeerId, u64)>) {
-        if self.deleted {
+        if self.deleted_at.is_some() {
             if let Some((id, seq)) = asker {
                 self.answer(id, seq, Answer::Done);
             }
@@ -80,7 +80,7 @@ impl Shim {
         // The last hold on the mount namespace goes: here the kernel unmounts, and syncs what the
         // container wrote unless its layer is thrown away.
         self.container = None;
-        self.deleted = true;
+        self.deleted_at = Some(Instant::now());
         if let Some(listener) = self.listener.take() {
             drop(listener.release(&self.poll));
         }

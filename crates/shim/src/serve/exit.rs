@@ -8,7 +8,7 @@ use seacow_spec::shim::{Event, ExecStatus, Target};
 use seacow_sys::process::try_wait;
 
 use super::process::Phase;
-use super::{INIT, MAX_FINISHED, Shim};
+use super::{INIT, MAX_FINISHED, MAX_UNTOLD, Shim};
 use crate::poll::ProcessId;
 
 /// How long the output of an ended process is waited for. With a pid namespace of its own every
@@ -75,7 +75,7 @@ impl Shim {
                 self.state = Some(state);
                 if let Err(error) = self.dir.write_exit(&exit) {
                     // The event still tells; only a daemon that is away would need the file.
-                    eprintln!("seacow-shim: {error}");
+                    crate::complain(&error);
                 }
                 self.broadcast(&Event::Exited(exit));
             }
@@ -86,10 +86,10 @@ impl Shim {
 
     fn exec_over(&mut self, status: ExecStatus) {
         let (exec_id, exit) = (status.exec_id.clone(), status.exit.clone());
-        if self.finished.len() == MAX_FINISHED {
-            self.finished.pop_front();
-        }
+        let told = self.connections.iter().any(|connection| connection.greeted);
         self.finished.push_back(status);
+        let excess = self.finished.len().saturating_sub(if told { MAX_FINISHED } else { MAX_UNTOLD });
+        self.finished.drain(..excess);
         if let Some(exit) = exit {
             self.broadcast(&Event::ExecExited { exec_id, exit });
         }

@@ -28,7 +28,7 @@ use seacow_sys::signal::SignalFd;
 use crate::conn::Connection;
 use crate::container::Container;
 use crate::dir::{Dir, DirError};
-use crate::io::READ;
+use crate::io::buffer::Buffer;
 use crate::poll::{MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
 use delete::Deletion;
 use memory::Memory;
@@ -36,8 +36,17 @@ use process::Process;
 
 /// Daemons connected at a time: the one in charge, its successor, a few tools.
 const MAX_CONNECTIONS: usize = 16;
-/// Ended execs that are remembered until the container is deleted; the oldest is forgotten.
-pub(crate) const MAX_FINISHED: usize = 1000;
+/// Ended execs that are remembered when a daemon was told of them: enough to answer whoever asks
+/// right after. The oldest is forgotten; an exec a minute for a year must not cost memory.
+const MAX_FINISHED: usize = 64;
+/// Ended execs that are remembered while there is no daemon, some 200 bytes each.
+pub(crate) const MAX_UNTOLD: usize = 1000;
+/// How long nothing must happen before memory is given back: taking it again costs page faults.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long a shim without a container waits for daemons to read its last answer.
+const LINGER: Duration = Duration::from_secs(5);
+/// When to try again what the kernel had no memory for.
+const REARM: Duration = Duration::from_millis(100);
 /// Init's number among the shim's processes.
 const INIT: ProcessId = 0;
 const SIGTERM: i32 = 15;
@@ -82,10 +91,11 @@ pub(crate) struct Shim {
     finished: VecDeque<ExecStatus>,
     memory: Option<Memory>,
     deletion: Option<Deletion>,
-    /// Everything is torn down; only clients that have not read the end keep the shim.
-    deleted: bool,
-    /// For all reads; touched only as far as something was read.
-    buffer: Vec<u8>,
+    /// When everything was torn down; only clients that have not read the end keep the shim then.
+    deleted_at: Option<Instant>,
+    /// When to try again to wait for what could not be waited for.
+    rearm: Option<Instant>,
+    buffer: Buffer,
 }
 
 impl Shim {
@@ -93,7 +103,8 @@ impl Shim {
     ///
     /// # Errors
     /// The kernel objects that it needs cannot be made.
-    pub(crate) fn new(dir: Dir, daemon: OwnedFd) -> Result<Self, ServeError> {
+    #[inline(never)]
+    pub(crate) fn new(dir: Dir, daemon: OwnedFd) -> Result<Box<Self>, ServeError> {
         let failed = |step| move |errno| ServeError::Setup { step, errno };
         let poll = Poll::new()?;
         let signals = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP]).map_err(failed("watch signals"))?;
@@ -101,7 +112,7 @@ impl Shim {
         let nonblocking = rustix::fs::fcntl_getfl(&listener)
             .and_then(|flags| rustix::fs::fcntl_setfl(&listener, flags | rustix::fs::OFlags::NONBLOCK));
         nonblocking.map_err(failed("listen without blocking"))?;
-        let mut shim = Self {
+        let mut shim = Box::new(Self {
             poll,
             dir,
             listener: Some(Watched::new(listener, Token::Listener)),
@@ -116,33 +127,53 @@ impl Shim {
             finished: VecDeque::new(),
             memory: None,
             deletion: None,
-            deleted: false,
-            buffer: Vec::with_capacity(READ),
-        };
+            deleted_at: None,
+            rearm: None,
+            buffer: Buffer::default(),
+        });
         shim.connect(daemon);
         Ok(shim)
     }
 
-    /// Works until the container was deleted.
+    /// Works until the container was deleted. What it calls is never inlined: this frame is on the
+    /// stack for ever, those of its calls are given back ([`Self::rest`]).
     ///
     /// # Errors
     /// The kernel cannot poll.
-    pub(crate) fn run(mut self) -> Result<(), ServeError> {
+    pub(crate) fn run(mut self: Box<Self>) -> Result<(), ServeError> {
         let mut ready = Vec::new();
+        let mut idle = false;
         loop {
             self.progress(Instant::now());
-            self.arm(Instant::now())?;
+            self.arm(Instant::now());
             if self.is_over() {
                 return Ok(());
             }
-            let timeout = self.timeout(Instant::now());
-            self.poll.wait(&mut ready, timeout)?;
+            let due = self.due(Instant::now());
+            let wait = if idle { due } else { Some(due.map_or(IDLE, |due| due.min(IDLE))) };
+            self.poll.wait(&mut ready, wait)?;
+            idle = ready.is_empty();
+            if idle {
+                self.rest();
+            }
             for (token, flags) in ready.drain(..) {
                 self.on_ready(token, flags);
             }
         }
     }
 
+    /// Gives back what only work needs. Most of a shim's life is waiting.
+    #[inline(never)]
+    fn rest(&mut self) {
+        self.buffer.release();
+        self.connections.shrink_to_fit();
+        self.processes.shrink_to_fit();
+        self.finished.shrink_to_fit();
+        // Nothing is lost where this does not work but memory.
+        let _ = seacow_sys::memory::release_stack();
+    }
+
+    #[inline(never)]
     fn on_ready(&mut self, token: Token, flags: EventFlags) {
         match token {
             Token::Listener => self.on_listener(),
@@ -161,46 +192,58 @@ impl Shim {
     }
 
     /// Does what follows from what happened.
+    #[inline(never)]
     fn progress(&mut self, now: Instant) {
         self.look_at_memory(now);
         self.report_ended(now);
-        if self.connections.is_empty() && !self.start_asked && self.deletion.is_none() && !self.deleted {
+        if self.connections.is_empty() && !self.start_asked {
             self.begin_deletion(None);
         }
         self.progress_deletion(now);
+        if self.deleted_at.is_some_and(|at| at + LINGER <= now) {
+            // Daemons that do not even read the answer to their last request.
+            for connection in std::mem::take(&mut self.connections) {
+                connection.close(&self.poll);
+            }
+        }
     }
 
-    fn arm(&mut self, now: Instant) -> Result<(), ServeError> {
+    /// Waits for what can go on now. What the kernel has no memory to wait for is tried again soon:
+    /// a shim that gave up would take its container along.
+    #[inline(never)]
+    fn arm(&mut self, now: Instant) {
         let Self { poll, processes, connections, listener, signals, .. } = self;
-        signals.arm(poll, Some(EventFlags::IN))?;
+        let mut armed = signals.arm(poll, Some(EventFlags::IN));
         if let Some(listener) = listener {
             let open = connections.len() < MAX_CONNECTIONS;
-            listener.arm(poll, open.then_some(EventFlags::IN))?;
+            armed = armed.and(listener.arm(poll, open.then_some(EventFlags::IN)));
         }
         for connection in connections.iter_mut() {
-            connection.arm(poll)?;
+            armed = armed.and(connection.arm(poll));
         }
         for process in processes.iter_mut() {
-            process.arm(poll, now)?;
+            armed = armed.and(process.arm(poll, now));
         }
         for process in processes.extract_if(.., |process| process.is_over()) {
             process.release(poll);
         }
-        Ok(())
+        self.rearm = armed.is_err().then(|| now + REARM);
     }
 
-    /// Milliseconds until something has to be done unasked.
-    fn timeout(&self, now: Instant) -> Option<u64> {
+    /// How long until something has to be done unasked.
+    fn due(&self, now: Instant) -> Option<Duration> {
         let processes = self.processes.iter().filter_map(Process::deadline);
         let deletion = self.deletion.as_ref().map(Deletion::deadline);
         let memory = self.memory.as_ref().and_then(Memory::next_look);
-        let next = processes.chain(deletion).chain(memory).min()?;
-        let wait = next.saturating_duration_since(now) + Duration::from_micros(999);
-        Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+        let lingering = self.deleted_at.filter(|_| !self.connections.is_empty()).map(|at| at + LINGER);
+        let next = processes.chain(deletion).chain(memory).chain(lingering).chain(self.rearm).min()?;
+        Some(next.saturating_duration_since(now))
     }
 
     fn is_over(&self) -> bool {
-        self.deleted && self.connections.is_empty() && self.processes.iter().all(Process::is_deserted)
+        self.deleted_at.is_some()
+            && self.connections.is_empty()
+            && self.processes.iter().all(Process::is_deserted)
     }
 
     fn connect(&mut self, socket: OwnedFd) {

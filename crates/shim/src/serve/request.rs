@@ -142,7 +142,7 @@ impl Shim {
                 self.begin_deletion(Some((from, seq)));
                 Ok(None)
             }
-            _ if self.deletion.is_some() || self.deleted => {
+            _ if self.deletion.is_some() || self.deleted_at.is_some() => {
                 Err(report(Refused::OutOfOrder("the container is being removed")))
             }
             Request::Prepare(prepare) => self.prepare(from, seq, &prepare),
@@ -163,14 +163,16 @@ impl Shim {
 
     fn attach(&mut self, descriptor: Option<OwnedFd>, attach: &Attach) -> Outcome {
         let socket = stream_socket(descriptor).map_err(report)?;
-        let Self { processes, buffer, finished, .. } = self;
+        let Self { processes, buffer, finished, state, .. } = self;
         let Some(process) = processes.iter_mut().find(|process| process.target == attach.target) else {
             return Err(report(match &attach.target {
-                Target::Init => Refused::OutOfOrder("there is no container yet to attach to"),
-                Target::Exec(id) if finished.iter().any(|exec| exec.exec_id == *id) => {
-                    Refused::NotRunning(format!("exec {id}"))
+                Target::Init if state.is_none() => {
+                    Refused::OutOfOrder("there is no container yet to attach to")
                 }
-                Target::Exec(id) => Refused::NoSuchExec(id.to_string()),
+                Target::Exec(id) if !finished.iter().any(|exec| exec.exec_id == *id) => {
+                    Refused::NoSuchExec(id.to_string())
+                }
+                Target::Init | Target::Exec(_) => Refused::NotRunning(name(&attach.target)),
             }));
         };
         let Some(io) = &mut process.io else { return Err(report(crate::io::AttachError::NoStreams)) };
