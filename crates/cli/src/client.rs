@@ -204,11 +204,6 @@ impl<'a> Call<'a> {
         self
     }
 
-    pub(crate) fn body(mut self, content_type: &'a str, bytes: &'a [u8]) -> Self {
-        self.payload = Payload::Bytes { content_type, bytes };
-        self
-    }
-
     pub(crate) fn stream(mut self, content_type: &'a str, reader: Box<dyn std::io::Read + Send>) -> Self {
         self.payload = Payload::Stream { content_type, reader: Some(reader) };
         self
@@ -270,14 +265,15 @@ impl<'a> Call<'a> {
             self.client.negotiate()?;
         }
         loop {
+            let spoken = self.client.version();
             let response = self.attempt()?;
             if response.head.status < 400 {
                 return self.accept(response);
             }
-            let refusal = refusal(self.client, self.client.version(), response);
-            match self.stepped_down(&refusal) {
-                true => {}
-                false => return Err(refusal),
+            let theirs = response.head.field("Api-Version").and_then(ApiVersion::parse);
+            let refusal = refusal(self.client, spoken, response);
+            if !self.stepped_down(spoken, theirs, &refusal) {
+                return Err(refusal);
             }
         }
     }
@@ -293,16 +289,19 @@ impl<'a> Call<'a> {
     }
 
     /// Whether the refusal was only about our version, and an older one is worth an attempt.
-    fn stepped_down(&self, refusal: &ClientError) -> bool {
-        if !self.versioned || self.client.agreed.load(Ordering::Relaxed) || !self.payload.replayable() {
-            return false;
-        }
+    ///
+    /// A refusal of `HEAD` has no text, so the header is believed as well; and another thread may
+    /// have stepped down already.
+    fn stepped_down(&self, spoken: ApiVersion, theirs: Option<ApiVersion>, refusal: &ClientError) -> bool {
         let ClientError::Daemon { status: 400, message } = refusal else { return false };
-        let theirs = message
+        let named = message
             .split_once("is too new. Maximum supported API version is ")
             .and_then(|(_, version)| ApiVersion::parse(version));
-        let Some(theirs) = theirs.filter(|v| *v < self.client.version()) else { return false };
-        self.client.set_version(theirs);
+        let named = if self.method == "HEAD" { named.or(theirs) } else { named };
+        let Some(named) = named.filter(|v| self.versioned && self.payload.replayable() && *v < spoken) else {
+            return false;
+        };
+        self.client.set_version(named);
         true
     }
 

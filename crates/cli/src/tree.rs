@@ -258,7 +258,7 @@ fn nearest(group: &str, name: &str) -> Option<&'static str> {
     names
         .chain(groups)
         .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(d, candidate)| *d <= 2 && *d < candidate.len())
+        .filter(|(d, candidate)| *d <= candidate.len().div_ceil(4).min(2))
         .min_by_key(|(d, _)| *d)
         .map(|(_, candidate)| candidate)
 }

@@ -82,10 +82,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
             handle.close();
         }
         match ended? {
-            Ended::Detached => {
-                eprintln!("read escape sequence");
-                Ok(())
-            }
+            Ended::Detached => Err(Failure::refused("read escape sequence")),
             Ended::Closed => exit_status(waiting.result()?),
         }
     })

@@ -43,7 +43,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     if !matches.bool("pause") {
         call = call.query("pause", "0");
     }
-    let image: IdBody = call.body("application/json", b"{}").json()?;
+    let image: IdBody = call.json()?;
     crate::outln(&image.id)
 }
 

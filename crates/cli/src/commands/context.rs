@@ -38,6 +38,7 @@ pub(crate) const LS: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
     quiet: "{{.Name}}",
+    raw: "",
     headings: &[
         ("Name", "NAME"),
         ("Description", "DESCRIPTION"),

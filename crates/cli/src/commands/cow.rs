@@ -33,6 +33,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.Kind}}\t{{.Name}}\t{{.Image}}\t{{.Shared}}\t{{.Own}}\t{{.CopiedUp}}\t{{.SharedWith}}",
     quiet: "{{.Name}}",
+    raw: "",
     headings: &[
         ("Kind", "KIND"),
         ("ID", "ID"),

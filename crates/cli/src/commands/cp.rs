@@ -33,6 +33,7 @@ const FLAGS: &[Flag] = &[
 pub(crate) const COMMAND: Command = Command {
     usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n	docker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
     about: "Copy files/folders between a container and the local filesystem",
+    long: "Copy files/folders between a container and the local filesystem\n\nUse '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.",
     aliases: &["container cp", "cp"],
     flags: &[FLAGS],
     args: Args::Exactly(2),

@@ -1,7 +1,7 @@
 //! `create`, and the creating half of `run`.
 
 use seacow_spec::docker::container::{CreateRequest, CreateResponse};
-use seacow_spec::reference::Reference;
+use seacow_spec::reference::{InvalidReference, Reference};
 
 use super::pull::{self, Shown};
 use crate::client::{Client, ClientError};
@@ -19,12 +19,12 @@ pub(crate) const COMMAND: Command = Command {
     flags: &[CONTAINER],
     args: Args::AtLeast(1),
     interspersed: false,
-    run: |invocation| create_command(invocation).map_err(|f| own_words(f, invocation.path)),
+    run,
     ..Command::EMPTY
 };
 
-fn create_command(invocation: &Invocation<'_>) -> Outcome {
-    let request = create_request(invocation.matches)?;
+fn run(invocation: &Invocation<'_>) -> Outcome {
+    let request = create_request(invocation.matches).map_err(|f| own_words(f, invocation.path))?;
     let created = create(invocation, &request)?;
     crate::outln(&created.id)
 }
@@ -100,13 +100,12 @@ fn is_missing_image(error: &ClientError) -> bool {
     error.is_not_found() && error.to_string().contains("No such image")
 }
 
-/// Ids are no references, and fine; what cannot be either is refused before anything is sent.
+/// What can be neither a name nor an id is refused before anything is sent.
 fn check_image(image: &str) -> Result<(), Failure> {
-    let is_id = image.strip_prefix("sha256:").unwrap_or(image).bytes().all(|b| b.is_ascii_hexdigit());
-    if is_id && !image.is_empty() {
-        return Ok(());
+    match image.parse::<Reference>() {
+        Ok(_) | Err(InvalidReference::LooksLikeId(_)) => Ok(()),
+        Err(error) => Err(Failure::Refused(error.to_string())),
     }
-    image.parse::<Reference>().map(drop).map_err(|e| Failure::Refused(e.to_string()))
 }
 
 /// The image's name as messages show it, with its tag.

@@ -20,6 +20,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.Type}}\t{{.Path}}",
     quiet: "{{.Path}}",
+    raw: "",
     headings: &[("Type", "CHANGE TYPE"), ("Path", "PATH")],
     go_type: "*container.diffContext",
 };

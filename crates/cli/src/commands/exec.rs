@@ -101,7 +101,7 @@ fn attached(client: &Client, path: &str, start: &ExecStart, wires: Wires) -> Out
             handle.close();
         }
         match ended? {
-            Ended::Detached => Ok(()),
+            Ended::Detached => Err(Failure::refused("read escape sequence")),
             Ended::Closed => exit_status(client, path),
         }
     })

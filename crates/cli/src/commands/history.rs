@@ -4,7 +4,7 @@ use crate::client::escape_path;
 use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, NO};
-use crate::format::listing::{Kind as Listing, Row};
+use crate::format::listing::{Kind as Listing, Row, Shape};
 use crate::format::units::human_size_3;
 use crate::format::{Json, ellipsis, short_id, time};
 
@@ -41,6 +41,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
     quiet: "{{.ID}}",
+    raw: "",
     headings: &[
         ("ID", "IMAGE"),
         ("CreatedSince", "CREATED"),
@@ -52,6 +53,9 @@ const LISTING: Listing = Listing {
     go_type: "*image.historyContext",
 };
 
+/// The columns of `--human=false`.
+const EXACT: &str = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+
 fn run(invocation: &Invocation<'_>) -> Outcome {
     let matches = invocation.matches;
     let path = format!("/images/{}/history", escape_path(invocation.arg(0)));
@@ -59,7 +63,10 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         invocation.client()?.get(path).query_some("platform", matches.str("platform")).json()?;
     let (human, full) = (matches.bool("human"), matches.bool("no-trunc"));
     let rows = steps.array().iter().map(|step| row(step, human, full)).collect();
-    let shape = LISTING.shape(matches.str("format"), matches.bool("quiet"));
+    let shape = match LISTING.shape(matches.str("format"), matches.bool("quiet")) {
+        Shape::Table(columns) if !human && columns == LISTING.table => Shape::Table(EXACT.to_owned()),
+        shape => shape,
+    };
     crate::out(&LISTING.render(&shape, rows).map_err(|e| Failure::Refused(e.to_string()))?)
 }
 

@@ -37,6 +37,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: listing::Kind = listing::Kind {
     table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     quiet: "{{.ID}}",
+    raw: "",
     headings: &[
         ("ID", "IMAGE ID"),
         ("Repository", "REPOSITORY"),

@@ -27,6 +27,7 @@ pub(crate) const COMMAND: Command = Command {
     usage: "[OPTIONS] [SERVER]",
     about: "Authenticate to a registry.",
     aliases: &[],
+    long: "Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
     flags: &[FLAGS],
     args: Args::AtMost(1),
     run,

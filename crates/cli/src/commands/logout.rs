@@ -9,6 +9,7 @@ pub(crate) const COMMAND: Command = Command {
     usage: "[SERVER]",
     about: "Log out from a registry.",
     aliases: &[],
+    long: "Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
     args: Args::AtMost(1),
     run,
     ..Command::EMPTY

@@ -35,6 +35,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
     quiet: "{{.ID}}",
+    raw: "",
     headings: &[
         ("ID", "NETWORK ID"),
         ("Name", "NAME"),

@@ -30,11 +30,13 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     }
     let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
     if port.parse::<u16>().is_err() {
-        return Err(Failure::Refused(format!("Error: invalid port ({port}): invalid port '{port}'")));
+        return Err(Failure::Refused(format!(
+            "Error: invalid port ({wanted}): strconv.ParseUint: parsing {port:?}: invalid syntax"
+        )));
     }
     let bindings = ports.get(&format!("{port}/{protocol}")).array();
     if bindings.is_empty() {
-        return Err(Failure::Refused(format!("no public port '{wanted}' published for {name}")));
+        return Err(Failure::Refused(format!("Error: No public port '{wanted}' published for {name}")));
     }
     bindings.iter().try_for_each(|b| crate::outln(&address(b)))
 }

@@ -222,7 +222,7 @@ fn system(invocation: &Invocation<'_>) -> Outcome {
     let (all, filters) = (matches.bool("all"), matches.list("filter"));
     let volumes = matches.bool("volumes");
     if volumes && filters.iter().any(|f| f.starts_with("until")) {
-        return Err(Failure::refused("The \"until\" filter is not supported with \"--volumes\""));
+        return Err(Failure::refused("ERROR: The \"until\" filter is not supported with \"--volumes\""));
     }
     let mut lines = vec!["all stopped containers", "all networks not used by at least one container"];
     if volumes {

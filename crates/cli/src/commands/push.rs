@@ -51,9 +51,9 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     };
     let mut response = invocation
         .client()?
-        .post(format!("/images/{}/push", escape_path(&reference.familiar_name())))
+        .post(format!("/images/{}/push", escape_path(&reference.repository())))
         .query_some("platform", matches.str("platform"))
-        .query("tag", tag)
+        .query_some("tag", tag)
         .field("X-Registry-Auth", auth::header(invocation.globals, reference.domain()))
         .send()?;
     let mut stdout = std::io::stdout();

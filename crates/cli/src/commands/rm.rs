@@ -27,7 +27,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     let matches = invocation.matches;
     let client = invocation.client()?;
     let force = matches.bool("force");
-    each::at_once(invocation.args(), |name| {
+    each::at_once_named(invocation.args(), |name| {
         let name = name.trim_matches('/');
         if name.is_empty() {
             return Err(Failure::refused("container name cannot be empty"));
@@ -42,9 +42,9 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
             // With --force the wish is that it be gone.
             Err(e) if force && e.is_not_found() => {
                 eprintln!("{e}");
-                Ok(())
+                Ok(false)
             }
-            other => Ok(other?),
+            other => Ok(other.map(|()| true)?),
         }
     })
 }

@@ -44,7 +44,7 @@ pub(crate) const COMMAND: Command = Command {
 fn run(invocation: &Invocation<'_>) -> Outcome {
     let plan = plan(invocation).map_err(|f| match f {
         // Said without the frame of a failed run, as docker says it.
-        Failure::Refused(text) if text == NOT_A_TTY => Failure::Refused(text),
+        Failure::Refused(text) if text == NOT_A_TTY || text == ATTACH_AND_DETACH => Failure::Refused(text),
         other => own_words(other, invocation.path),
     })?;
     let failed = |f| own_words(f, invocation.path);
@@ -65,6 +65,8 @@ struct Plan {
     sig_proxy: bool,
 }
 
+const ATTACH_AND_DETACH: &str = "conflicting options: cannot specify both --attach and --detach";
+
 const NOT_A_TTY: &str = "the input device is not a TTY";
 
 fn plan(invocation: &Invocation<'_>) -> Result<Plan, Failure> {
@@ -75,7 +77,7 @@ fn plan(invocation: &Invocation<'_>) -> Result<Plan, Failure> {
     let detach = matches.bool("detach");
     if detach {
         if !matches.list("attach").is_empty() {
-            return Err(Failure::refused("conflicting options: cannot specify both --attach and --detach"));
+            return Err(Failure::refused(ATTACH_AND_DETACH));
         }
         let config = &mut request.config;
         (config.attach_stdin, config.attach_stdout, config.attach_stderr) = (false, false, false);
@@ -90,7 +92,7 @@ fn plan(invocation: &Invocation<'_>) -> Result<Plan, Failure> {
         stdout: config.attach_stdout,
         stderr: config.attach_stderr,
         tty: config.tty,
-        detach: detach_keys(invocation)?,
+        detach: if detach { DetachKeys::default() } else { detach_keys(invocation)? },
     };
     Ok(Plan { detach, wires, sig_proxy: matches.bool("sig-proxy"), request })
 }

@@ -29,6 +29,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}",
     quiet: "{{.Name}}",
+    raw: "",
     headings: &[
         ("Name", "NAME"),
         ("Description", "DESCRIPTION"),

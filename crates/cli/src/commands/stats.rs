@@ -41,6 +41,7 @@ pub(crate) const COMMAND: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
     quiet: "{{.ID}}",
+    raw: "",
     headings: &[
         ("ID", "CONTAINER ID"),
         ("Container", "CONTAINER"),

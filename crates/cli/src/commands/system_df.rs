@@ -31,6 +31,7 @@ pub(crate) const COMMAND: Command = Command {
 const SUMMARY: Listing = Listing {
     table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
     quiet: "{{.Type}}",
+    raw: "",
     headings: &[
         ("Type", "TYPE"),
         ("TotalCount", "TOTAL"),

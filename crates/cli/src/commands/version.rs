@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::client::{ApiVersion, ClientError};
 use crate::command::{Args, Command, Invocation};
@@ -42,14 +41,6 @@ struct Client {
     context: String,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Versions {
-    client: Client,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<Value>,
-}
-
 fn run(invocation: &Invocation<'_>) -> Outcome {
     let (server, failure) = match fetch(invocation) {
         Ok(server) => (Some(server), None),
@@ -71,7 +62,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     if format.is_empty() {
         crate::out(&page(&client, server.as_ref()))?;
     } else {
-        crate::outln(&formatted(format, client, server)?)?;
+        crate::outln(&formatted(format, &client, server)?)?;
     }
     failure.map_or(Ok(()), Err)
 }
@@ -81,19 +72,54 @@ fn fetch(invocation: &Invocation<'_>) -> Result<Json, Failure> {
     Ok(client.get("/version").json::<Json>().map_err(|e: ClientError| e)?)
 }
 
-fn formatted(format: &str, client: Client, server: Option<Json>) -> Result<String, Failure> {
-    let server = server.map(|s| serde_json::from_str(&s.compact())).transpose();
-    let server = server.map_err(|e| Failure::Refused(e.to_string()))?;
-    let versions = Versions { client, server };
-    let text = serde_json::to_string(&versions).map_err(|e| Failure::Refused(e.to_string()))?;
-    if format == "json" {
-        return Ok(text);
+/// docker's document: both halves, times of building in words.
+fn formatted(format: &str, client: &Client, server: Option<Json>) -> Result<String, Failure> {
+    let text = serde_json::to_string(client).map_err(|e| Failure::Refused(e.to_string()))?;
+    let client = Json::parse(text.as_bytes()).map_err(|e| Failure::Refused(e.to_string()))?;
+    let mut members = vec![("Client".to_owned(), client)];
+    if let Some(server) = server {
+        members.push(("Server".to_owned(), with_times(server)));
     }
-    let json = Json::parse(text.as_bytes()).map_err(|e| Failure::Refused(e.to_string()))?;
-    let template = Format::parse(format).map_err(|e| Failure::Refused(e.to_string()))?;
-    template
-        .render(&value(&json), "system.versionInfo")
-        .map_err(|e| Failure::Refused(e.to_string().replace("failed to execute template: ", "")))
+    let json = Json::Object(members);
+    if format == "json" {
+        return Ok(json.compact());
+    }
+    let named = |text: String| {
+        let text = text.replace("failed to execute template: ", "").replace("failed to parse template: ", "");
+        Failure::Refused(
+            text.replace("template: :", "template: version:")
+                .replace("executing \"\"", "executing \"version\""),
+        )
+    };
+    let template = Format::parse(format).map_err(|e| named(e.to_string()))?;
+    template.render(&value(&json), "system.versionInfo").map_err(|e| named(e.to_string()))
+}
+
+/// The engine's answer with the components' build times as `version` words them.
+fn with_times(server: Json) -> Json {
+    let Json::Object(members) = server else { return server };
+    let reworded = members.into_iter().map(|(key, value)| match value {
+        Json::Array(components) if key == "Components" => {
+            (key, Json::Array(components.into_iter().map(component_with_time).collect()))
+        }
+        other => (key, other),
+    });
+    Json::Object(reworded.collect())
+}
+
+fn component_with_time(component: Json) -> Json {
+    let Json::Object(members) = component else { return component };
+    let reworded = members.into_iter().map(|(key, value)| match value {
+        Json::Object(details) if key == "Details" => {
+            let details = details.into_iter().map(|(key, value)| match value {
+                Json::String(text) if key == "BuildTime" => (key, Json::String(built(&text))),
+                other => (key, other),
+            });
+            (key, Json::Object(details.collect()))
+        }
+        other => (key, other),
+    });
+    Json::Object(reworded.collect())
 }
 
 /// Go's names of architectures, which the API uses.

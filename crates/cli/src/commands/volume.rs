@@ -79,6 +79,7 @@ pub(crate) const LS: Command = Command {
 const LISTING: Listing = Listing {
     table: "{{.Driver}}\t{{.Name}}",
     quiet: "{{.Name}}",
+    raw: "",
     headings: &[
         ("Name", "VOLUME NAME"),
         ("Driver", "DRIVER"),
@@ -126,7 +127,8 @@ const RM_FLAGS: &[Flag] = &[Flag::new('f', "force", Kind::Bool, "Force the remov
 /// `volume rm`
 pub(crate) const RM: Command = Command {
     usage: "[OPTIONS] VOLUME [VOLUME...]",
-    about: "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+    about: "Remove one or more volumes",
+    long: "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
     aliases: &["volume rm", "volume remove"],
     flags: &[RM_FLAGS],
     args: Args::AtLeast(1),

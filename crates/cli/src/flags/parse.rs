@@ -141,8 +141,11 @@ fn long_flag<'a>(
     if name.is_empty() || name.starts_with('-') {
         return Err(ParseError::Syntax(arg.to_owned()));
     }
+    if name == "help" {
+        return Err(ParseError::Help);
+    }
     let Some(flag) = matches.find(name) else {
-        return Err(if name == "help" { ParseError::Help } else { ParseError::UnknownFlag(name.to_owned()) });
+        return Err(ParseError::UnknownFlag(name.to_owned()));
     };
     let value = match (inline, flag.kind) {
         (Some(value), _) => value.to_owned(),

@@ -14,6 +14,8 @@ pub(crate) struct Kind {
     pub(crate) table: &'static str,
     /// The template for `-q`.
     pub(crate) quiet: &'static str,
+    /// The template for `--format raw`; empty for one line per field.
+    pub(crate) raw: &'static str,
     /// Fields with their column headings.
     pub(crate) headings: &'static [(&'static str, &'static str)],
     /// The Go type that refusals name.
@@ -73,6 +75,8 @@ impl Kind {
             "" | "table" if quiet => Shape::Raw(self.quiet.to_owned()),
             "" | "table" => Shape::Table(self.table.to_owned()),
             "json" => Shape::Json,
+            "raw" if quiet => Shape::Raw(self.quiet.to_owned()),
+            "raw" if !self.raw.is_empty() => Shape::Raw(self.raw.to_owned()),
             "raw" => Shape::Raw(self.raw()),
             other => match other.strip_prefix("table ") {
                 Some(columns) => Shape::Table(columns.trim().to_owned()),
@@ -105,22 +109,22 @@ impl Kind {
             Shape::Raw(source) => {
                 // docker always tries the template, even on an empty list.
                 let format = Format::parse(source)?;
-                self.lines(&format, rows)
+                self.lines(&format, rows, 0)
             }
             Shape::Table(source) => {
                 let format = Format::parse(source)?;
-                let body = self.lines(&format, rows)?;
-                let heading =
-                    Format::parse_for_headings(source)?.render(&self.heading_row(), self.go_type)?;
+                let body = self.lines(&format, rows, "table ".len())?;
+                let heading = Format::parse_for_headings(source)?;
+                let heading = heading.render_behind(&self.heading_row(), self.go_type, "table ".len())?;
                 Ok(table::align(&format!("{heading}\n{body}")))
             }
         }
     }
 
-    fn lines(&self, format: &Format, rows: Vec<Row>) -> Result<String, FormatError> {
+    fn lines(&self, format: &Format, rows: Vec<Row>, skipped: usize) -> Result<String, FormatError> {
         let mut out = String::new();
         for row in rows {
-            out.push_str(&format.render(&Value::Map(Arc::new(row.0)), self.go_type)?);
+            out.push_str(&format.render_behind(&Value::Map(Arc::new(row.0)), self.go_type, skipped)?);
             out.push('\n');
         }
         Ok(out)
@@ -157,6 +161,7 @@ mod tests {
     const KIND: Kind = Kind {
         table: "{{.ID}}\t{{.Names}}",
         quiet: "{{.ID}}",
+        raw: "",
         headings: &[("ID", "CONTAINER ID"), ("Names", "NAMES"), ("Labels", "LABELS")],
         go_type: "*formatter.ContainerContext",
     };

@@ -70,9 +70,20 @@ impl Format {
 
     /// Renders one row of a list; `of` is the Go type its refusals name.
     pub(crate) fn render(&self, data: &Value, of: &'static str) -> Result<String, FormatError> {
+        self.render_behind(data, of, 0)
+    }
+
+    /// The same for a template that stood behind `skipped` characters of the user's text.
+    pub(super) fn render_behind(
+        &self,
+        data: &Value,
+        of: &'static str,
+        skipped: usize,
+    ) -> Result<String, FormatError> {
         self.template.execute_to_string(data).map_err(|e| match e {
             TemplateError::MissingKey { key } => {
                 let (line, column, at) = self.locate(&key);
+                let column = if line == 1 { column + skipped } else { column };
                 FormatError::NoField { line, column, at, field: key, of }
             }
             other => FormatError::Execute(other),
@@ -153,6 +164,9 @@ fn functions() -> FuncMap {
     map.insert(
         "pad".into(),
         Arc::new(move |args| {
+            if text(args, 0).is_empty() {
+                return Ok(string(""));
+            }
             let (before, after) = (" ".repeat(count(args, 1)), " ".repeat(count(args, 2)));
             Ok(string(&format!("{before}{}{after}", text(args, 0))))
         }),

@@ -3,7 +3,7 @@
 //! Everything is sent the way docker's client sends it, the odd defaults included
 //! (`MemorySwappiness: -1`, `NetworkMode: "default"`): engines are tested against those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seacow_spec::docker::container::{ContainerConfig, CreateRequest, Empty, HealthConfig, NetworkingConfig};
 use seacow_spec::docker::host_config::{HostConfig, LogConfig};
@@ -17,6 +17,7 @@ use crate::flags::Matches;
 /// Builds the request; `args` are the image and the command.
 pub(crate) fn create_request(matches: &Matches) -> Result<CreateRequest, Failure> {
     let (image, command) = matches.args.split_first().map_or(("", &[][..]), |(i, c)| (i.as_str(), c));
+    refuse_windows(matches)?;
     let ports = port::ports(&matches.list("publish"), &matches.list("expose"))?;
     let volumes = volumes(&matches.list("volume"))?;
     check_namespaces(matches)?;
@@ -68,6 +69,7 @@ fn host_config(
 ) -> Result<HostConfig, Failure> {
     let text = |name: &str| matches.str(name).to_owned();
     let list = |name: &str| non_empty(matches.list(name));
+    let capabilities = capabilities(&matches.list("cap-add"), &matches.list("cap-drop"));
     let security = security::options(&matches.list("security-opt"))?;
     let mounts: Result<Vec<_>, String> = matches.list("mount").iter().map(|m| mount::parse(m)).collect();
     let hosts: Vec<String> =
@@ -83,8 +85,8 @@ fn host_config(
         volume_driver: text("volume-driver"),
         volumes_from: list("volumes-from"),
         annotations: map(matches, "annotation"),
-        cap_add: list("cap-add"),
-        cap_drop: list("cap-drop"),
+        cap_add: non_empty(capabilities.0),
+        cap_drop: non_empty(capabilities.1),
         cgroupns_mode: text("cgroupns"),
         dns: matches.list("dns"),
         dns_options: matches.list("dns-option"),
@@ -114,6 +116,22 @@ fn host_config(
         init: matches.changed("init").then(|| matches.bool("init")),
         ..HostConfig::default()
     })
+}
+
+/// Capabilities under their full names, each once, in order. `ALL` stands for all others, and what
+/// is added is not dropped.
+fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
+    let set = |names: &[String]| -> BTreeSet<String> {
+        let full = names.iter().map(|name| {
+            let name = name.trim().to_uppercase();
+            if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+        });
+        let all: BTreeSet<String> = full.collect();
+        if all.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { all }
+    };
+    let (add, drop) = (set(add), set(drop));
+    let drop = drop.difference(&add).cloned().collect();
+    (add.into_iter().collect(), drop)
 }
 
 fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -169,6 +187,19 @@ fn storage_options(matches: &Matches) -> Result<Option<BTreeMap<String, String>>
     Ok(map(matches, "storage-opt"))
 }
 
+/// Flags that only an engine on Windows knows.
+fn refuse_windows(matches: &Matches) -> Result<(), Failure> {
+    match ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"].iter().find(|f| matches.changed(f)) {
+        Some(flag) => Err(Failure::Status {
+            text: format!(
+                "\"--{flag}\" is only supported on an engine running on windows, but this one is running on linux"
+            ),
+            code: 1,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Namespace modes that no engine knows are refused here, as docker's client does.
 fn check_namespaces(matches: &Matches) -> Result<(), Failure> {
     let shared = |mode: &str| mode.is_empty() || mode == "host";
@@ -213,4 +244,19 @@ fn health(matches: &Matches) -> Result<Option<HealthConfig>, Failure> {
     let [(_, interval), (_, timeout), (_, retries), (_, start_period), (_, start_interval)] = numbers;
     let test = (!command.is_empty()).then(|| vec!["CMD-SHELL".to_owned(), command.to_owned()]);
     Ok(Some(HealthConfig { test, interval, timeout, start_period, start_interval, retries }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_one_spelling() {
+        let names = |n: &[&str]| n.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let (add, drop) =
+            capabilities(&names(&["net_admin", "CAP_NET_ADMIN", "chown"]), &names(&["ALL", "x"]));
+        assert_eq!((add, drop), (names(&["CAP_CHOWN", "CAP_NET_ADMIN"]), names(&["ALL"])));
+        let (_, drop) = capabilities(&names(&["a"]), &names(&["a", "b"]));
+        assert_eq!(drop, ["CAP_B"]);
+    }
 }

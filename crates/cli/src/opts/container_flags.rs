@@ -205,6 +205,7 @@ pub(crate) const CONTAINER: &[Flag] = &[
     Flag::new(NO, "volume-driver", Kind::Str, "Optional volume driver for the container"),
     Flag::new(NO, "volumes-from", Kind::List, "Mount volumes from the specified container(s)"),
     Flag::new('w', "workdir", Kind::Str, "Working directory inside the container"),
+    Flag::new(NO, "help", Kind::Bool, "Print usage"),
     Flag::alias("net", Kind::List, "network").check(validate::network),
     Flag::alias("net-alias", Kind::List, "network-alias"),
     Flag::alias("dns-opt", Kind::List, "dns-option"),

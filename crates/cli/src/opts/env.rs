@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::failure::{Failure, open_failed};
 
-/// Variables of the files, then those of the flags; `NAME` alone is taken from our environment,
-/// and left out if it is not set there.
+/// Variables of the files, then those of the flags; `NAME` alone is taken from our environment. One
+/// that is not set there is left out if a file names it.
 pub(crate) fn variables(files: &[String], flags: &[String]) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for file in files {
         for line in lines(file)? {
-            all.extend(resolve(&line));
+            all.extend(from_environment(&line).or_else(|| line.contains('=').then(|| line.clone())));
         }
     }
-    all.extend(flags.iter().filter_map(|v| resolve(v)));
+    // A variable that is not set here is sent by its name: the engine takes it out of the image's.
+    all.extend(flags.iter().map(|v| from_environment(v).unwrap_or_else(|| v.clone())));
     Ok(all)
 }
 
@@ -45,9 +46,10 @@ fn insert(map: &mut BTreeMap<String, String>, text: &str) {
     map.insert(key.to_owned(), value.to_owned());
 }
 
-fn resolve(variable: &str) -> Option<String> {
+/// `NAME` with our value of it.
+fn from_environment(variable: &str) -> Option<String> {
     if variable.contains('=') {
-        return Some(variable.to_owned());
+        return None;
     }
     std::env::var(variable).ok().map(|value| format!("{variable}={value}"))
 }
@@ -92,7 +94,7 @@ mod tests {
         let all = variables(std::slice::from_ref(&path), &["B=".into(), "NOT_SET_9".into()]).unwrap();
         assert_eq!(all[0], "A=1 2 ");
         assert!(all[1].starts_with("PATH=/"));
-        assert_eq!(all[2..], ["B="]);
+        assert_eq!(all[2..], ["B=", "NOT_SET_9"]);
         std::fs::write(&path, "A B=1\n").unwrap();
         let error = variables(std::slice::from_ref(&path), &[]).unwrap_err().to_string();
         assert!(error.ends_with("variable 'A B' contains whitespaces"), "{error}");

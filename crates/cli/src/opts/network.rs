@@ -22,6 +22,12 @@ pub(crate) struct Attachment {
     priority: Option<i64>,
 }
 
+impl Attachment {
+    fn says_something(&self) -> bool {
+        *self != Self { target: self.target.clone(), ..Self::default() }
+    }
+}
+
 /// Reads one `--network` value.
 pub(crate) fn parse(value: &str) -> Result<Attachment, String> {
     let mut attachment = Attachment::default();
@@ -82,11 +88,20 @@ pub(crate) fn networks(matches: &Matches) -> Result<Networks, Failure> {
     for attachment in attachments {
         check(&attachment, several)?;
         let name = attachment.target.clone();
+        // Nothing is connected there; docker's client sends nothing unless it was told an address.
+        if !several && !is_connected(&name) && !attachment.says_something() {
+            continue;
+        }
         if endpoints.insert(name.clone(), Some(endpoint(attachment))).is_some() {
             return Err(Failure::Refused(format!("network {name:?} is specified multiple times")));
         }
     }
     Ok(Networks { mode, endpoints })
+}
+
+/// Whether containers of this mode have an endpoint at all.
+fn is_connected(mode: &str) -> bool {
+    !matches!(mode, "host" | "none") && !mode.starts_with("container:")
 }
 
 /// Modes that are not names of networks somebody made.

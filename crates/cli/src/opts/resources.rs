@@ -126,6 +126,15 @@ fn each<T>(
     Ok(Some(read.map_err(Failure::Refused)?))
 }
 
+/// One limit of each name, the last one given, by name.
+fn ulimits(matches: &Matches) -> Result<Option<Vec<Ulimit>>, Failure> {
+    let mut all = std::collections::BTreeMap::new();
+    for limit in each(matches, "ulimit", ulimit)?.unwrap_or_default() {
+        all.insert(limit.name.clone(), limit);
+    }
+    Ok(Some(all.into_values().collect()))
+}
+
 /// `--memory-swap`, which may be -1.
 pub(crate) fn swap(matches: &Matches) -> i64 {
     if matches.str("memory-swap") == "-1" { -1 } else { matches.bytes("memory-swap") }
@@ -176,7 +185,7 @@ pub(crate) fn resources(matches: &Matches) -> Result<Resources, Failure> {
         blkio_device_write_iops: each(matches, "device-write-iops", throttle_iops)?,
         io_maximum_iops: unsigned("io-maxiops"),
         io_maximum_bandwidth: u64::try_from(matches.bytes("io-maxbandwidth")).unwrap_or(0),
-        ulimits: each(matches, "ulimit", ulimit)?,
+        ulimits: ulimits(matches)?,
         device_cgroup_rules: if rules.is_empty() { None } else { Some(rules) },
         devices: Some(devices),
         device_requests: requests,

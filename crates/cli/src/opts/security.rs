@@ -35,7 +35,7 @@ pub(crate) fn options(values: &[String]) -> Result<Security, Failure> {
             options.push(value.clone());
         }
     }
-    if !options.is_empty() {
+    if !values.is_empty() {
         security.options = Some(options);
     }
     Ok(security)
@@ -79,6 +79,6 @@ mod tests {
             "opening seccomp profile (/nope) failed: open /nope: no such file or directory"
         );
         let security = sent(&["systempaths=unconfined"]).unwrap();
-        assert_eq!((security.options, security.masked_paths), (None, Some(vec![])));
+        assert_eq!((security.options, security.masked_paths), (Some(vec![]), Some(vec![])));
     }
 }

@@ -81,8 +81,24 @@ pub(crate) fn link(value: &str) -> Check {
     Ok(())
 }
 
+/// Only what belongs to a namespace of the container's own.
 pub(crate) fn sysctl(value: &str) -> Check {
-    if value.contains('=') { Ok(()) } else { Err(format!("sysctl '{value}' is not allowed")) }
+    const NAMES: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let allowed =
+        |name: &str| NAMES.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.");
+    match value.split_once('=') {
+        Some((name, _)) if allowed(name) => Ok(()),
+        _ => Err(format!("sysctl '{value}' is not allowed")),
+    }
 }
 
 pub(crate) fn mount(value: &str) -> Check {

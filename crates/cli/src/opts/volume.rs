@@ -21,9 +21,6 @@ pub(crate) fn parse(spec: &str) -> Result<Volume, String> {
     if parts.iter().any(|p| p.is_empty()) {
         return Err(format!("invalid spec: {spec}: empty section between colons"));
     }
-    if parts.len() > 3 {
-        return Err(format!("invalid spec: {spec}: too many colons"));
-    }
     let (source, rest) = spec.split_once(':').unwrap_or((spec, ""));
     let source = if source == "." || source.starts_with("./") || source.starts_with("..") {
         absolute(source)
@@ -79,7 +76,6 @@ mod tests {
         assert_eq!(parse("./x:/b"), Ok(Volume::Bind(format!("{here}/x:/b"))));
         assert_eq!(parse(".:/b:ro"), Ok(Volume::Bind(format!("{here}:/b:ro"))));
         assert_eq!(parse(":/x:y:z"), Err("invalid spec: :/x:y:z: empty section between colons".into()));
-        assert_eq!(parse("a:b:c:d"), Err("invalid spec: a:b:c:d: too many colons".into()));
     }
 
     #[test]

@@ -1,8 +1,5 @@
 //! The key sequence that leaves a container running and gives the terminal back.
 
-/// Ctrl-P Ctrl-Q.
-const DEFAULT: &str = "ctrl-p,ctrl-q";
-
 /// Watches input for the sequence; keys that turn out not to begin it are passed on.
 #[derive(Debug, Clone)]
 pub(crate) struct DetachKeys {
@@ -19,10 +16,18 @@ pub(crate) enum Input {
     Detach(Vec<u8>),
 }
 
+impl Default for DetachKeys {
+    fn default() -> Self {
+        Self { sequence: vec![16, 17], matched: 0 }
+    }
+}
+
 impl DetachKeys {
-    /// Parses `ctrl-p,ctrl-q` (the default for an empty text), `a`, `ctrl-@` and the like.
+    /// Parses `ctrl-p,ctrl-q`, `a`, `ctrl-@` and the like; an empty text is the default, Ctrl-P Ctrl-Q.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let text = if text.is_empty() { DEFAULT } else { text };
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
         let bad = |key: &str| format!("invalid detach keys ({text}): Unknown character: '{key}'");
         let mut sequence = Vec::new();
         for key in text.split(',') {
