@@ -264,7 +264,8 @@ fn build_mask(layout: &Layout, mask: &Path, root_device: u64) -> Result<(), IoFa
     let root = Root::open(mask).at("open", mask)?;
     copy_look(Path::new("/"), &root, Path::new("."))?;
     let own = [layout.data(), layout.exec()].map(|path| std::fs::canonicalize(path).ok());
-    let hidden = own.into_iter().flatten().chain(VOLATILE.iter().map(PathBuf::from));
+    // Volatile trees first: the store's own directories often lie in one, and are then hidden with it.
+    let hidden = VOLATILE.iter().map(PathBuf::from).chain(own.into_iter().flatten());
     for path in hidden {
         hide(&root, &path, root_device)?;
     }
@@ -295,6 +296,7 @@ fn hide(mask: &Root, path: &Path, root_device: u64) -> Result<(), IoFailure> {
         let entry = mask.entry(&below).at("open", &below)?;
         match entry.mkdir(Mode::from_raw_mode(0o755)) {
             Ok(()) => copy_look(&host, mask, &below)?,
+            Err(seacow_sys::Errno::EXIST) if attrs::is_opaque(&entry).at("look at", &below)? => return Ok(()),
             Err(seacow_sys::Errno::EXIST) => {}
             Err(errno) => return Err(IoFailure::new("make directory", below, errno)),
         }

@@ -178,22 +178,39 @@ impl Store {
     }
 }
 
+/// How long a lock is waited for whose holder is gone: a child that it had just forked has a copy
+/// of the descriptor until it executes its own program.
+const LOCK_LINGERS: std::time::Duration = std::time::Duration::from_millis(500);
+
 fn lock(layout: &Layout) -> Result<File, OpenError> {
     let path = layout.lock();
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&path).at("open", &path)?;
-    let mut text = String::new();
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(seacow_sys::Errno::AGAIN) => {
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    let began = std::time::Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(seacow_sys::Errno::AGAIN) => {}
+            Err(errno) => return Err(IoFailure::new("lock", path, errno).into()),
+        }
+        let pid = holder(&mut file);
+        let lives = |pid: i32| {
+            u32::try_from(pid) != Ok(std::process::id()) && Path::new(&format!("/proc/{pid}")).exists()
+        };
+        if pid.is_some_and(lives) || began.elapsed() > LOCK_LINGERS {
             return Err(OpenError::InUse { root: layout.data().to_owned(), pid });
         }
-        Err(errno) => return Err(IoFailure::new("lock", path, errno).into()),
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
     file.set_len(0).and_then(|()| file.rewind()).at("empty", &path)?;
     writeln!(file, "{}", std::process::id()).at("write", &path)?;
     Ok(file)
+}
+
+fn holder(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Directories that no metadata names, and the trash.

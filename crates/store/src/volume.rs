@@ -89,6 +89,7 @@ impl Volumes {
             known.insert(name, stored);
         }
         let volumes = Self { shared, known: Arc::new(Mutex::new(known)) };
+        volumes.finish_removals()?;
         volumes.take_in_strays()?;
         Ok(volumes)
     }
@@ -145,9 +146,17 @@ impl Volumes {
         if !known.contains_key(name) {
             return Err(VolumeError::NotFound(name.to_owned()));
         }
-        // First out of sight: a directory without metadata would be taken in again.
+        // First out of sight: a directory without metadata would be taken in again. Metadata without
+        // a directory is a removal that was interrupted here.
         let hidden = self.shared.layout.hide(&self.dir(name))?;
-        self.shared.meta.commit(vec![Write::Delete(Table::Volumes, name.to_owned())], Durability::Durable)?;
+        let deleted = self
+            .shared
+            .meta
+            .commit(vec![Write::Delete(Table::Volumes, name.to_owned())], Durability::Durable);
+        if let (Err(_), Some(hidden)) = (&deleted, &hidden) {
+            let _ = std::fs::rename(hidden, self.dir(name));
+        }
+        deleted?;
         known.remove(name);
         drop(known);
         if let Some(hidden) = hidden {
@@ -201,6 +210,18 @@ impl Volumes {
             created: stored.created,
             anonymous: stored.anonymous,
         }
+    }
+
+    fn finish_removals(&self) -> Result<(), MetaError> {
+        let mut known = self.known();
+        let gone: Vec<String> =
+            known.keys().filter(|name| !self.dir(name).join(DATA).exists()).cloned().collect();
+        for name in gone {
+            let write = Write::Delete(Table::Volumes, name.clone());
+            self.shared.meta.commit(vec![write], Durability::Durable)?;
+            known.remove(&name);
+        }
+        Ok(())
     }
 
     fn take_in_strays(&self) -> Result<(), crate::store::OpenError> {

@@ -102,11 +102,18 @@ impl Images {
         if bytes.len() as u64 > limit {
             return Err(ImageError::Config(format!("larger than {limit} bytes")));
         }
-        let config: ImageConfig =
-            serde_json::from_slice(bytes).map_err(|error| ImageError::Config(error.to_string()))?;
+        let config = parse_config(bytes)?;
         if hash::chain_of(&config.rootfs.diff_ids).as_ref() != chain {
             return Err(ImageError::Config("its layers are not those of the image".into()));
         }
         Ok(config)
     }
+}
+
+/// A config blob; serde alone would take a JSON array for one.
+pub(super) fn parse_config(bytes: &[u8]) -> Result<ImageConfig, ImageError> {
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(ImageError::Config("not a JSON object".into()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| ImageError::Config(error.to_string()))
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use seacow_spec::oci::image::{self as oci, Descriptor, ImageConfig, Index, Manifest};
+use seacow_spec::oci::image::{self as oci, Descriptor, Index, Manifest};
 use seacow_spec::{Digest, Reference};
 
 use super::layout::{ArchiveItem, BLOBS, FULL_NAME, INDEX, MANIFEST, REF_NAME, blob};
@@ -108,8 +108,7 @@ fn docker_candidate(spool: &Spool<'_>, item: ArchiveItem) -> Result<Candidate, I
 }
 
 fn candidate(config: Vec<u8>, layers: Vec<String>, names: Vec<Reference>) -> Result<Candidate, ImageError> {
-    let parsed: ImageConfig =
-        serde_json::from_slice(&config).map_err(|error| ImageError::Config(error.to_string()))?;
+    let parsed = super::create::parse_config(&config)?;
     let diff_ids = parsed.rootfs.diff_ids;
     if diff_ids.len() != layers.len() {
         return Err(ImageError::Archive(format!(

@@ -61,7 +61,7 @@ impl Images {
             None => removal.untag_single(&image.id, options.force)?,
         };
         if goes_on {
-            removal.remove(&image.id, options)?;
+            removal.remove(&image.id, options, by_id)?;
         }
         let (answer, released) = removal.finish()?;
         for released in released {
@@ -143,8 +143,13 @@ impl Removal<'_> {
         Ok(true)
     }
 
-    fn remove(&mut self, id: &Digest, options: RemoveOptions) -> Result<(), ImageError> {
-        self.check(id, Check { names: !options.force, stopped: !options.force })?;
+    /// With its last name gone, an image that is still needed just stays, nameless; asked for by
+    /// id, it is a conflict.
+    fn remove(&mut self, id: &Digest, options: RemoveOptions, by_id: bool) -> Result<(), ImageError> {
+        match self.check(id, Check { names: !options.force, stopped: !options.force }) {
+            Err(_) if !by_id => return Ok(()),
+            checked => checked?,
+        }
         let mut next = self.take_image(id);
         while let Some(parent) = next {
             // Only what nobody would miss.

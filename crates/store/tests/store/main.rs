@@ -1,8 +1,15 @@
 //! Tests of the store as its users see it: on a real file system, with real overlays. Most need
 //! root (devices, owners, trusted attributes, mounts) and say so when they are skipped.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: that is how it fails")]
 
+mod archives;
 mod common;
+mod crash;
+mod host;
 mod hostile;
+mod images;
+mod keeping;
 mod layers;
 mod snapshots;
+mod together;

@@ -1,0 +1,237 @@
+//! kill -9 and failing steps: the old or the new state, nothing in between, nothing left over.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use seacow_spec::oci::image::ImageConfig;
+use seacow_store::image::RemoveOptions;
+use seacow_store::{Durability, RecordKind, Store, StoreOptions, UpperMode};
+
+use crate::common::{Tar, TestStore, image, is_root};
+
+/// In a child process: where its store is, and before which durable step it dies.
+const CHILD_DIR: &str = "SEACOW_STORE_TEST_DIR";
+const CHILD_STEP: &str = "SEACOW_STORE_TEST_STEP";
+
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions::new(dir.join("data"), dir.join("exec"))
+}
+
+fn base() -> Vec<u8> {
+    Tar::new().file("file", "old").dir("d/", 0o755).file("d/x", "x").bytes()
+}
+
+/// Everything that changes the store, one after the other.
+fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
+    let images = store.images();
+    let bb = images.resolve("bb")?;
+    let key = "seacow-crash".parse()?;
+    store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default())?;
+    let upper = store.data_root().join("snapshots/seacow-crash/upper");
+    std::fs::write(upper.join("file"), "new")?;
+    std::fs::create_dir(upper.join("more"))?;
+    for n in 0..40 {
+        std::fs::write(upper.join(format!("more/{n}")), n.to_string())?;
+    }
+    let layer = store.snapshots().commit(&key, UpperMode::Copy)?;
+    let config = ImageConfig { os: "linux".into(), ..ImageConfig::default() };
+    let built = images.create_from_config(config.clone(), Some(layer.chain_id()), Some(&bb.id))?;
+    images.tag(&built.id, &"built".parse()?)?;
+    drop(layer);
+    store.records().put(RecordKind::Container, "c", b"record".to_vec(), Durability::Durable)?;
+    store.volumes().create("vol", Default::default(), false)?;
+    let imported = images.import(&Tar::new().file("i", "i").file("i", "j").bytes()[..], config)?;
+    images.tag(&imported.id, &"imported".parse()?)?;
+    let mut archive = Vec::new();
+    images.save(&["imported"], &mut archive)?;
+    images.remove("imported", RemoveOptions::default(), &|_| Vec::new())?;
+    images.load(&archive[..], |_| {})?;
+    store.snapshots().commit(&key, UpperMode::Move)?;
+    images.remove("built", RemoveOptions::default(), &|_| Vec::new())?;
+    store.volumes().remove("vol")?;
+    store.snapshots().remove(&key)?;
+    Ok(())
+}
+
+/// What must hold whenever the store is opened: every image has its layers, whole, with the digest
+/// they say; nothing is on the disk that the metadata does not name.
+fn check(dir: &Path) {
+    let store = Store::open(options(dir)).unwrap();
+    store.snapshots().retain(&Default::default()).unwrap();
+    store.layers().remove_unused().unwrap();
+    let names = |dir: PathBuf| {
+        let mut names: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let data = dir.join("data");
+    for empty in ["drafts", "trash", "snapshots"] {
+        assert_eq!(names(data.join(empty)), Vec::<String>::new(), "{empty}");
+    }
+    let mut known: Vec<_> =
+        store.layers().list().iter().map(|layer| layer.chain_id.hex().to_owned()).collect();
+    known.sort();
+    assert_eq!(names(data.join("layers")), known);
+    for layer in store.layers().list() {
+        store.layers().export(&layer.chain_id, &mut std::io::sink()).unwrap();
+    }
+    for image in store.images().list() {
+        let ids = store.layers().diff_ids(image.chain.as_ref()).unwrap();
+        assert_eq!(ids, image.config.rootfs.diff_ids);
+    }
+    assert_eq!(store.images().resolve("bb").unwrap().size, 4);
+    let volumes: Vec<_> = store.volumes().list().into_iter().map(|volume| volume.name).collect();
+    assert_eq!(names(data.join("volumes")), volumes);
+    // And it goes on from there.
+    work(&store).unwrap();
+    store.records().delete(RecordKind::Container, "c", Durability::Durable).unwrap();
+}
+
+/// Run by [`killed_before_any_step`] in a process of its own.
+#[test]
+fn child_that_is_killed() {
+    let (Ok(dir), Ok(step)) = (std::env::var(CHILD_DIR), std::env::var(CHILD_STEP)) else { return };
+    let step: usize = step.parse().unwrap();
+    let count = AtomicUsize::new(0);
+    let mut options = options(Path::new(&dir));
+    options.faults = Some(Arc::new(move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) == step {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
+        }
+        Ok(())
+    }));
+    work(&Store::open(options).unwrap()).unwrap();
+}
+
+#[test]
+fn killed_before_any_step() {
+    if !is_root("killed_before_any_step") {
+        return;
+    }
+    let store = TestStore::new();
+    image(&store, "bb", &base());
+    let dir = store.dir.path().to_owned();
+    let mut store = store;
+    store.store = None;
+    for step in 0.. {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::child_that_is_killed", "--nocapture"])
+            .env(CHILD_DIR, &dir)
+            .env(CHILD_STEP, step.to_string())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        check(&dir);
+        if status.success() {
+            assert!(step > 20, "only {step} steps");
+            break;
+        }
+        assert!(status.code().is_none(), "step {step}: {status}");
+    }
+}
+
+#[test]
+fn killed_at_any_time() {
+    if !is_root("killed_at_any_time") {
+        return;
+    }
+    let mut store = TestStore::new();
+    image(&store, "bb", &base());
+    let dir = store.dir.path().to_owned();
+    store.store = None;
+    for round in 0..15u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::child_that_is_killed", "--nocapture"])
+            .env(CHILD_DIR, &dir)
+            .env(CHILD_STEP, usize::MAX.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2 + round * 7 % 60));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        check(&dir);
+    }
+}
+
+/// The same steps fail instead: the call reports it, and the store goes on.
+#[test]
+fn any_step_may_fail() {
+    if !is_root("any_step_may_fail") {
+        return;
+    }
+    let mut store = TestStore::new();
+    image(&store, "bb", &base());
+    let dir = store.dir.path().to_owned();
+    store.store = None;
+    for step in 0.. {
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut options = options(&dir);
+        let counted = count.clone();
+        options.faults = Some(Arc::new(move |name| {
+            if counted.fetch_add(1, Ordering::SeqCst) == step {
+                return Err(std::io::Error::other(format!("made to fail: {name}")));
+            }
+            Ok(())
+        }));
+        let outcome = match Store::open(options) {
+            Ok(store) => work(&store).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let reached = count.load(Ordering::SeqCst) > step;
+        check(&dir);
+        match outcome {
+            Ok(()) if !reached => break,
+            Ok(()) => panic!("step {step} failed and nobody said so"),
+            Err(error) => assert!(error.contains("made to fail"), "step {step}: {error}"),
+        }
+    }
+}
+
+/// A failed commit by move leaves the container as it was.
+#[test]
+fn a_failed_commit_gives_the_upper_directory_back() {
+    if !is_root("a_failed_commit_gives_the_upper_directory_back") {
+        return;
+    }
+    let mut store = TestStore::new();
+    image(&store, "bb", &base());
+    let key = "seacow-back".parse().unwrap();
+    let chain = store.images().resolve("bb").unwrap().chain;
+    store.snapshots().prepare(&key, chain.as_ref(), &Default::default()).unwrap();
+    let upper = store.data().join("snapshots/seacow-back/upper/file");
+    std::fs::write(&upper, "precious").unwrap();
+    let dir = store.dir.path().to_owned();
+    store.store = None;
+    let mut failures = 0;
+    for step in 0.. {
+        let count = AtomicUsize::new(0);
+        let armed = Arc::new(AtomicUsize::new(0));
+        let mut options = options(&dir);
+        let trigger = armed.clone();
+        options.faults = Some(Arc::new(move |_| {
+            if trigger.load(Ordering::SeqCst) == 1 && count.fetch_add(1, Ordering::SeqCst) == step {
+                return Err(std::io::Error::other("made to fail"));
+            }
+            Ok(())
+        }));
+        let store = Store::open(options).unwrap();
+        armed.store(1, Ordering::SeqCst);
+        match store.snapshots().commit(&key, UpperMode::Move) {
+            Err(_) => {
+                failures += 1;
+                assert_eq!(std::fs::read_to_string(&upper).unwrap(), "precious", "step {step}");
+            }
+            Ok(_) => break,
+        }
+    }
+    assert!(failures >= 5, "{failures}");
+    assert!(!upper.exists());
+}
