@@ -35,16 +35,21 @@ impl Response {
 pub(crate) fn request(socket: &Path, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Response {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+    if !headers.iter().any(|header| header.starts_with("Connection:")) {
+        head.push_str("Connection: close\r\n");
+    }
     for header in headers {
         head.push_str(header);
         head.push_str("\r\n");
     }
     head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
     stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
+    // A refusal may come before the whole body was taken.
+    let sent = stream.write_all(body);
     let mut raw = Vec::new();
-    stream.read_to_end(&mut raw).unwrap();
+    let received = stream.read_to_end(&mut raw);
+    assert!(received.is_ok() || (sent.is_err() && !raw.is_empty()), "{received:?} after {sent:?}");
     parse(&raw)
 }
 

@@ -1,6 +1,7 @@
 //! A real terminal: a tmux server of its own that types and looks.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One terminal window of 80 columns and 24 rows.
 pub struct Terminal {
@@ -10,7 +11,9 @@ pub struct Terminal {
 impl Terminal {
     /// Runs a client in a new terminal.
     pub fn run(name: &str, command: &Command) -> Self {
-        let terminal = Self { server: format!("{name}-tty") };
+        // A server that was just killed may still hold its socket.
+        static OPENED: AtomicU32 = AtomicU32::new(0);
+        let terminal = Self { server: format!("{name}-tty{}", OPENED.fetch_add(1, Ordering::Relaxed)) };
         let mut tmux = terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"]);
         for (key, value) in command.get_envs() {
             if let Some(value) = value {

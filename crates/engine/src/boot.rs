@@ -29,7 +29,7 @@ use crate::container::{Container, Link, Record};
 use crate::error::EngineError;
 use crate::network::bridge::Bridge;
 use crate::network::{Identity, NetworkError};
-use crate::shim::ShimClient;
+use crate::shim::{Program, ShimClient};
 use crate::{Config, Engine, Inner, blocking, network, shim, slot, storage};
 
 /// Key of the networks' ids among the engine's records.
@@ -83,7 +83,9 @@ impl Classified for BootError {
             Self::InUse(_) => ErrorClass::Conflict,
             Self::Store(error) => error.class(),
             Self::Network(error) => error.class(),
-            Self::Directory { .. } | Self::Shim { .. } | Self::Meta(_) | Self::Identity(_) => ErrorClass::Internal,
+            Self::Directory { .. } | Self::Shim { .. } | Self::Meta(_) | Self::Identity(_) => {
+                ErrorClass::Internal
+            }
         }
     }
 }
@@ -105,7 +107,8 @@ impl Engine {
     }
 
     /// Makes an end: prepared containers are removed, records written. Containers run on, unless
-    /// they are not to be kept.
+    /// they are not to be kept; where none does, the bridge goes too, and comes back with the same
+    /// subnet at the next boot.
     pub async fn shutdown(&self, keep_containers: bool) {
         self.0.pool.close(self).await;
         let containers = self.0.containers.all();
@@ -120,6 +123,9 @@ impl Engine {
         }
         futures_util::future::join_all(containers.iter().map(|container| self.let_go(container))).await;
         self.write_dirty().await;
+        if !containers.iter().any(|container| container.cell().is_alive()) {
+            self.bridge().remove().await;
+        }
     }
 
     async fn reconcile(&self) -> Result<(), EngineError> {
@@ -364,8 +370,8 @@ fn open(config: Config) -> Result<Engine, EngineError> {
             .map_err(|source| BootError::Directory { path: dir.display().to_string(), source })?;
     }
     let lock = lock_exec_root(&config.exec_root)?;
-    rustix::fs::access(&config.shim, rustix::fs::Access::EXEC_OK)
-        .map_err(|errno| BootError::Shim { path: config.shim.display().to_string(), source: errno.into() })?;
+    let program = Program::load(&config.shim)
+        .map_err(|source| BootError::Shim { path: config.shim.display().to_string(), source })?;
     let options = StoreOptions::new(&config.data_root, &config.exec_root);
     let store = Arc::new(Store::open(options).map_err(BootError::from)?);
     let mut networks = identity(&store)?;
@@ -377,6 +383,7 @@ fn open(config: Config) -> Result<Engine, EngineError> {
     let pool = slot::Pool::new(&config);
     Ok(Engine(Arc::new(Inner {
         config,
+        program,
         store,
         bridge,
         networks,
@@ -392,7 +399,10 @@ fn open(config: Config) -> Result<Engine, EngineError> {
 
 fn lock_exec_root(root: &Path) -> Result<OwnedFd, BootError> {
     let path = Config::lock_path(root);
-    let failed = |errno: rustix::io::Errno| BootError::Directory { path: path.display().to_string(), source: errno.into() };
+    let failed = |errno: rustix::io::Errno| BootError::Directory {
+        path: path.display().to_string(),
+        source: errno.into(),
+    };
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -69,6 +69,7 @@ pub struct Engine(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) config: Config,
+    pub(crate) program: shim::Program,
     pub(crate) store: Arc<Store>,
     pub(crate) bridge: network::bridge::Bridge,
     pub(crate) networks: network::Identity,

@@ -49,7 +49,12 @@ pub(crate) struct Slot {
 ///
 /// # Errors
 /// The shim cannot be started, the kernel refuses, or no address is free.
-pub(crate) async fn prepare(engine: &Engine, template: Template, id: ContainerId, names: Names) -> Result<Slot, EngineError> {
+pub(crate) async fn prepare(
+    engine: &Engine,
+    template: Template,
+    id: ContainerId,
+    names: Names,
+) -> Result<Slot, EngineError> {
     let endpoint = if template.bridged { Some(engine.bridge().lease(template.mac_address)?) } else { None };
     match launch(engine, &template, &id, endpoint.as_ref(), &names).await {
         Ok(shim) => Ok(Slot { id, template, shim, endpoint, names }),
@@ -73,7 +78,7 @@ async fn launch(
         let dir = config.config.exec_dir(&target);
         make_directory(&dir)?;
         make_directory(&config.config.container_dir(&target))?;
-        let started = shim::spawn(&config.config.shim, &dir)?;
+        let started = shim::spawn(&config.program, &dir)?;
         // While the new program is loaded.
         files.write(&dir, address.as_ref(), &config.config)?;
         if let Some(endpoint) = &address {
@@ -279,7 +284,8 @@ impl Pool {
     pub(crate) async fn close(&self, engine: &Engine) {
         self.closed.store(true, Ordering::Release);
         self.changed.notify_one();
-        let slots: Vec<Slot> = self.kinds.iter().flat_map(|kind| std::mem::take(&mut *lock(&kind.slots))).collect();
+        let slots: Vec<Slot> =
+            self.kinds.iter().flat_map(|kind| std::mem::take(&mut *lock(&kind.slots))).collect();
         futures_util::future::join_all(slots.into_iter().map(|slot| slot.destroy(engine))).await;
     }
 }

@@ -133,6 +133,8 @@ fn set_up(dir: &Path) -> Result<Box<serve::Shim>, Failure> {
     // Whatever was leaked to us must not reach the container (CVE-2024-21626).
     seacow_sys::process::close_on_exec_from(3).map_err(failed("mark inherited descriptors"))?;
     let daemon = take_socket()?;
+    // Executed from a memory file, we would show as that file's descriptor number.
+    let _ = rustix::thread::set_name(c"seacow-shim");
     // A session and process group of our own: the daemon's terminal, and signals to its group, do
     // not reach us. EPERM: we lead a group already.
     let _ = seacow_sys::process::new_session();

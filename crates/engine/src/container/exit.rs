@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
+use seacow_spec::Timestamp;
 use seacow_spec::lifecycle::{Event, Exit};
 use seacow_spec::shim::{EXIT_NAME, Event as ShimEvent};
-use seacow_spec::Timestamp;
 use tokio::sync::watch;
 
 use super::{Container, Link};
@@ -24,7 +24,9 @@ impl Engine {
     pub(crate) fn on_signal(&self, container: &Arc<Container>, signal: Signal) {
         match signal {
             Signal::Event(ShimEvent::Exited(exit)) => self.exited(container, exit),
-            Signal::Event(ShimEvent::ExecExited { exec_id, exit }) => self.exec_exited(container, &exec_id, &exit),
+            Signal::Event(ShimEvent::ExecExited { exec_id, exit }) => {
+                self.exec_exited(container, &exec_id, &exit)
+            }
             Signal::Event(ShimEvent::OutOfMemory) => {
                 container.cell().oom = true;
                 self.emit(container.event("oom", &[]));
@@ -104,7 +106,7 @@ impl Engine {
     /// Clears away what a lost shim left and says how its container ended.
     pub(crate) async fn clean_up_lost(&self, id: &seacow_spec::ContainerId) -> Exit {
         let dir = self.config().exec_dir(id);
-        if let Err(error) = shim::cleanup(&self.config().shim, &dir).await {
+        if let Err(error) = shim::cleanup(&self.0.program, &dir).await {
             tracing::warn!(id = id.short(), %error, "clean up");
         }
         let written = std::fs::read(dir.join(EXIT_NAME)).ok();

@@ -24,7 +24,8 @@ impl Bridge {
         let mut settings = BridgeConfig::new(config.bridge.clone());
         settings.subnet = wanted.map(|subnet| subnet.trunc());
         // An address that is not the network's own is the gateway that was asked for.
-        settings.gateway = wanted.filter(|subnet| subnet.addr() != subnet.network()).map(|subnet| subnet.addr());
+        settings.gateway =
+            wanted.filter(|subnet| subnet.addr() != subnet.network()).map(|subnet| subnet.addr());
         settings.table.clone_from(&config.nft_table);
         let bridge = NetBridge::ensure(&settings)?;
         for change in bridge.changes() {
@@ -35,6 +36,15 @@ impl Bridge {
         }
         let ipam = bridge.ipam()?;
         Ok(Self { bridge: Arc::new(bridge), ipam })
+    }
+
+    /// Removes the link and the firewall table, when nobody uses them any more.
+    pub(crate) async fn remove(&self) {
+        let bridge = Arc::clone(&self.bridge);
+        let removed = blocking::run("remove the bridge", move || bridge.remove()).await;
+        for error in removed.map(Result::err).ok().flatten().into_iter().flatten() {
+            tracing::warn!(%error, "the bridge is left behind");
+        }
     }
 
     /// Its subnet with the gateway's address, to be stored.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use seacow_spec::shim::SOCKET_NAME;
 use tokio::net::UnixStream;
 
+use super::program::{NAME, Program};
 use super::{ShimClient, ShimError};
 use crate::blocking;
 
@@ -18,12 +20,13 @@ const STDERR_NAME: &str = "shim.err";
 
 /// Starts a shim for the existing directory `dir`. Blocks for as long as the kernel needs for an
 /// exec (100–300 µs); std uses `posix_spawn`, whose child shares the engine's memory until then.
-pub(crate) fn spawn(program: &Path, dir: &Path) -> Result<(StdStream, std::process::Child), ShimError> {
-    let failed = |source| ShimError::Spawn { program: program.display().to_string(), source };
+pub(crate) fn spawn(program: &Program, dir: &Path) -> Result<(StdStream, std::process::Child), ShimError> {
+    let failed = |source| ShimError::Spawn { program: NAME.into(), source };
     let (ours, theirs) = StdStream::pair().map_err(failed)?;
     let stderr = File::create(dir.join(STDERR_NAME)).map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
-    let child = Command::new(program)
+    let child = Command::new(program.path())
+        .arg0(NAME)
         .arg("--dir")
         .arg(dir)
         .env_clear()
@@ -50,9 +53,9 @@ pub(crate) async fn connect(dir: &Path) -> Result<ShimClient, ShimError> {
 }
 
 /// Kills and removes what a lost shim left behind: processes, cgroups. Its directory stays.
-pub(crate) async fn cleanup(program: &Path, dir: &Path) -> Result<(), ShimError> {
+pub(crate) async fn cleanup(program: &Program, dir: &Path) -> Result<(), ShimError> {
     let failed = |text: String| ShimError::Cleanup { dir: dir.display().to_string(), text };
-    let (program, target) = (program.to_owned(), dir.to_owned());
+    let (program, target) = (program.path(), dir.to_owned());
     let output = blocking::run("clean up after a shim", move || {
         Command::new(program).arg("--cleanup").arg(target).env_clear().stdin(Stdio::null()).output()
     })

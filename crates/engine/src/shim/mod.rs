@@ -6,6 +6,7 @@
 //! hands answers to whoever asked and everything else to the connection's [`Sink`].
 
 mod launch;
+mod program;
 mod write;
 
 use std::collections::HashMap;
@@ -16,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seacow_spec::shim::{Answer, Decoder, Event, FrameError, FromShim, PROTOCOL_VERSION, Request, Status, ToShim};
+use seacow_spec::shim::{
+    Answer, Decoder, Event, FrameError, FromShim, PROTOCOL_VERSION, Request, Status, ToShim,
+};
 use seacow_spec::{Classified, ErrorClass, ErrorReport, Timestamp};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -24,6 +27,7 @@ use tokio::sync::oneshot;
 use crate::blocking::lock;
 
 pub(crate) use launch::{cleanup, connect, spawn};
+pub(crate) use program::Program;
 
 /// How long a shim may take for any one request. A container's root file system may lie on a slow
 /// disk; a shim that needs longer than this is lost.

@@ -101,7 +101,8 @@ async fn a_descriptor_comes_with_its_frame() {
         let mut ancillary = rustix::net::RecvAncillaryBuffer::new(&mut space);
         let mut bytes = [0; 4096];
         let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
-        rustix::net::recvmsg(&shim, &mut parts, &mut ancillary, rustix::net::RecvFlags::CMSG_CLOEXEC).unwrap();
+        rustix::net::recvmsg(&shim, &mut parts, &mut ancillary, rustix::net::RecvFlags::CMSG_CLOEXEC)
+            .unwrap();
         let mut descriptors = Vec::new();
         for message in ancillary.drain() {
             if let rustix::net::RecvAncillaryMessage::ScmRights(fds) = message {

@@ -32,7 +32,11 @@ struct Frame {
 }
 
 /// Writes the frame, or as much as goes; a task writes the rest.
-pub(super) fn enqueue(shared: &Arc<Shared>, bytes: Vec<u8>, descriptor: Option<OwnedFd>) -> Result<(), ShimError> {
+pub(super) fn enqueue(
+    shared: &Arc<Shared>,
+    bytes: Vec<u8>,
+    descriptor: Option<OwnedFd>,
+) -> Result<(), ShimError> {
     let mut writer = lock(&shared.writer);
     if writer.queued + bytes.len() > MAX_QUEUED {
         return Err(ShimError::Congested);
