@@ -98,7 +98,9 @@ pub trait Executor {
     fn resolve(&self, name: &str, pull: Pull, progress: &mut dyn Sink) -> Result<Image, ErrorReport>;
 
     /// All images made by a build on this machine directly on top of `parent` (`None`: on
-    /// nothing). The cache compares their `container_config`.
+    /// nothing). The cache compares their `container_config`, which whoever makes an image can
+    /// write as they like: one that was loaded, imported or pulled must not be among them
+    /// (CVE-2024-24557).
     ///
     /// # Errors
     /// The store cannot be read.
