@@ -75,6 +75,8 @@ pub(crate) struct Container {
     cgroups: Cgroups,
     /// Init's end ends everybody else.
     owns_pids: bool,
+    /// What a cleanup needs, until it was written whole.
+    record: Option<CleanupRecord>,
 }
 
 impl Container {
@@ -91,7 +93,13 @@ impl Container {
         dir.write_cleanup(&record).map_err(report)?;
         let new_pids = |ns: &LinuxNamespace| ns.kind == NamespaceKind::Pid && ns.path.is_empty();
         let owns_pids = prepare.namespaces.iter().any(new_pids);
-        let container = Self { id: prepare.id.clone(), life: Life::Prepared(prepared), cgroups, owns_pids };
+        let container = Self {
+            id: prepare.id.clone(),
+            life: Life::Prepared(prepared),
+            cgroups,
+            owns_pids,
+            record: Some(record),
+        };
         Ok((container, made))
     }
 
@@ -100,16 +108,23 @@ impl Container {
         &self.id
     }
 
-    /// Lets init join its cgroups: beside the daemon's work on the network.
-    pub(crate) fn settle(&mut self) -> Result<(), ErrorReport> {
-        match &mut self.life {
-            Life::Prepared(prepared) => prepared.settle().map_err(|error| error.report()),
-            Life::Created(_) | Life::Running(_) | Life::Failed => Ok(()),
+    /// Lets init join its cgroups and completes the record for a cleanup: beside the daemon's work
+    /// on the network. [`Self::create`] does it, and tells of a failure, if it was not done before.
+    pub(crate) fn settle(&mut self, dir: &Dir) -> Result<(), ErrorReport> {
+        let Life::Prepared(prepared) = &mut self.life else { return Ok(()) };
+        prepared.settle().map_err(|error| error.report())?;
+        if let Some(record) = &mut self.record {
+            let pid = prepared.pid();
+            record.init = start_time(pid).map(|started| (pid, started));
+            dir.write_cleanup(record).map_err(report)?;
+            self.record = None;
         }
+        Ok(())
     }
 
     /// Gives init its root file system and streams; returns the shim's ends of them.
-    pub(crate) fn create(&mut self, create: &Create) -> Result<Ends, ErrorReport> {
+    pub(crate) fn create(&mut self, create: &Create, dir: &Dir) -> Result<Ends, ErrorReport> {
+        self.settle(dir)?;
         let prepared = match std::mem::replace(&mut self.life, Life::Failed) {
             Life::Prepared(prepared) => prepared,
             other @ (Life::Created(_) | Life::Running(_) | Life::Failed) => {

@@ -138,6 +138,8 @@ fn set_up(dir: &Path) -> Result<Box<serve::Shim>, Failure> {
     // A session and process group of our own: the daemon's terminal, and signals to its group, do
     // not reach us. EPERM: we lead a group already.
     let _ = seacow_sys::process::new_session();
+    // Started from a sealed memory file, we would be called after its descriptor.
+    rustix::thread::set_name(c"seacow-shim").map_err(failed("set own name"))?;
     let dir = dir::Dir::open(dir)?;
     std::env::set_current_dir("/").map_err(|error| Failure::Setup("change to /", error))?;
     Ok(serve::Shim::new(dir, daemon)?)

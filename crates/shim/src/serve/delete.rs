@@ -48,12 +48,11 @@ impl Shim {
         self.kill();
     }
 
-    /// Kills init, and whatever else its cgroup holds.
+    /// Kills init, and whatever else its cgroup holds. When init has ended that was done.
     fn kill(&mut self) {
-        if let Some(init) = self.process(INIT) {
-            // ESRCH: it is dead, which is what is wanted.
-            let _ = init.signal(SIGKILL);
-        }
+        let Some(init) = self.process(INIT).filter(|init| init.is_alive()) else { return };
+        // ESRCH: it is dead, which is what is wanted.
+        let _ = init.signal(SIGKILL);
         if let Some(container) = &mut self.container {
             container.kill();
         }

@@ -30,7 +30,7 @@ impl Shim {
         self.answer(from, seq, Answer::Prepared { pid });
         if let Some(container) = &mut self.container {
             // Whatever fails here fails again in `Create`, which can tell.
-            let _ = container.settle();
+            let _ = container.settle(&self.dir);
         }
         Ok(None)
     }
@@ -39,11 +39,11 @@ impl Shim {
         if self.state.is_some() {
             return Err(report(Refused::OutOfOrder("the container is created already")));
         }
-        let Some(container) = &mut self.container else {
+        let Self { container: Some(container), dir, .. } = self else {
             return Err(report(Refused::OutOfOrder("create comes after prepare")));
         };
         let log = Log::open(&create.log).map_err(report)?;
-        let ends = match container.create(create) {
+        let ends = match container.create(create, dir) {
             Ok(ends) => ends,
             Err(why) => {
                 self.init_failed();
@@ -60,7 +60,7 @@ impl Shim {
     }
 
     /// One shim, one run: a container that ended is started again by a new shim.
-    pub(super) fn start(&mut self) -> Outcome {
+    pub(super) fn start(&mut self, from: PeerId, seq: u64) -> Outcome {
         self.state = Some(self.after(lifecycle::Event::Start).map_err(report)?);
         self.start_asked = true;
         let Some(container) = &mut self.container else {
@@ -78,8 +78,9 @@ impl Shim {
         init.phase = Phase::Running;
         let pid = init.pid;
         self.state = Some(self.after(lifecycle::Event::Started { pid, at }).map_err(report)?);
+        self.answer(from, seq, Answer::Started { pid, at });
         self.watch_memory();
-        Ok(Some(Answer::Started { pid, at }))
+        Ok(None)
     }
 
     /// The program was not executed; init is gone. Clients see the end.

@@ -147,7 +147,7 @@ impl Shim {
             }
             Request::Prepare(prepare) => self.prepare(from, seq, &prepare),
             Request::Create(create) => self.create(&create),
-            Request::Start => self.start(),
+            Request::Start => self.start(from, seq),
             Request::Attach(attach) => self.attach(descriptor, &attach),
             Request::Exec(exec) => self.exec(&exec, descriptor),
             Request::Signal { target, signal, all } => self.signal(&target, signal, all),

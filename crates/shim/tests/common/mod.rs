@@ -46,32 +46,39 @@ pub(crate) fn shim_program() -> PathBuf {
     std::env::var_os("SEACOW_SHIM").map_or_else(|| env!("CARGO_BIN_EXE_seacow-shim").into(), PathBuf::from)
 }
 
-/// A root file system with busybox, made once per test process.
+/// A root file system with busybox, kept in cargo's directory for such things.
 pub(crate) fn rootfs() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
-        let root = std::env::temp_dir().join(format!("seacow-shim-rootfs-{}", std::process::id()));
-        for dir in ["bin", "dev", "proc", "sys", "etc", "tmp", "root"] {
-            std::fs::create_dir_all(root.join(dir)).unwrap();
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("seacow-shim-rootfs");
+        if !root.exists() {
+            // Several test programs may do this at once; one of them wins.
+            let made = tempfile::Builder::new().tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            fill_rootfs(&made.path().join("root"));
+            let _ = std::fs::rename(made.path().join("root"), &root);
         }
-        let busybox = busybox().unwrap();
-        std::fs::copy(&busybox, root.join("bin/busybox")).unwrap();
-        let applets = Command::new(&busybox).arg("--list").output().unwrap().stdout;
-        for applet in String::from_utf8(applets).unwrap().lines().filter(|name| *name != "busybox") {
-            let _ = symlink("busybox", root.join("bin").join(applet));
-        }
-        std::fs::write(
-            root.join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
-        )
-        .unwrap();
-        std::fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
-        std::fs::write(root.join("bin/not-a-program"), "\x01\x02").unwrap();
-        std::fs::write(root.join("bin/not-executable"), "#!/bin/sh\n").unwrap();
-        std::fs::set_permissions(root.join("bin/not-a-program"), PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::set_permissions(root.join("tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
         root
     })
+}
+
+fn fill_rootfs(root: &Path) {
+    for dir in ["bin", "dev", "proc", "sys", "etc", "tmp", "root"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    let busybox = busybox().unwrap();
+    std::fs::copy(&busybox, root.join("bin/busybox")).unwrap();
+    let applets = Command::new(&busybox).arg("--list").output().unwrap().stdout;
+    for applet in String::from_utf8(applets).unwrap().lines().filter(|name| *name != "busybox") {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    let write = |name: &str, text: &str, mode: u32| {
+        std::fs::write(root.join(name), text).unwrap();
+        std::fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", 0o644);
+    write("etc/group", "root:x:0:\nuser:x:1000:\n", 0o644);
+    write("bin/not-executable", "#!/bin/sh\n", 0o644);
+    std::fs::set_permissions(root.join("tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
 }
 
 /// One connection to a shim.
