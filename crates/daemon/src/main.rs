@@ -31,9 +31,9 @@ use pidfile::{PidFile, PidFileError};
 use server::listen::ListenError;
 use server::{accept, activation, listen};
 
-/// Threads for what blocks: disks, the kernel's network lock, layer tars. More would only wait for
-/// the same disk; fewer would let one slow build hold up everybody's `ps`.
-const BLOCKING_THREADS: usize = 64;
+/// Threads for what blocks: one for each stream that a client may take its time with, and as many as
+/// make sense for short work on one disk.
+const BLOCKING_THREADS: usize = seacow_engine::pipe::MAX_STREAMS + 64;
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]

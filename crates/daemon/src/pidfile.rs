@@ -23,7 +23,8 @@ impl PidFile {
     /// # Errors
     /// Another daemon runs, or the file cannot be written.
     pub(crate) fn write(path: &Path) -> Result<Self, PidFileError> {
-        let step = |step: &'static str| move |source| PidFileError::Io { step, path: path.to_owned(), source };
+        let step =
+            |step: &'static str| move |source| PidFileError::Io { step, path: path.to_owned(), source };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(step("create the directory of"))?;
         }

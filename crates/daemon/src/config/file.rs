@@ -54,7 +54,9 @@ impl File {
     /// Unreadable, not JSON, or with a key that is not known.
     pub(crate) fn read(path: &Path, must_exist: bool) -> Result<Self, FileError> {
         let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {
+                return Ok(Self::default());
+            }
             other => other.map_err(|source| FileError::Read { path: path.into(), source })?,
         };
         Self::parse(path, &text)
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_with_their_place() {
-        let error = File::parse(Path::new("/etc/x.json"), "{\n  \"debug\": true,\n  \"nope\": 1\n}").unwrap_err();
+        let error =
+            File::parse(Path::new("/etc/x.json"), "{\n  \"debug\": true,\n  \"nope\": 1\n}").unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("/etc/x.json:3:8: unknown key `nope`"), "{text}");
         assert!(File::parse(Path::new("x"), " \n").unwrap() == File::default());

@@ -178,7 +178,11 @@ fn check_drivers(storage: Option<&str>, log: Option<&str>, live: Option<bool>) -
 }
 
 fn absolute(what: &'static str, path: PathBuf) -> Result<PathBuf, SettingsError> {
-    if path.is_absolute() { Ok(path) } else { Err(invalid(what, path.display(), "the path must be absolute")) }
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(invalid(what, path.display(), "the path must be absolute"))
+    }
 }
 
 fn beside_this_program() -> Result<PathBuf, SettingsError> {
@@ -222,7 +226,8 @@ fn log_defaults(options: &BTreeMap<String, String>) -> Result<LogDefaults, Setti
     for (key, value) in options {
         match key.as_str() {
             "max-size" => {
-                log.max_size = bytes(value).ok_or_else(|| invalid("log-opt max-size", value, "expected such as 10m"))?;
+                log.max_size =
+                    bytes(value).ok_or_else(|| invalid("log-opt max-size", value, "expected such as 10m"))?;
             }
             "max-file" => {
                 log.max_files = value
@@ -317,7 +322,14 @@ mod tests {
     #[test]
     fn values() {
         let settings = settings(
-            &["--bip=10.77.0.1/16", "--log-opt=max-size=1m", "--log-opt=max-file=2", "-b", "seacow-x", "--debug=true"],
+            &[
+                "--bip=10.77.0.1/16",
+                "--log-opt=max-size=1m",
+                "--log-opt=max-file=2",
+                "-b",
+                "seacow-x",
+                "--debug=true",
+            ],
             File::default(),
         )
         .unwrap();

@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn decoding_refuses_in_docker_s_words() {
-        let says = |text: &str| decode::<serde_json::Value>(text.as_bytes()).unwrap_err().message().to_owned();
+        let says =
+            |text: &str| decode::<serde_json::Value>(text.as_bytes()).unwrap_err().message().to_owned();
         assert_eq!(
             says("{bad"),
             "invalid JSON: invalid character 'b' looking for beginning of object key string"

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use seacow_spec::docker::ErrorBody;
-use seacow_spec::{Classified, ErrorClass};
+use seacow_spec::{Classified, ErrorClass, ErrorReport};
 
 use super::reply::Reply;
 
@@ -50,7 +50,8 @@ impl ApiError {
 
 impl<E: Classified> From<E> for ApiError {
     fn from(error: E) -> Self {
-        Self { class: error.class(), message: error.to_string() }
+        // With its causes: where Docker has a text, the error already ends with its cause.
+        Self { class: error.class(), message: ErrorReport::of(&error).to_string() }
     }
 }
 

@@ -168,10 +168,7 @@ impl Scanner<'_> {
                 for _ in 0..4 {
                     let digit = self.next().ok_or(Refusal::Eof)?;
                     if !digit.is_ascii_hexdigit() {
-                        return Err(Refusal::Character(
-                            digit,
-                            "in \\u hexadecimal character escape".into(),
-                        ));
+                        return Err(Refusal::Character(digit, "in \\u hexadecimal character escape".into()));
                     }
                 }
                 Ok(())

@@ -133,8 +133,7 @@ pub(crate) fn percent_decode(text: &str, form: bool) -> Result<String, ApiError>
             }
         }
     }
-    Ok(String::from_utf8(out)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Ok(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub(crate) const ROUTES: &[Route] = routes![
 ];
 
 /// Clients with buildx ask for BuildKit whatever `_ping` says.
-const NO_BUILDKIT: &str = "seacow does not speak BuildKit yet: set DOCKER_BUILDKIT=0 and run docker build again";
+const NO_BUILDKIT: &str =
+    "seacow does not speak BuildKit yet: set DOCKER_BUILDKIT=0 and run docker build again";
 
 async fn build(call: Call) -> Result<Reply, ApiError> {
     let request = BuildRequest {

@@ -162,7 +162,9 @@ async fn stats(_: Call) -> Result<Reply, ApiError> {
 }
 
 async fn attach_ws(_: Call) -> Result<Reply, ApiError> {
-    Err(ApiError::not_implemented("attaching by WebSocket is not built yet; use POST /containers/{id}/attach"))
+    Err(ApiError::not_implemented(
+        "attaching by WebSocket is not built yet; use POST /containers/{id}/attach",
+    ))
 }
 
 /// The header of the answer leaves at once, the body when the container ends. Before 1.30 there was
@@ -213,13 +215,14 @@ async fn attach(call: Call) -> Result<Reply, ApiError> {
     };
     let content_type =
         if call.wants_upgrade() { shape::stream_type(call.version, pending.tty()) } else { shape::RAW };
-    let finish = Box::new(move |client: crate::http::reply::Client| -> futures_util::future::BoxFuture<'static, ()> {
-        Box::pin(async move {
-            if let Err(error) = pending.finish(ClientSocket { fd: client.fd, initial: client.initial }) {
-                tracing::debug!("attach: {error}");
-            }
-        })
-    });
+    let finish =
+        Box::new(move |client: crate::http::reply::Client| -> futures_util::future::BoxFuture<'static, ()> {
+            Box::pin(async move {
+                if let Err(error) = pending.finish(ClientSocket { fd: client.fd, initial: client.initial }) {
+                    tracing::debug!("attach: {error}");
+                }
+            })
+        });
     Ok(leave_http(&call, content_type, false, finish))
 }
 

@@ -48,7 +48,8 @@ async fn start(mut call: Call) -> Result<Reply, ApiError> {
         if call.wants_upgrade() { shape::stream_type(call.version, pending.tty()) } else { shape::RAW };
     let finish = Box::new(move |client: Client| -> futures_util::future::BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Err(error) = pending.finish(ClientSocket { fd: client.fd, initial: client.initial }).await {
+            if let Err(error) = pending.finish(ClientSocket { fd: client.fd, initial: client.initial }).await
+            {
                 tracing::debug!("exec: {error}");
             }
         })

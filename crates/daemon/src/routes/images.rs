@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt as _;
 use hyper::StatusCode;
-use seacow_engine::{Caller, Filters};
 use seacow_engine::image::{ImportOptions, ListImages, PullOptions, RemoveImage};
+use seacow_engine::{Caller, Filters};
 use seacow_spec::ErrorClass;
 
 use super::{PROGRESS_SEPARATOR, shape};

@@ -123,7 +123,10 @@ async fn hand_over<T: Transport>(mut io: T, initial: Vec<u8>, hijack: Hijack) {
 /// needs no interest of ours; `PRIORITY` is the interest that brings nothing else.
 async fn gone(hangup: Option<OwnedFd>) {
     let Some(hangup) = hangup else { return pending().await };
-    #[expect(deprecated, reason = "its successor is unsafe, for types whose descriptor changes; ours does not")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types whose descriptor changes; ours does not"
+    )]
     let watched = AsyncFd::with_interest(hangup, Interest::PRIORITY);
     match watched {
         Ok(watched) => drop(watched.ready(Interest::PRIORITY).await),

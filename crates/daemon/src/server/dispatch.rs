@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, PRAGMA, SERVER};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, PRAGMA, SERVER,
+};
 use hyper::{HeaderMap, Request, StatusCode, Version};
 use seacow_engine::Engine;
 use seacow_spec::ErrorClass;
@@ -11,8 +13,8 @@ use seacow_spec::docker::API_VERSION;
 
 use crate::http::body::Body;
 use crate::http::call::Peer;
-use crate::http::router::{Resolution, resolve};
 use crate::http::query::Query;
+use crate::http::router::{Resolution, resolve};
 use crate::http::{ApiError, Call, Reply};
 use crate::routes;
 
@@ -118,6 +120,10 @@ pub(crate) fn product_header_lines() -> String {
 pub(crate) fn ping(with_body: bool) -> Reply {
     let mut response = hyper::Response::new(if with_body { Body::full("OK") } else { Body::Empty });
     let headers = response.headers_mut();
+    if !with_body {
+        // hyper leaves the length of an answer to HEAD to us.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));

@@ -106,8 +106,7 @@ fn open_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
 /// Binds under a temporary name and renames: nobody ever meets a socket that does not answer yet,
 /// or one with the wrong owner.
 fn open_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ListenError> {
-    let step =
-        |step: &'static str| move |source| ListenError::Io { step, path: path.to_owned(), source };
+    let step = |step: &'static str| move |source| ListenError::Io { step, path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(step("create the directory of"))?;
     }
@@ -115,7 +114,8 @@ fn open_unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ListenErr
     let temporary = path.with_extension("sock.new");
     remove_if_there(&temporary).map_err(step("remove the leftover beside"))?;
     let socket = UnixListener::bind(&temporary).map_err(step("bind"))?;
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(SOCKET_MODE)).map_err(step("set the mode of"))?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(SOCKET_MODE))
+        .map_err(step("set the mode of"))?;
     if let Some(gid) = group_id(group)? {
         chown(&temporary, Some(0), Some(gid)).map_err(step("set the group of"))?;
     }
@@ -174,7 +174,10 @@ mod tests {
     #[test]
     fn addresses() {
         assert_eq!(Address::parse("unix:///run/x.sock").unwrap(), Address::Unix("/run/x.sock".into()));
-        assert_eq!(Address::parse("tcp://127.0.0.1:2375").unwrap(), Address::Tcp(([127, 0, 0, 1], 2375).into()));
+        assert_eq!(
+            Address::parse("tcp://127.0.0.1:2375").unwrap(),
+            Address::Tcp(([127, 0, 0, 1], 2375).into())
+        );
         assert_eq!(Address::parse("tcp://").unwrap(), Address::Tcp(([127, 0, 0, 1], 2375).into()));
         assert_eq!(Address::parse("fd://").unwrap(), Address::Activated);
         for bad in ["", "unix://", "unix://x", "/run/x.sock", "http://x", "tcp://nowhere:x"] {
