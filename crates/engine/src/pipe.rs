@@ -9,7 +9,9 @@ use std::pin::Pin;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use seacow_spec::docker::build::{ErrorDetail, JsonMessage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::blocking::{self, Interrupted};
 
 /// Pieces between a client and a thread: enough that neither waits for the other at each piece.
 const PIECES: usize = 8;
@@ -17,6 +19,36 @@ const PIECES: usize = 8;
 const PIECE: usize = 64 << 10;
 /// Progress messages that may wait for a slow client.
 const MESSAGES: usize = 256;
+
+/// Streams that are worked on at a time, each on a thread of its own for as long as its client takes;
+/// further ones wait. The runtime must have more blocking threads than these: the work of a stream
+/// itself waits for short work on others.
+pub const MAX_STREAMS: usize = 128;
+
+static STREAMS: Semaphore = Semaphore::const_new(MAX_STREAMS);
+
+/// Runs work that lasts as long as a client takes.
+///
+/// # Errors
+/// The work panicked, or the runtime is shutting down.
+pub(crate) async fn run<T, F>(step: &'static str, work: F) -> Result<T, Interrupted>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    // Fails only when the semaphore is closed, which nobody does.
+    let _permit = STREAMS.acquire().await;
+    blocking::run(step, work).await
+}
+
+/// The same in the background; what goes wrong with the thread itself is logged.
+fn run_in_background(step: &'static str, work: impl FnOnce() + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = run(step, work).await {
+            tracing::error!(%error, "a stream");
+        }
+    });
+}
 
 /// Bytes for a client. An error ends the stream, and shows as a body cut short.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -101,7 +133,7 @@ where
 {
     let (pieces, mut receiver) = mpsc::channel(PIECES);
     let (early, failed) = oneshot::channel();
-    tokio::task::spawn_blocking(move || {
+    run_in_background("write a stream", move || {
         let mut writer = PieceWriter { pieces, buffer: BytesMut::with_capacity(PIECE), sent: false };
         let message = match work(&mut writer) {
             Ok(()) => writer.flush().err().map(|error| error.to_string()),
@@ -183,7 +215,7 @@ where
 /// The same for work that reports its failure itself.
 pub(crate) fn progress_to_the_end(work: impl FnOnce(&ProgressSender) + Send + 'static) -> Progress {
     let (sender, receiver) = mpsc::channel(MESSAGES);
-    tokio::task::spawn_blocking(move || work(&ProgressSender(sender)));
+    run_in_background("report progress", move || work(&ProgressSender(sender)));
     Box::pin(receiving(receiver))
 }
 

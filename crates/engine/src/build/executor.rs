@@ -63,10 +63,13 @@ impl BuildExecutor {
         }
         let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         let top = diff_ids.last();
-        let found = committed.iter().find(|layer| Some(layer.diff_id()) == top && layer.info().parent == below);
+        let found =
+            committed.iter().find(|layer| Some(layer.diff_id()) == top && layer.info().parent == below);
         match found {
             Some(layer) => Ok(Some(layer.chain_id().clone())),
-            None => Err(ErrorReport::new(ErrorClass::Internal, "a build step names layers that no step made")),
+            None => {
+                Err(ErrorReport::new(ErrorClass::Internal, "a build step names layers that no step made"))
+            }
         }
     }
 

@@ -28,7 +28,8 @@ impl<'a> Step<'a> {
     /// Creates the container, not started.
     pub(super) fn create(build: &'a BuildExecutor, step: &RunStep) -> Result<Self, ErrorReport> {
         let Some(image) = &step.image else {
-            let text = "RUN needs a program, and an image FROM scratch has none before something is copied into it";
+            let text =
+                "RUN needs a program, and an image FROM scratch has none before something is copied into it";
             return Err(ErrorReport::new(ErrorClass::InvalidArgument, text));
         };
         let mut config = step.config.clone();
@@ -37,7 +38,7 @@ impl<'a> Step<'a> {
         // Its output goes to the client of the build and nowhere else.
         host_config.log_config = LogConfig { kind: "none".into(), ..LogConfig::default() };
         let request = CreateRequest { config, host_config, networking_config: NetworkingConfig::default() };
-        let created = build.engine.create(None, None, request, build.caller.clone());
+        let created = build.engine.create(None, None, request, build.caller);
         let created = build.runtime.block_on(created).map_err(report)?;
         Ok(Self { build, id: created.id, warnings: created.warnings })
     }

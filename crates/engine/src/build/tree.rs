@@ -73,7 +73,10 @@ impl Mounted {
             .map_err(internal)?;
         match told.recv() {
             Ok(root) => Ok(Self { root: root?, _stay: stay, thread }),
-            Err(_) => Err(ErrorReport::new(ErrorClass::Internal, "the thread that mounts an image's files broke down")),
+            Err(_) => Err(ErrorReport::new(
+                ErrorClass::Internal,
+                "the thread that mounts an image's files broke down",
+            )),
         }
     }
 }

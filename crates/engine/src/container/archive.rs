@@ -101,7 +101,11 @@ impl Engine {
     ///
     /// # Errors
     /// There is no such container or path.
-    pub async fn archive_get(&self, reference: &str, path: &str) -> Result<(PathStat, ByteStream), EngineError> {
+    pub async fn archive_get(
+        &self,
+        reference: &str,
+        path: &str,
+    ) -> Result<(PathStat, ByteStream), EngineError> {
         let stat = self.archive_stat(reference, path).await?;
         let (container, asked) = self.asked(reference, path)?;
         let engine = self.clone();
@@ -130,7 +134,7 @@ impl Engine {
         }
         let reader = pipe::upload(upload);
         let (engine, target) = (self.clone(), Arc::clone(&container));
-        blocking::run("unpack into a container", move || -> Result<(), EngineError> {
+        pipe::run("unpack into a container", move || -> Result<(), EngineError> {
             let user = options.copy_uid_gid.then(|| target.cell().record.config.user.clone());
             let put = engine.look_into(&target, |root| -> Result<(), FilesError> {
                 let options = PutOptions {
@@ -205,12 +209,18 @@ mod tests {
     fn users_are_the_container_s_own() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        std::fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:44::/:/bin/sh\n").unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:44::/:/bin/sh\n")
+            .unwrap();
         std::fs::write(dir.path().join("etc/group"), "root:x:0:\nstaff:x:50:\n").unwrap();
         let root = ContainerRoot::of_directory(dir.path()).unwrap();
-        for (user, expected) in
-            [("", (0, 0)), ("web", (33, 44)), ("33", (33, 44)), ("web:staff", (33, 50)), ("7:8", (7, 8)), ("9", (9, 0))]
-        {
+        for (user, expected) in [
+            ("", (0, 0)),
+            ("web", (33, 44)),
+            ("33", (33, 44)),
+            ("web:staff", (33, 50)),
+            ("7:8", (7, 8)),
+            ("9", (9, 0)),
+        ] {
             assert_eq!(owner(&root, user).unwrap(), expected, "{user}");
         }
         assert!(owner(&root, "nobody").is_err());

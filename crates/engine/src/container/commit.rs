@@ -46,8 +46,7 @@ impl Engine {
         let name = optional_name(&options.repository, &options.tag)?;
         let own = container.cell().record.config.clone();
         let wanted = options.config.clone().unwrap_or_else(|| own.clone());
-        let mut config =
-            seacow_build::apply_changes(wanted, &options.changes).map_err(ImageError::Change)?;
+        let mut config = seacow_build::apply_changes(wanted, &options.changes).map_err(ImageError::Change)?;
         merge::merge(&mut config, &own)?;
 
         let frozen = options.pause && self.freeze_for_commit(&container).await?;
@@ -63,11 +62,8 @@ impl Engine {
             self.tag_image(&image, name).await?;
         }
         let reference = name.map(|name| name.familiar()).unwrap_or_default();
-        let attributes = [
-            ("comment", options.comment),
-            ("imageID", image.id.to_string()),
-            ("imageRef", reference),
-        ];
+        let attributes =
+            [("comment", options.comment), ("imageID", image.id.to_string()), ("imageRef", reference)];
         self.emit(container.event("commit", &attributes));
         Ok(image.id)
     }
@@ -111,7 +107,10 @@ impl Engine {
             let document = child.document(parent.as_ref(), layer.is_none());
             let chain = layer.as_ref().map(|layer| layer.chain_id().clone()).or(below);
             let parent = parent.map(|parent| parent.id);
-            Ok(store.images().create_from_config(document, chain.as_ref(), parent.as_ref()).map_err(ImageError::from)?)
+            Ok(store
+                .images()
+                .create_from_config(document, chain.as_ref(), parent.as_ref())
+                .map_err(ImageError::from)?)
         })
         .await?
     }
@@ -158,7 +157,8 @@ impl Child {
             comment: self.comment.clone(),
             empty_layer,
         });
-        let architecture = parent.map(|parent| parent.config.architecture.clone()).filter(|name| !name.is_empty());
+        let architecture =
+            parent.map(|parent| parent.config.architecture.clone()).filter(|name| !name.is_empty());
         ImageConfig {
             architecture: architecture.unwrap_or_else(|| host::go_arch().into()),
             os: "linux".into(),

@@ -16,7 +16,8 @@ impl Engine {
     pub async fn changes(&self, reference: &str) -> Result<Vec<FilesystemChange>, EngineError> {
         let container = self.0.containers.find(reference)?;
         let (store, key) = (Arc::clone(self.store()), SnapshotKey::from(&container.id));
-        let changes = blocking::run("compare a container's files", move || store.snapshots().changes(&key)).await??;
+        let changes =
+            blocking::run("compare a container's files", move || store.snapshots().changes(&key)).await??;
         let row = |change: &seacow_store::snapshot::Change| FilesystemChange {
             path: change.path.to_string_lossy().into_owned(),
             kind: change.kind.number(),

@@ -55,7 +55,8 @@ fn running_root(container: &Container) -> Result<Option<ContainerRoot>, ArchiveE
 /// Volumes and bind mounts, which belong to what the user sees.
 fn binds(container: &Container) -> Vec<Bind> {
     let cell = container.cell();
-    let mounts = cell.record.mounts.iter().filter(|mount| matches!(mount.point.kind.as_str(), "bind" | "volume"));
+    let mounts =
+        cell.record.mounts.iter().filter(|mount| matches!(mount.point.kind.as_str(), "bind" | "volume"));
     mounts
         // A source that is gone cannot be shown; the start would say so.
         .filter(|mount| mount.source.exists())

@@ -38,7 +38,9 @@ pub enum ImageError {
     #[error("{0} is the root file system of this machine and cannot be pushed")]
     PushHost(String),
     /// The host image gives access to every file of the machine.
-    #[error("the image `host` shows every file of this machine: only root and the daemon's own user may use it")]
+    #[error(
+        "the image `host` shows every file of this machine: only root and the daemon's own user may use it"
+    )]
     HostForbidden,
 }
 
@@ -48,7 +50,9 @@ impl Classified for ImageError {
             Self::Store(error) => error.class(),
             Self::Change(error) => error.class(),
             Self::Reference(_) | Self::TagWithDigest | Self::Platform(_) => ErrorClass::InvalidArgument,
-            Self::RemoteSource(_) | Self::Pull(_) | Self::Push(_) | Self::PushHost(_) => ErrorClass::NotImplemented,
+            Self::RemoteSource(_) | Self::Pull(_) | Self::Push(_) | Self::PushHost(_) => {
+                ErrorClass::NotImplemented
+            }
             Self::HostForbidden => ErrorClass::Forbidden,
         }
     }

@@ -8,12 +8,12 @@ use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::oci::image::{History, ImageConfig};
 use seacow_spec::{Reference, Timestamp};
 
-use super::names::optional_name;
 use super::ImageError;
+use super::names::optional_name;
+use crate::Engine;
 use crate::error::EngineError;
 use crate::pipe::{self, Progress};
 use crate::system::host;
-use crate::Engine;
 
 /// What is imported, and as what.
 #[derive(Clone, Debug, Default)]
@@ -79,12 +79,18 @@ pub(super) fn refuse_reserved(name: Option<&Reference>) -> Result<(), ImageError
 fn check_platform(wanted: Option<&str>) -> Result<(), ImageError> {
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(()) };
     let ours = format!("linux/{}", host::go_arch());
-    let fits = wanted == "linux" || wanted == ours || wanted.strip_prefix(&ours).is_some_and(|v| v.starts_with('/'));
-    if fits { Ok(()) } else { Err(ImageError::Platform(format!("{wanted} cannot run here: this machine is {ours}"))) }
+    let fits =
+        wanted == "linux" || wanted == ours || wanted.strip_prefix(&ours).is_some_and(|v| v.starts_with('/'));
+    if fits {
+        Ok(())
+    } else {
+        Err(ImageError::Platform(format!("{wanted} cannot run here: this machine is {ours}")))
+    }
 }
 
 fn config(options: &ImportOptions) -> Result<ImageConfig, ImageError> {
-    let config = seacow_build::apply_changes(ContainerConfig::default(), &options.changes).map_err(ImageError::Change)?;
+    let config = seacow_build::apply_changes(ContainerConfig::default(), &options.changes)
+        .map_err(ImageError::Change)?;
     let comment = match options.message.as_str() {
         "" => format!("Imported from {}", options.source),
         message => message.to_owned(),

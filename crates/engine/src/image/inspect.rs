@@ -56,6 +56,8 @@ fn document(image: &Image) -> ImageInspect {
             kind: config.rootfs.kind.clone(),
             layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
         },
-        metadata: ImageMetadata { last_tag_time: image.last_tagged.unwrap_or(Timestamp::GO_ZERO).to_string() },
+        metadata: ImageMetadata {
+            last_tag_time: image.last_tagged.unwrap_or(Timestamp::GO_ZERO).to_string(),
+        },
     }
 }

@@ -30,7 +30,8 @@ impl Engine {
     /// A filter is unknown or its value is not.
     pub async fn image_list(&self, options: ListImages) -> Result<Vec<ImageSummary>, EngineError> {
         let wanted = Wanted::new(self, &options)?;
-        let mut images: Vec<_> = self.store().images().list().into_iter().filter(|image| wanted.includes(image)).collect();
+        let mut images: Vec<_> =
+            self.store().images().list().into_iter().filter(|image| wanted.includes(image)).collect();
         images.sort_by_key(|image| std::cmp::Reverse(created(image)));
         let shared = options.shared_size.then(|| self.shared_sizes());
         let rows = images.iter().filter_map(|image| {
@@ -61,7 +62,11 @@ impl Engine {
             }
         }
         let shared = |stack: &[std::sync::Arc<seacow_store::layer::LayerInfo>]| -> u64 {
-            stack.iter().filter(|layer| users.get(&layer.chain_id).is_some_and(|n| *n > 1)).map(|l| l.size).sum()
+            stack
+                .iter()
+                .filter(|layer| users.get(&layer.chain_id).is_some_and(|n| *n > 1))
+                .map(|l| l.size)
+                .sum()
         };
         images
             .iter()
@@ -112,7 +117,8 @@ impl<'a> Wanted<'a> {
     }
 
     fn includes(&self, image: &Image) -> bool {
-        let labels = image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
+        let labels =
+            image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
         self.before.is_none_or(|before| created(image) < before)
             && self.since.is_none_or(|since| created(image) > since)
             && self.filters.labels("label", &labels)
@@ -121,8 +127,10 @@ impl<'a> Wanted<'a> {
     fn row(&self, image: &Image) -> Option<ImageSummary> {
         let names: Vec<_> = image.names.iter().filter(|name| self.matches(name)).collect();
         if names.is_empty() {
-            let is_step = !image.names.is_empty() || !self.engine.store().images().children(&image.id).is_empty();
-            let hidden = (is_step && !self.all) || self.dangling == Some(false) || self.filters.contains("reference");
+            let is_step =
+                !image.names.is_empty() || !self.engine.store().images().children(&image.id).is_empty();
+            let hidden =
+                (is_step && !self.all) || self.dangling == Some(false) || self.filters.contains("reference");
             if hidden {
                 return None;
             }
@@ -135,7 +143,10 @@ impl<'a> Wanted<'a> {
     fn matches(&self, name: &Reference) -> bool {
         let (whole, repository) = (name.familiar(), name.familiar_name());
         !self.filters.contains("reference")
-            || self.filters.values("reference").any(|pattern| glob(pattern, &whole) || glob(pattern, &repository))
+            || self
+                .filters
+                .values("reference")
+                .any(|pattern| glob(pattern, &whole) || glob(pattern, &repository))
     }
 }
 

@@ -22,9 +22,9 @@ use seacow_store::image::Image;
 pub use error::ImageError;
 pub use import::ImportOptions;
 pub use list::ListImages;
-pub use pull::PullOptions;
 pub(crate) use list::summary;
 pub(crate) use names::optional_name;
+pub use pull::PullOptions;
 pub use remove::RemoveImage;
 
 use crate::Engine;

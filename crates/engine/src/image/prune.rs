@@ -27,7 +27,8 @@ impl Engine {
             until = Some(apitime::parse(text)?.ok_or_else(bad)?);
         }
         let wanted = move |image: &Image| {
-            let labels = image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
+            let labels =
+                image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();
             until.is_none_or(|until| created(image) < until)
                 && filters.labels("label", &labels)
                 && filters.labels_absent("label!", &labels)
@@ -37,7 +38,10 @@ impl Engine {
             blocking::run("prune images", move || engine.prune_images(nameless_only, wanted)).await?;
         let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
         self.emit(event("image", "prune", "", attributes));
-        Ok(ImagesPruned { images_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: reclaimed })
+        Ok(ImagesPruned {
+            images_deleted: (!deleted.is_empty()).then_some(deleted),
+            space_reclaimed: reclaimed,
+        })
     }
 
     fn prune_images(&self, nameless_only: bool, wanted: impl Fn(&Image) -> bool) -> (Vec<ImageDeleted>, u64) {
@@ -46,8 +50,10 @@ impl Engine {
         let mut deleted = Vec::new();
         // The host's own image cannot be removed and takes no space.
         for image in store.images().list().into_iter().filter(|image| !is_host(image) && wanted(image)) {
-            let unused = self.image_users(&image.id).is_empty() && store.images().children(&image.id).is_empty();
-            if !unused || (nameless_only && !image.names.is_empty()) {
+            // A name goes although other images stand on this one; a nameless step does not.
+            let stood_upon = image.names.is_empty() && !store.images().children(&image.id).is_empty();
+            let used = stood_upon || !self.image_users(&image.id).is_empty();
+            if used || (nameless_only && !image.names.is_empty()) {
                 continue;
             }
             // Somebody may have begun to use it; then it stays.

@@ -53,9 +53,10 @@ impl Engine {
     /// Always: registries are not reached yet.
     pub async fn image_push(&self, name: &str) -> Result<Progress, EngineError> {
         let image = self.find_image(name).await?;
+        let familiar = name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.familiar());
         if image.on_host {
-            return Err(ImageError::PushHost(name.to_owned()).into());
+            return Err(ImageError::PushHost(familiar).into());
         }
-        Err(ImageError::Push(name.to_owned()).into())
+        Err(ImageError::Push(familiar).into())
     }
 }

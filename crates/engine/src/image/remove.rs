@@ -21,7 +21,11 @@ impl Engine {
     ///
     /// # Errors
     /// There is no such image, or it is used.
-    pub async fn image_remove(&self, name: &str, options: RemoveImage) -> Result<Vec<ImageDeleted>, EngineError> {
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        options: RemoveImage,
+    ) -> Result<Vec<ImageDeleted>, EngineError> {
         let image = self.find_image(name).await?;
         let (engine, name) = (self.clone(), name.to_owned());
         let removed = blocking::run("remove an image", move || {

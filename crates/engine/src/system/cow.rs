@@ -68,7 +68,8 @@ impl Engine {
             ledger.containers_bytes += usage.bytes;
             ledger.containers.push(container_entry(one, usage, &users));
         }
-        ledger.images = images.iter().map(|(image, stack)| image_entry(image, stack, &users, &standing)).collect();
+        ledger.images =
+            images.iter().map(|(image, stack)| image_entry(image, stack, &users, &standing)).collect();
         Ok(ledger)
     }
 }
@@ -95,7 +96,8 @@ impl Users {
 
     /// Everybody but `own` who stands on one of these layers.
     fn others(&self, stack: &[Arc<LayerInfo>], own: &str) -> Vec<String> {
-        let all: BTreeSet<&String> = stack.iter().filter_map(|layer| self.0.get(&layer.chain_id)).flatten().collect();
+        let all: BTreeSet<&String> =
+            stack.iter().filter_map(|layer| self.0.get(&layer.chain_id)).flatten().collect();
         all.into_iter().filter(|name| *name != own).cloned().collect()
     }
 

@@ -7,9 +7,9 @@ use seacow_spec::docker::image::ImageSummary;
 use seacow_spec::docker::system::DiskUsage;
 
 use super::SystemError;
-use crate::{Engine, ListOptions};
 use crate::error::EngineError;
 use crate::image;
+use crate::{Engine, ListOptions};
 
 /// What `df` can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,10 @@ mod tests {
     fn types() {
         let of = |types: &[&str]| Wanted::parse(&types.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
         assert!(of(&[]).unwrap().images && of(&[]).unwrap().volumes);
-        assert_eq!(of(&["volume", "build-cache"]).unwrap(), Wanted { images: false, containers: false, volumes: true });
+        assert_eq!(
+            of(&["volume", "build-cache"]).unwrap(),
+            Wanted { images: false, containers: false, volumes: true }
+        );
         assert_eq!(of(&["x"]).unwrap_err().to_string(), "unknown object type: x");
     }
 }

@@ -34,7 +34,9 @@ impl Cgroups {
     /// Whether a controller is there.
     pub(crate) fn has(&self, controller: &str) -> bool {
         match self {
-            Self::V2 { controllers } | Self::V1 { controllers } => controllers.iter().any(|c| c == controller),
+            Self::V2 { controllers } | Self::V1 { controllers } => {
+                controllers.iter().any(|c| c == controller)
+            }
             Self::Missing => false,
         }
     }
@@ -131,7 +133,8 @@ pub(crate) fn os_release(key: &str) -> Option<String> {
 /// Bytes of memory.
 pub(crate) fn memory() -> i64 {
     let text = read("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
     kib.unwrap_or(0i64).saturating_mul(1024)
 }
 

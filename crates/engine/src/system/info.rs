@@ -7,9 +7,9 @@ use seacow_spec::docker::system::{Info, InfoCommit, InfoPlugins, InfoRuntime, In
 use seacow_spec::lifecycle::State;
 use seacow_store::record::RecordKind;
 
+use super::SystemError;
 use super::host::{self, Cgroups};
 use super::version::VERSION;
-use super::SystemError;
 use crate::error::EngineError;
 use crate::{Engine, blocking};
 
@@ -39,7 +39,9 @@ impl Engine {
         })
         .await?;
         let images = self.store().images().list();
-        let heads = images.iter().filter(|image| !image.names.is_empty() || self.store().images().children(&image.id).is_empty());
+        let heads = images
+            .iter()
+            .filter(|image| !image.names.is_empty() || self.store().images().children(&image.id).is_empty());
         let config = self.config();
         let limits = Limits::of(&cgroups);
         Ok(Info {
@@ -96,7 +98,11 @@ impl Engine {
             labels: Vec::new(),
             experimental_build: false,
             server_version: VERSION.into(),
-            runtimes: [("seacow".to_owned(), InfoRuntime { path: config.shim.to_string_lossy().into_owned() })].into(),
+            runtimes: [(
+                "seacow".to_owned(),
+                InfoRuntime { path: config.shim.to_string_lossy().into_owned() },
+            )]
+            .into(),
             default_runtime: "seacow".into(),
             swarm: InfoSwarm { local_node_state: "inactive".into(), ..InfoSwarm::default() },
             live_restore_enabled: true,
@@ -134,7 +140,12 @@ impl Engine {
         // The form of a UUID, as Docker's is.
         let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]];
         let id = parts.join("-");
-        records.put(RecordKind::Engine, ID_KEY, id.clone().into_bytes(), seacow_store::Durability::Durable)?;
+        records.put(
+            RecordKind::Engine,
+            ID_KEY,
+            id.clone().into_bytes(),
+            seacow_store::Durability::Durable,
+        )?;
         Ok(id)
     }
 }

@@ -24,7 +24,8 @@ impl Engine {
         }
         let known = self.store().volumes().get(&name).is_ok();
         let engine = self.clone();
-        let made = blocking::run("make a volume", move || engine.store().volumes().create(&name, labels, anonymous));
+        let made =
+            blocking::run("make a volume", move || engine.store().volumes().create(&name, labels, anonymous));
         let volume = made.await?.map_err(VolumeError::from)?;
         if !known {
             self.volume_event("create", &volume.name);

@@ -20,7 +20,9 @@ pub enum VolumeError {
     #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
     Driver(String),
     /// Options of the local driver, which make it mount something.
-    #[error("options of the local volume driver are not built yet ({0}): mount a directory with --mount type=bind")]
+    #[error(
+        "options of the local volume driver are not built yet ({0}): mount a directory with --mount type=bind"
+    )]
     Options(String),
     /// Swarm's volumes.
     #[error("cluster volumes are not built: seacow runs containers of one machine")]

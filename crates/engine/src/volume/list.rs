@@ -22,9 +22,11 @@ impl Engine {
             dangling.is_none_or(|dangling| dangling != users.contains_key(&volume.name))
                 && filters.exact("driver", LOCAL)
                 && filters.labels("label", &volume.labels)
-                && (!filters.contains("name") || filters.values("name").any(|part| volume.name.contains(part)))
+                && (!filters.contains("name")
+                    || filters.values("name").any(|part| volume.name.contains(part)))
         };
-        let volumes = self.store().volumes().list().iter().filter(|volume| wanted(volume)).map(document).collect();
+        let volumes =
+            self.store().volumes().list().iter().filter(|volume| wanted(volume)).map(document).collect();
         Ok(VolumeList { volumes, warnings: None })
     }
 
@@ -46,7 +48,9 @@ impl Engine {
                 // One that is removed meanwhile takes nothing.
                 let size = volumes.size(&volume.name).unwrap_or(0);
                 let usage = VolumeUsage {
-                    ref_count: users.get(&volume.name).map_or(0, |ids| i64::try_from(ids.len()).unwrap_or(i64::MAX)),
+                    ref_count: users
+                        .get(&volume.name)
+                        .map_or(0, |ids| i64::try_from(ids.len()).unwrap_or(i64::MAX)),
                     size: i64::try_from(size).unwrap_or(i64::MAX),
                 };
                 Volume { usage_data: Some(usage), ..document(volume) }

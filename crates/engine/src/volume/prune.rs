@@ -30,7 +30,8 @@ impl Engine {
                 && filters.labels_absent("label!", &labels);
             // One that a container took meanwhile stays.
             if wanted && self.volume_remove(&volume.name, false).await.is_ok() {
-                pruned.space_reclaimed += volume.usage_data.and_then(|usage| u64::try_from(usage.size).ok()).unwrap_or(0);
+                pruned.space_reclaimed +=
+                    volume.usage_data.and_then(|usage| u64::try_from(usage.size).ok()).unwrap_or(0);
                 pruned.volumes_deleted.get_or_insert_default().push(volume.name);
             }
         }

@@ -11,7 +11,11 @@ impl Engine {
     /// There is none of that name, or containers use it.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<(), EngineError> {
         match self.remove_volume(name).await {
-            Err(EngineError::Volume(VolumeError::Store(seacow_store::volume::VolumeError::NotFound(_)))) if force => Ok(()),
+            Err(EngineError::Volume(VolumeError::Store(seacow_store::volume::VolumeError::NotFound(_))))
+                if force =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }

@@ -97,7 +97,9 @@ pub(super) fn sysctls() -> Vec<Check> {
     if let Some(value) = low("fs.inotify.max_user_instances", 512) {
         checks.push(warning(
             "inotify",
-            format!("Only {value} inotify instances per user: many containers with file watchers run out of them."),
+            format!(
+                "Only {value} inotify instances per user: many containers with file watchers run out of them."
+            ),
             "sysctl -w fs.inotify.max_user_instances=8192",
         ));
     }

@@ -15,10 +15,8 @@ const DOCKER_ROOT: &str = "/var/lib/docker";
 pub(super) fn resolver() -> Check {
     let name = "name servers";
     let text = host::read("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("nameserver").map(str::trim))
-        .collect();
+    let servers: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("nameserver").map(str::trim)).collect();
     if servers.is_empty() {
         return warning(
             name,
@@ -32,11 +30,17 @@ pub(super) fn resolver() -> Check {
     }
     let behind = Path::new("/run/systemd/resolve/resolv.conf").exists();
     if behind {
-        return ok(name, "/etc/resolv.conf points at systemd-resolved; containers use the servers behind it.");
+        return ok(
+            name,
+            "/etc/resolv.conf points at systemd-resolved; containers use the servers behind it.",
+        );
     }
     warning(
         name,
-        format!("/etc/resolv.conf has only servers of this machine itself ({}), which containers cannot reach.", servers.join(", ")),
+        format!(
+            "/etc/resolv.conf has only servers of this machine itself ({}), which containers cannot reach.",
+            servers.join(", ")
+        ),
         "Give seacowd --dns with a server that containers can reach.",
     )
 }
@@ -62,7 +66,9 @@ pub(super) fn docker(config: &Config) -> Vec<Check> {
     if let Some(socket) = DOCKER_SOCKETS.iter().find(|socket| UnixStream::connect(socket).is_ok()) {
         checks.push(ok(
             name,
-            format!("A Docker-compatible daemon answers on {socket}; roots, bridges and tables are separate."),
+            format!(
+                "A Docker-compatible daemon answers on {socket}; roots, bridges and tables are separate."
+            ),
         ));
     }
     checks

@@ -13,7 +13,11 @@ const CAP_NET_ADMIN: u32 = 12;
 pub(super) fn root() -> Check {
     let name = "rights";
     if !rustix::process::geteuid().is_root() {
-        return failed(name, "The daemon does not run as root.", "Start seacowd as root; rootless mode is not built yet.");
+        return failed(
+            name,
+            "The daemon does not run as root.",
+            "Start seacowd as root; rootless mode is not built yet.",
+        );
     }
     for (number, capability) in [(CAP_SYS_ADMIN, "CAP_SYS_ADMIN"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")] {
         if !host::has_capability(number) {

@@ -45,11 +45,17 @@ pub(super) fn file_system(root: &Path) -> Check {
 pub(super) fn space(root: &Path) -> Check {
     let name = "disk space";
     match statvfs(root) {
-        Err(error) => warning(name, format!("Cannot look at {}: {error}.", root.display()), "Check the path."),
+        Err(error) => {
+            warning(name, format!("Cannot look at {}: {error}.", root.display()), "Check the path.")
+        }
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let text = format!("{:.1} GiB free on the file system of {}.", gib(free), root.display());
-            if free < LITTLE { warning(name, text, "Make room: docker system prune, or a larger disk.") } else { ok(name, text) }
+            if free < LITTLE {
+                warning(name, text, "Make room: docker system prune, or a larger disk.")
+            } else {
+                ok(name, text)
+            }
         }
     }
 }
@@ -57,11 +63,18 @@ pub(super) fn space(root: &Path) -> Check {
 pub(super) fn inodes(root: &Path) -> Check {
     let name = "inodes";
     match statvfs(root) {
-        Ok(stat) if stat.f_files > 0 && stat.f_favail.saturating_mul(100) / stat.f_files < FEW_PERCENT => warning(
-            name,
-            format!("Only {} of {} inodes are free below {}.", stat.f_favail, stat.f_files, root.display()),
-            "Remove images with many small files: docker image prune -a",
-        ),
+        Ok(stat) if stat.f_files > 0 && stat.f_favail.saturating_mul(100) / stat.f_files < FEW_PERCENT => {
+            warning(
+                name,
+                format!(
+                    "Only {} of {} inodes are free below {}.",
+                    stat.f_favail,
+                    stat.f_files,
+                    root.display()
+                ),
+                "Remove images with many small files: docker image prune -a",
+            )
+        }
         _ => ok(name, "Enough inodes are free."),
     }
 }
