@@ -58,15 +58,24 @@ pub struct Started {
 /// Runs `exec` in the container and waits until its program was executed, or failed to be. For
 /// single-threaded callers, which become the parent.
 pub fn start(container: Container<'_>, exec: &Exec, streams: Streams) -> Result<Started, Error> {
-    start_preserving(container, exec, streams, 0)
+    start_with(container, exec, streams, Options::default())
 }
 
-/// As [`start`], and the program inherits descriptors 3 to 2 + `preserve_fds`.
-pub fn start_preserving(
+/// What a caller of [`start_with`] may choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The program inherits descriptors 3 to 2 + this.
+    pub preserve_fds: u32,
+    /// It lives on when the caller ends.
+    pub outlive_parent: bool,
+}
+
+/// As [`start`], with options.
+pub fn start_with(
     container: Container<'_>,
     exec: &Exec,
     streams: Streams,
-    preserve_fds: u32,
+    options: Options,
 ) -> Result<Started, Error> {
     let mut trace = Trace::start("exec-p");
     let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
@@ -78,7 +87,7 @@ pub fn start_preserving(
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             drop(ours);
-            run(&container, exec, streams, filter.as_ref(), theirs.as_fd(), preserve_fds)
+            run(&container, exec, streams, filter.as_ref(), theirs.as_fd(), options)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -88,7 +97,9 @@ pub fn start_preserving(
     trace.lap("clone");
     let terminal = match child.answer()? {
         Some(FromChild::Configured(terminal)) => terminal,
-        Some(FromChild::Executing | FromChild::Failed(_)) => return Err(out_of_order()),
+        Some(FromChild::Detached | FromChild::Executing | FromChild::Failed(_)) => {
+            return Err(out_of_order());
+        }
         None => return Err(child.lost("join the container")),
     };
     child.await_exec()?;
@@ -135,8 +146,9 @@ fn run(
     streams: Streams,
     filter: Option<&seccomp::Filter>,
     socket: BorrowedFd<'_>,
-    preserve_fds: u32,
+    options: Options,
 ) -> ! {
+    let Options { preserve_fds, outlive_parent } = options;
     let mut trace = Trace::start("exec");
     let error = match join(container, exec, streams, socket, &mut trace) {
         Ok(stdio) => Finish {
@@ -147,6 +159,7 @@ fn run(
             stdio,
             socket,
             preserve_fds,
+            outlive_parent,
         }
         .execute(&mut trace),
         Err(error) => error,

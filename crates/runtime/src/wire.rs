@@ -5,6 +5,8 @@
 //!   │ ──── Settle ──────────────────────▶ │  cgroups exist: join them, finish the stage
 //!   │ ──── Configure + stdio ───────────▶ │  network, root file system, pivot_root
 //!   │ ◀─── Configured + terminal ──────── │
+//!   │ ──── Detach + listener ───────────▶ │  optional: outlive the parent, hear Start from whoever
+//!   │ ◀─── Detached ───────────────────── │  connects to the listener; the rest goes there
 //!   │ ──── Start ───────────────────────▶ │  user, capabilities, filter
 //!   │ ◀─── Executing ──────────────────── │  the next thing is execve …
 //!   │ ◀─── end of stream ──────────────── │  … which closed the socket: started
@@ -27,6 +29,7 @@ use crate::error::{Error, Step};
 pub(crate) enum ToChild {
     Settle,
     Configure(Box<Create>, Vec<OwnedFd>),
+    Detach { preserve_fds: u32, listener: Option<OwnedFd> },
     Start,
 }
 
@@ -34,14 +37,17 @@ pub(crate) enum ToChild {
 #[derive(Debug)]
 pub(crate) enum FromChild {
     Configured(Option<OwnedFd>),
+    Detached,
     Executing,
     Failed(ErrorReport),
 }
 
 const SETTLE: u8 = b's';
 const CONFIGURE: u8 = b'c';
+const DETACH: u8 = b'd';
 const START: u8 = b'g';
 const CONFIGURED: u8 = b'C';
+const DETACHED: u8 = b'D';
 const EXECUTING: u8 = b'X';
 const FAILED: u8 = b'F';
 const HEADER: usize = 5;
@@ -58,12 +64,24 @@ pub(crate) fn send_configure(
     send(socket, CONFIGURE, &serde_json::to_vec(create).map_err(Error::Message)?, stdio)
 }
 
+pub(crate) fn send_detach(
+    socket: BorrowedFd<'_>,
+    preserve_fds: u32,
+    listener: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    send(socket, DETACH, preserve_fds.to_string().as_bytes(), &[listener])
+}
+
 pub(crate) fn send_start(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, START, &[], &[])
 }
 
 pub(crate) fn send_configured(socket: BorrowedFd<'_>, terminal: Option<BorrowedFd<'_>>) -> Result<(), Error> {
     send(socket, CONFIGURED, &[], terminal.as_slice())
+}
+
+pub(crate) fn send_detached(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, DETACHED, &[], &[])
 }
 
 pub(crate) fn send_executing(socket: BorrowedFd<'_>) -> Result<(), Error> {
@@ -76,8 +94,9 @@ pub(crate) fn send_failed(socket: BorrowedFd<'_>, report: &ErrorReport) -> Resul
 
 /// The parent's next word; `None` when it has gone.
 pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>, Error> {
-    let Some((kind, body, fds)) = receive(socket)? else { return Ok(None) };
+    let Some((kind, body, mut fds)) = receive(socket)? else { return Ok(None) };
     Ok(Some(match kind {
+        DETACH => ToChild::Detach { preserve_fds: parse(&body)?, listener: fds.pop() },
         SETTLE => ToChild::Settle,
         CONFIGURE => ToChild::Configure(parse(&body)?, fds),
         START => ToChild::Start,
@@ -90,6 +109,7 @@ pub(crate) fn receive_in_parent(socket: BorrowedFd<'_>) -> Result<Option<FromChi
     let Some((kind, body, mut fds)) = receive(socket)? else { return Ok(None) };
     Ok(Some(match kind {
         CONFIGURED => FromChild::Configured(fds.pop()),
+        DETACHED => FromChild::Detached,
         EXECUTING => FromChild::Executing,
         FAILED => FromChild::Failed(parse(&body)?),
         _ => return Err(unknown(kind)),

@@ -52,7 +52,9 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     let mut stage = prepare(setup, trace)?;
     match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Settle) => {}
-        Some(ToChild::Configure(..) | ToChild::Start) => return Err(super::handle::out_of_order()),
+        Some(ToChild::Configure(..) | ToChild::Detach { .. } | ToChild::Start) => {
+            return Err(super::handle::out_of_order());
+        }
         None => return Ok(Gone),
     }
     trace.reset();
@@ -62,7 +64,9 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     trace.lap("compile the usual seccomp filter");
     let (create, stdio) = match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Configure(create, stdio)) => (create, stdio),
-        Some(ToChild::Settle | ToChild::Start) => return Err(super::handle::out_of_order()),
+        Some(ToChild::Settle | ToChild::Detach { .. } | ToChild::Start) => {
+            return Err(super::handle::out_of_order());
+        }
         None => return Ok(Gone),
     };
     trace.reset();
@@ -75,11 +79,16 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     trace.lap("detach old root");
     let filter = filters.prepare(&create.seccomp, process.capabilities.as_ref())?;
     trace.lap("seccomp filter");
-    match wire::receive_in_child(setup.socket.as_fd())? {
-        Some(ToChild::Start) => {}
-        Some(ToChild::Settle | ToChild::Configure(..)) => return Err(super::handle::out_of_order()),
+    let (starter, preserve_fds) = match wire::receive_in_child(setup.socket.as_fd())? {
+        Some(ToChild::Start) => (None, 0),
+        Some(ToChild::Detach { preserve_fds, listener: Some(listener) }) => {
+            (Some(detach(setup.socket.as_fd(), &listener)?), preserve_fds)
+        }
+        Some(ToChild::Settle | ToChild::Configure(..) | ToChild::Detach { listener: None, .. }) => {
+            return Err(super::handle::out_of_order());
+        }
         None => return Ok(Gone),
-    }
+    };
     trace.reset();
     let finish = Finish {
         process,
@@ -87,10 +96,33 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         extra_groups: &create.extra_groups,
         filter: filter.as_ref(),
         stdio,
-        socket: setup.socket.as_fd(),
-        preserve_fds: 0,
+        socket: starter.as_ref().map_or(setup.socket.as_fd(), |s| s.as_fd()),
+        preserve_fds,
+        outlive_parent: starter.is_some(),
     };
-    Err(finish.execute(trace))
+    let error = finish.execute(trace);
+    match starter {
+        None => Err(error),
+        Some(starter) => {
+            // The parent has gone; whoever started us hears of it.
+            let _ = wire::send_failed(starter.as_fd(), &error.report());
+            process::exit_now(1)
+        }
+    }
+}
+
+/// Lives on without the parent until somebody connects and says start.
+fn detach(parent: BorrowedFd<'_>, listener: &OwnedFd) -> Result<OwnedFd, Error> {
+    process::outlive_parent().step(|| "let init outlive its parent".into())?;
+    wire::send_detached(parent)?;
+    loop {
+        let connection =
+            seacow_sys::unix::accept(listener.as_fd()).step(|| "accept the word to start".into())?;
+        // Whoever hangs up or says something else did not start us.
+        if matches!(wire::receive_in_child(connection.as_fd()), Ok(Some(ToChild::Start))) {
+            return Ok(connection);
+        }
+    }
 }
 
 /// Namespaces and staged mounts.

@@ -56,10 +56,7 @@ impl Child {
 
     /// The child's next word, `None` at the end of its half; its failure becomes the error.
     pub(crate) fn answer(&self) -> Result<Option<FromChild>, Error> {
-        match wire::receive_in_parent(self.socket())? {
-            Some(FromChild::Failed(report)) => Err(Error::Child(report)),
-            other => Ok(other),
-        }
+        answer(self.socket())
     }
 
     /// The error for a child that ended instead of answering.
@@ -74,20 +71,34 @@ impl Child {
 
     /// Waits until the program was executed: the child's last word, then the end of its half.
     pub(crate) fn await_exec(&self) -> Result<(), Error> {
-        match self.answer()? {
-            Some(FromChild::Executing) => {}
-            Some(FromChild::Configured(_) | FromChild::Failed(_)) => return Err(out_of_order()),
-            None => return Err(self.lost("execute its program")),
-        }
-        match self.answer()? {
-            None => Ok(()),
-            Some(_) => Err(out_of_order()),
-        }
+        if await_exec(self.socket())? { Ok(()) } else { Err(self.lost("execute its program")) }
     }
 
     /// Lets the child live on without this handle.
     pub(crate) fn release(mut self) -> (i32, OwnedFd) {
         self.guard.0 = None;
         (self.pid, self.pidfd)
+    }
+}
+
+fn answer(socket: BorrowedFd<'_>) -> Result<Option<FromChild>, Error> {
+    match wire::receive_in_parent(socket)? {
+        Some(FromChild::Failed(report)) => Err(Error::Child(report)),
+        other => Ok(other),
+    }
+}
+
+/// Waits for the child's last word and the end of its half; false when it ended without a word.
+pub(crate) fn await_exec(socket: BorrowedFd<'_>) -> Result<bool, Error> {
+    match answer(socket)? {
+        Some(FromChild::Executing) => {}
+        Some(FromChild::Configured(_) | FromChild::Detached | FromChild::Failed(_)) => {
+            return Err(out_of_order());
+        }
+        None => return Ok(false),
+    }
+    match answer(socket)? {
+        None => Ok(true),
+        Some(_) => Err(out_of_order()),
     }
 }

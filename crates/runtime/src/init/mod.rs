@@ -149,7 +149,9 @@ impl Prepared {
         self.trace.lap("cgroup limits and device rules");
         let terminal = match self.child.answer()? {
             Some(FromChild::Configured(terminal)) => terminal,
-            Some(FromChild::Executing | FromChild::Failed(_)) => return Err(handle::out_of_order()),
+            Some(FromChild::Detached | FromChild::Executing | FromChild::Failed(_)) => {
+                return Err(handle::out_of_order());
+            }
             None => return Err(self.child.lost("be configured")),
         };
         self.trace.lap("wait for init to be configured");
@@ -203,6 +205,30 @@ impl Created {
         let (pid, pidfd) = self.child.release();
         Ok(Running { pid, pidfd, cgroups: self.cgroups, mount_namespace: self.mount_namespace })
     }
+
+    /// Lets init outlive the caller: it will be started by [`start_detached`] through a connection
+    /// to `listener`. The program will inherit descriptors 3 to 2 + `preserve_fds`.
+    pub fn detach(self, listener: BorrowedFd<'_>, preserve_fds: u32) -> Result<Running, Error> {
+        wire::send_detach(self.child.socket(), preserve_fds, listener)?;
+        match self.child.answer()? {
+            Some(FromChild::Detached) => {}
+            Some(FromChild::Configured(_) | FromChild::Executing | FromChild::Failed(_)) => {
+                return Err(handle::out_of_order());
+            }
+            None => return Err(self.child.lost("be detached")),
+        }
+        let (pid, pidfd) = self.child.release();
+        Ok(Running { pid, pidfd, cgroups: self.cgroups, mount_namespace: self.mount_namespace })
+    }
+}
+
+/// Lets a detached init execute its program; `connection` leads to its listener.
+pub fn start_detached(connection: BorrowedFd<'_>) -> Result<(), Error> {
+    wire::send_start(connection)?;
+    if handle::await_exec(connection)? {
+        return Ok(());
+    }
+    Err(Error::Lost { how: "connection closed".into(), doing: "execute its program" })
 }
 
 /// The container runs.

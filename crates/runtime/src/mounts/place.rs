@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{FileType, Mode, OFlags};
 use seacow_spec::oci::runtime::Mount;
 use seacow_sys::mount::{self, Change, Propagation};
-use seacow_sys::rooted::Root;
+use seacow_sys::rooted::{Entry, Root};
 
 use super::options::{Bind, Options};
 use crate::error::{Error, Step};
@@ -76,18 +76,29 @@ fn place_filesystem(root: &Root, entry: &Mount, options: &Options) -> Result<(),
 pub(crate) fn mount_point(root: &Root, path: &Path, directory: bool) -> Result<std::os::fd::OwnedFd, Error> {
     let making = || format!("make mount point {}", path.display());
     if directory {
-        return root.mkdir_all(path, Mode::from(0o755)).step(making);
+        return root.mkdir_all_through_links(path, Mode::from(0o755)).step(making);
     }
     match root.locate(path) {
         Err(seacow_sys::Errno::NOENT) => {}
         found => return found.step(making),
     }
-    if let Some(parent) = path.parent() {
-        drop(root.mkdir_all(parent, Mode::from(0o755)).step(making)?);
-    }
-    match root.entry(path).step(making)?.create_new(Mode::from(0o644)) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::Invalid { what: format!("mount point {}", path.display()) });
+    };
+    let parent = root.mkdir_all_through_links(parent, Mode::from(0o755)).step(making)?;
+    let entry = Entry::in_dir(parent, name).step(making)?;
+    match entry.create_new(Mode::from(0o644)) {
         Ok(_) | Err(seacow_sys::Errno::EXIST) => {}
         Err(errno) => return Err(errno).step(making),
     }
-    root.locate(path).step(making)
+    // A dangling link of that name is refused, not followed.
+    entry.open(OFlags::PATH, Mode::empty()).step(making).and_then(|found| {
+        let stat = rustix::fs::fstat(&found).step(making)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            return Err(Error::Invalid {
+                what: format!("mount point {} is a dangling link", path.display()),
+            });
+        }
+        Ok(found)
+    })
 }

@@ -90,6 +90,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) socket: BorrowedFd<'a>,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserve_fds: u32,
+    /// Nobody's end ends the process.
+    pub(crate) outlive_parent: bool,
 }
 
 impl Finish<'_> {
@@ -122,8 +124,12 @@ impl Finish<'_> {
         let wanted = Wanted::of(process.capabilities.as_ref())?;
         let admin_for_filter = self.filter.is_some() && !process.no_new_privileges;
         identity::change(&who, &wanted, admin_for_filter)?;
-        // The change of user took it back.
-        process::die_with_parent().step(|| "tie the process to the shim's life".into())?;
+        // The change of user may have taken it back.
+        if self.outlive_parent {
+            process::outlive_parent().step(|| "let the process outlive its parent".into())?;
+        } else {
+            process::die_with_parent().step(|| "tie the process to the shim's life".into())?;
+        }
         cred::set_umask(process.user.umask.unwrap_or(0o022));
         in_cwd.or_else(|_| enter_cwd(&process.cwd))?;
         trace.lap("user and capabilities");

@@ -44,6 +44,8 @@ pub struct Root {
 /// A scoped lookup that races with a rename is answered EAGAIN; an attacker who renames in a loop
 /// must not hold us forever.
 const RACES: usize = 128;
+/// The kernel's own limit of symlinks in one path.
+const LINKS: usize = 40;
 
 impl Root {
     /// Opens a directory of the host as a root. The path itself is trusted.
@@ -132,6 +134,41 @@ impl Root {
             }
         }
         self.locate_dir(path)
+    }
+
+    /// As [`Root::mkdir_all`], but a symlink whose target is missing gets its target made, below the
+    /// root: what a mount point needs in an image whose `/var/run` leads to a `/run` it does not have.
+    pub fn mkdir_all_through_links(&self, path: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
+        let mut todo = path.to_owned();
+        for _ in 0..LINKS {
+            match self.mkdir_all(&todo, mode) {
+                Err(Errno::NOENT) => {}
+                done => return done,
+            }
+            todo = self.past_dangling_link(&todo)?;
+        }
+        Err(Errno::LOOP)
+    }
+
+    /// The path with its first dangling symlink replaced by that link's text.
+    fn past_dangling_link(&self, path: &Path) -> Result<PathBuf, Errno> {
+        let mut prefix = PathBuf::from("/");
+        let mut components = path.components();
+        while let Some(component) = components.next() {
+            match component {
+                Component::Normal(name) => prefix.push(name),
+                Component::ParentDir => prefix.push(".."),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+            }
+            if self.locate(&prefix).is_ok() {
+                continue;
+            }
+            let target = self.entry(&prefix)?.readlink().map_err(|_| Errno::NOENT)?;
+            prefix.pop();
+            // An absolute target takes the place of everything before it.
+            return Ok(prefix.join(target).join(components.as_path()));
+        }
+        Err(Errno::NOENT)
     }
 
     /// Status of what the path names, symlinks followed.

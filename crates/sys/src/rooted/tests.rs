@@ -43,6 +43,20 @@ fn mkdir_all_goes_through_links_but_not_out() {
 }
 
 #[test]
+fn targets_of_links_are_made_below_the_root() {
+    let (dir, root) = fixture();
+    symlink("/var/../run", dir.path().join("root/abs")).unwrap();
+    symlink("../../../abs/deep", dir.path().join("root/rel")).unwrap();
+    symlink("loop", dir.path().join("root/loop")).unwrap();
+    let mode = Mode::from(0o755);
+    std::fs::create_dir(dir.path().join("root/var")).unwrap();
+    root.mkdir_all_through_links(p("/rel/x"), mode).unwrap();
+    assert!(dir.path().join("root/run/deep/x").is_dir());
+    assert!(!dir.path().join("run").exists() && !dir.path().join("abs").exists());
+    assert_eq!(root.mkdir_all_through_links(p("/loop/x"), mode).unwrap_err(), Errno::LOOP);
+}
+
+#[test]
 fn an_entry_is_not_followed() {
     let (dir, root) = fixture();
     symlink(dir.path().join("secret"), dir.path().join("root/l")).unwrap();

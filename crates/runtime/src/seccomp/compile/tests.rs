@@ -46,7 +46,7 @@ fn check(profile: &Profile, arguments: &[u64]) {
         let top = if arch == Arch::X32 { u32::MAX - 1 } else { X32_BIT - 1 };
         for number in (base..base + 1200).chain([top, u32::MAX]) {
             for a in arguments {
-                for b in arguments {
+                for b in arguments.iter().take(4) {
                     let call = Call { number, arch: arch.audit(), args: [*a, *b, 0, 0, 0, *a] };
                     let got = run(&program, call);
                     assert_eq!(got, expected(profile, arch, call), "{arch:?} {number} {a:#x} {b:#x}");

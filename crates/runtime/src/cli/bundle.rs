@@ -1,0 +1,139 @@
+//! From a bundle's `config.json` to what the library wants.
+
+use std::path::{Path, PathBuf};
+
+use seacow_spec::id::ContainerId;
+use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec};
+use seacow_spec::shim::{Create, LogConfig, Prepare, Rootfs, SeccompChoice, Stdio};
+
+use super::error::CliError;
+use super::state::read_json;
+
+/// A bundle, read and split.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) dir: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) prepare: Prepare,
+    pub(crate) create: Create,
+    pub(crate) process: Process,
+}
+
+/// Reads `config.json` in `dir`.
+pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
+    let dir = dir.canonicalize().map_err(|e| CliError::file("find bundle", dir, e))?;
+    let spec: Spec = read_json(&dir.join("config.json"))?;
+    if !(spec.oci_version.starts_with("1.") || spec.oci_version.is_empty()) {
+        return Err(CliError::State(format!("ociVersion {:?} is not supported", spec.oci_version)));
+    }
+    let process = spec.process.clone().ok_or_else(|| CliError::State("config.json has no process".into()))?;
+    let root = spec.root.clone().ok_or_else(|| CliError::State("config.json has no root".into()))?;
+    let rootfs = dir.join(&root.path);
+    let linux = spec.linux.clone().unwrap_or_default();
+    refuse_missing(&linux, &spec)?;
+    let (staged, rest) = split_mounts(&spec.mounts);
+    let prepare = Prepare {
+        id: library_id(id),
+        namespaces: linux.namespaces.clone(),
+        cgroups_path: cgroups_path(&linux, id),
+        mounts: staged,
+        masked_paths: linux.masked_paths.clone(),
+        readonly_paths: linux.readonly_paths.clone(),
+        privileged: false,
+    };
+    let seccomp =
+        linux.seccomp.clone().map_or(SeccompChoice::Unconfined, |s| SeccompChoice::Profile(Box::new(s)));
+    let create = Create {
+        user: user(&process),
+        extra_groups: process.user.additional_gids.iter().map(u32::to_string).collect(),
+        rootfs: Rootfs::Directory(rootfs.clone()),
+        network: None,
+        stdio: stdio(&process),
+        log: LogConfig::None,
+        seccomp,
+        spec: Spec { mounts: rest, ..spec },
+    };
+    Ok(Bundle { dir, rootfs, prepare, create, process })
+}
+
+/// `uid:gid`, as the library takes users.
+pub(crate) fn user(process: &Process) -> String {
+    format!("{}:{}", process.user.uid, process.user.gid)
+}
+
+/// Terminal and its size.
+pub(crate) fn stdio(process: &Process) -> Stdio {
+    let size = process.console_size.unwrap_or_default();
+    Stdio { terminal: process.terminal, rows: size.height, cols: size.width, ..Stdio::default() }
+}
+
+/// The library names containers by 64 hex digits and uses the name for nothing that is seen here.
+fn library_id(id: &str) -> ContainerId {
+    let hex: String = id.bytes().map(|b| format!("{b:02x}")).collect();
+    let mut padded: String = hex.chars().take(64).collect();
+    while padded.len() < 64 {
+        padded.push('0');
+    }
+    padded.parse().unwrap_or_else(|_| zero_id())
+}
+
+fn zero_id() -> ContainerId {
+    // 64 zeros are an id, which the tests below prove.
+    #[expect(clippy::expect_used, reason = "a constant of the right form")]
+    "0".repeat(64).parse().expect("64 hex digits are a container id")
+}
+
+fn cgroups_path(linux: &Linux, id: &str) -> String {
+    match linux.cgroups_path.as_str() {
+        "" => format!("/seacow/{id}"),
+        path if path.starts_with('/') => path.to_owned(),
+        relative => format!("/seacow/{relative}"),
+    }
+}
+
+/// Kernel file systems below /proc, /sys and /dev are staged; the rest needs the root.
+fn split_mounts(mounts: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
+    mounts.iter().cloned().partition(|m| {
+        let kernel = matches!(
+            m.kind.as_str(),
+            "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2"
+        );
+        let bind = m.options.iter().any(|o| o == "bind" || o == "rbind" || o == "tmpcopyup");
+        let below = ["/proc", "/sys", "/dev"].iter().any(|top| Path::new(&m.destination).starts_with(top));
+        kernel && !bind && below
+    })
+}
+
+fn refuse_missing(linux: &Linux, spec: &Spec) -> Result<(), CliError> {
+    let missing = |what: &str| Err(CliError::NotImplemented(what.to_owned()));
+    if !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty() {
+        return missing("a user namespace");
+    }
+    if !linux.time_offsets.is_empty() {
+        return missing("a time namespace");
+    }
+    if linux.intel_rdt.is_some() {
+        return missing("intelRdt");
+    }
+    if !linux.mount_label.is_empty() {
+        return missing("an SELinux mount label");
+    }
+    if let Some(hooks) = &spec.hooks
+        && !(hooks.create_container.is_empty() && hooks.start_container.is_empty())
+    {
+        return missing("a createContainer or startContainer hook");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_id_becomes_a_library_id() {
+        for id in ["a", "my-container_1.2+3", &"x".repeat(100)] {
+            assert_ne!(library_id(id), zero_id());
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `kill`, `pause`, `resume`.
+
+use std::os::fd::AsFd;
+
+use seacow_runtime::cgroup::Cgroups;
+use seacow_spec::signal;
+use seacow_sys::process;
+
+use super::args::{Globals, Parsed};
+use super::error::CliError;
+use super::state::{self, StateDir, Status};
+
+/// Sends a signal to init, or to all processes.
+pub(crate) fn kill(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
+    let dir = StateDir::of(globals, parsed.id()?)?;
+    let record = dir.read()?;
+    let name = parsed.operands.get(1).map_or("SIGTERM", String::as_str);
+    let signal = signal::parse(name).map_err(|_| CliError::Usage(format!("unknown signal {name:?}")))?;
+    if parsed.has("all") {
+        return Ok(Cgroups::new(&record.cgroups_path)?.signal_all(signal)?);
+    }
+    let pidfd = state::open_init(&record).ok_or_else(|| CliError::State("container not running".into()))?;
+    process::pidfd_signal(pidfd.as_fd(), signal)
+        .map_err(|e| CliError::file("send a signal to", format!("process {}", record.pid), e))
+}
+
+/// Freezes all processes.
+pub(crate) fn pause(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
+    let dir = StateDir::of(globals, parsed.id()?)?;
+    let record = dir.read()?;
+    match dir.status(&record) {
+        Status::Running | Status::Created => Ok(Cgroups::new(&record.cgroups_path)?.freeze()?),
+        Status::Paused | Status::Stopped => Err(CliError::State("container not running".into())),
+    }
+}
+
+/// Thaws them.
+pub(crate) fn resume(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
+    let dir = StateDir::of(globals, parsed.id()?)?;
+    let record = dir.read()?;
+    match dir.status(&record) {
+        Status::Paused => Ok(Cgroups::new(&record.cgroups_path)?.thaw()?),
+        Status::Running | Status::Created | Status::Stopped => {
+            Err(CliError::State("container not paused".into()))
+        }
+    }
+}
