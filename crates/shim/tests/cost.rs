@@ -87,3 +87,24 @@ fn from_spawn_to_exit() {
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
+
+#[test]
+fn throughput_of_output() {
+    if !needs_root() {
+        return;
+    }
+    let bytes: usize = 200 << 20;
+    for (what, log) in [("client alone", None), ("client and log", Some((50 << 20, 2)))] {
+        // Lines of 4 kB: what a chatty program's log is made of costs more per byte.
+        let script = format!("yes {} | head -c {bytes}", "x".repeat(4000));
+        let mut shim = Shim::create(&["sh", "-c", &script], &Options { log, ..Options::default() });
+        let mut client = shim.conn.attach(attach(false));
+        let begin = Instant::now();
+        shim.start();
+        assert_eq!(demultiplex(&mut client).0.len(), bytes);
+        let seconds = begin.elapsed().as_secs_f64();
+        eprintln!("{what}: {:.0} MB/s", bytes as f64 / 1e6 / seconds);
+        shim.conn.exit();
+        shim.delete();
+    }
+}
