@@ -150,6 +150,12 @@ impl Client {
         }
     }
 
+    /// Opens a connection ahead of the request that will need it.
+    pub(crate) fn open_ahead(&self) -> Result<(), ClientError> {
+        self.keep(Some(Conn::new(self.endpoint.connect()?)));
+        Ok(())
+    }
+
     /// Gives a connection back, if it can carry another request.
     pub(crate) fn keep(&self, conn: Option<Conn>) {
         if let (Some(conn), Ok(mut idle)) = (conn, self.idle.lock())

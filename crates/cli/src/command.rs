@@ -1,5 +1,8 @@
 //! What a command is: its words, its flags, its rule for arguments, and the function behind it.
 
+use std::sync::Arc;
+
+use crate::client::Client;
 use crate::failure::{Failure, Outcome, USAGE};
 use crate::flags::{self, Flag, Matches, ParseError};
 use crate::globals::Globals;
@@ -53,7 +56,7 @@ pub(crate) struct Invocation<'a> {
 }
 
 impl Invocation<'_> {
-    pub(crate) fn client(&self) -> Result<&crate::client::Client, Failure> {
+    pub(crate) fn client(&self) -> Result<&Arc<Client>, Failure> {
         Ok(self.globals.client()?)
     }
 

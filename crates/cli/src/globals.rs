@@ -1,6 +1,7 @@
 //! Options before the command's name, and what every command is handed.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use crate::client::Client;
 use crate::config::ConfigDir;
@@ -39,7 +40,7 @@ pub(crate) struct Globals {
     pub(crate) context: Option<String>,
     pub(crate) config: ConfigDir,
     pub(crate) tls: bool,
-    client: OnceCell<Client>,
+    client: OnceCell<Arc<Client>>,
 }
 
 impl Globals {
@@ -56,11 +57,11 @@ impl Globals {
     }
 
     /// The engine; chosen on first use, because some commands need none.
-    pub(crate) fn client(&self) -> Result<&Client, ConnectError> {
+    pub(crate) fn client(&self) -> Result<&Arc<Client>, ConnectError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = Client::new(connect::resolve(self)?);
+        let client = Arc::new(Client::new(connect::resolve(self)?));
         Ok(self.client.get_or_init(|| client))
     }
 }

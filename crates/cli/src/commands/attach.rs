@@ -6,7 +6,7 @@ use crate::commands::run::{catch_signals, exit_status, wire_up, wires_of};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, NO};
 use crate::format::Json;
-use crate::stream::{Ended, forward_signals, send_resize};
+use crate::stream::{Ended, Forwarding, send_resize};
 use crate::term::{self, RawMode};
 
 const FLAGS: &[Flag] = &[
@@ -60,32 +60,22 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     let wires = wires_of(invocation, matches, stdin, tty)?;
     let path = format!("/containers/{}", container.str("Id"));
     let proxy = matches.bool("sig-proxy") && !tty;
-    let caught = catch_signals(proxy, tty)?;
-    let (attached, waiting) = wire_up(client, &path, &wires, "")?;
+    let (attached, waiting, caught) = wire_up(client, &path, &wires, "", || catch_signals(proxy, tty))?;
     let raw = (tty && stdin).then(RawMode::enter).transpose()?;
     if let Some(attached) = &attached {
         attached.start_stdin()?;
     }
-    std::thread::scope(|scope| {
-        let mut handle = None;
-        if let Some(caught) = caught {
-            handle = Some(caught.handle());
-            let (kill, resize) = (proxy.then_some(path.as_str()), tty.then_some(path.as_str()));
-            scope.spawn(move || forward_signals(client, caught, kill, resize));
-        }
-        if tty {
-            repaint(client, &path);
-        }
-        let ended = attached.map_or(Ok(Ended::Closed), crate::stream::Attached::copy_output);
-        drop(raw);
-        if let Some(handle) = handle {
-            handle.close();
-        }
-        match ended? {
-            Ended::Detached => Err(Failure::refused("read escape sequence")),
-            Ended::Closed => exit_status(waiting.result()?),
-        }
-    })
+    if tty {
+        repaint(client, &path);
+    }
+    let resize = tty.then(|| path.clone());
+    Forwarding { kill: proxy.then_some(path), resize }.start(client, caught)?;
+    let ended = attached.map_or(Ok(Ended::Closed), crate::stream::Attached::copy_output);
+    drop(raw);
+    match ended? {
+        Ended::Detached => Err(Failure::refused("read escape sequence")),
+        Ended::Closed => exit_status(waiting.result()?),
+    }
 }
 
 /// A program redraws its screen when the size changes; so it is changed, and changed back.

@@ -1,5 +1,7 @@
 //! `exec`: one more process in a running container.
 
+use std::sync::Arc;
+
 use seacow_spec::docker::IdBody;
 use seacow_spec::docker::exec::{ExecConfig, ExecInspect, ExecStart};
 
@@ -8,7 +10,7 @@ use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, NO};
 use crate::opts::{env, validate};
-use crate::stream::{Attached, Ended, Wires, forward_signals, send_resize};
+use crate::stream::{Attached, Ended, Forwarding, Wires, send_resize};
 use crate::term::{self, RawMode};
 
 const FLAGS: &[Flag] = &[
@@ -76,7 +78,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     attached(client, &path, &start, wires)
 }
 
-fn attached(client: &Client, path: &str, start: &ExecStart, wires: Wires) -> Outcome {
+fn attached(client: &Arc<Client>, path: &str, start: &ExecStart, wires: Wires) -> Outcome {
     let (tty, interactive) = (wires.tty, wires.tty && wires.stdin);
     let response = client.post(format!("{path}/start")).hijack().send_json(start)?;
     let attached = Attached::new(response.body.into_conn(), wires);
@@ -85,26 +87,19 @@ fn attached(client: &Client, path: &str, start: &ExecStart, wires: Wires) -> Out
     // ends this client.
     let caught = if tty { Some(term::catch(interactive, true)?) } else { None };
     attached.start_stdin()?;
-    std::thread::scope(|scope| {
-        let mut handle = None;
-        if let Some(caught) = caught {
-            handle = Some(caught.handle());
-            scope.spawn(move || {
-                // The engine lets a resize wait until the process exists.
-                send_resize(client, path);
-                forward_signals(client, caught, None, Some(path))
-            });
-        }
-        let ended = attached.copy_output();
-        drop(raw);
-        if let Some(handle) = handle {
-            handle.close();
-        }
-        match ended? {
-            Ended::Detached => Err(Failure::refused("read escape sequence")),
-            Ended::Closed => exit_status(client, path),
-        }
-    })
+    let resize = tty.then(|| path.to_owned());
+    if resize.is_some() {
+        // The engine lets a resize wait until the process exists: not on this thread.
+        let (client, path) = (Arc::clone(client), path.to_owned());
+        std::thread::Builder::new().name("resize".to_owned()).spawn(move || send_resize(&client, &path))?;
+    }
+    Forwarding { kill: None, resize }.start(client, caught)?;
+    let ended = attached.copy_output();
+    drop(raw);
+    match ended? {
+        Ended::Detached => Err(Failure::refused("read escape sequence")),
+        Ended::Closed => exit_status(client, path),
+    }
 }
 
 fn exit_status(client: &Client, path: &str) -> Outcome {

@@ -9,6 +9,8 @@
 //! same time, and start follows as soon as both are known to be in place: before that, an exit or
 //! the first output could be missed.
 
+use std::sync::Arc;
+
 use seacow_spec::docker::container::{CreateRequest, WaitResponse};
 
 use super::create::{create, own_words};
@@ -19,7 +21,7 @@ use crate::flags::{Flag, Kind, Matches, NO};
 use crate::http::{Conn, Response};
 use crate::opts::container::create_request;
 use crate::opts::container_flags::CONTAINER;
-use crate::stream::{Attached, DetachKeys, Ended, Wires, forward_signals, send_resize};
+use crate::stream::{Attached, DetachKeys, Ended, Forwarding, Wires, send_resize};
 use crate::term::{self, RawMode};
 
 const FLAGS: &[Flag] = &[
@@ -133,14 +135,18 @@ pub(crate) fn start_failure(failure: Failure, path: &str) -> Failure {
     }
 }
 
-fn foreground(invocation: &Invocation<'_>, client: &Client, plan: &Plan, id: &str) -> Outcome {
+fn foreground(invocation: &Invocation<'_>, client: &Arc<Client>, plan: &Plan, id: &str) -> Outcome {
     let failed = |f| own_words(f, invocation.path);
     let path = format!("/containers/{id}");
     let condition = if plan.request.host_config.auto_remove { "removed" } else { "next-exit" };
-    let (attached, waiting) = wire_up(client, &path, &plan.wires, condition).map_err(failed)?;
+    let meanwhile = || {
+        client.open_ahead()?;
+        catch_signals(plan.sig_proxy, plan.wires.tty)
+    };
+    let (attached, waiting, caught) =
+        wire_up(client, &path, &plan.wires, condition, meanwhile).map_err(failed)?;
     let interactive = plan.wires.tty && plan.wires.stdin;
     let raw = interactive.then(RawMode::enter).transpose().map_err(|e| failed(e.into()))?;
-    let caught = catch_signals(plan.sig_proxy, plan.wires.tty).map_err(failed)?;
     if let Some(attached) = &attached {
         attached.start_stdin().map_err(|e| failed(e.into()))?;
     }
@@ -155,24 +161,14 @@ fn foreground(invocation: &Invocation<'_>, client: &Client, plan: &Plan, id: &st
         }
         return Err(start_failure(failure, invocation.path));
     }
-    std::thread::scope(|scope| {
-        let mut handle = None;
-        if let Some(caught) = caught {
-            handle = Some(caught.handle());
-            let kill = plan.sig_proxy.then_some(path.as_str());
-            let resize = plan.wires.tty.then_some(path.as_str());
-            scope.spawn(move || forward_signals(client, caught, kill, resize));
-        }
-        if plan.wires.tty {
-            send_resize(client, &path);
-        }
-        let outcome = finish(attached, waiting);
-        drop(raw);
-        if let Some(handle) = handle {
-            handle.close();
-        }
-        outcome
-    })
+    let tty = plan.wires.tty.then(|| path.clone());
+    if tty.is_some() {
+        send_resize(client, &path);
+    }
+    Forwarding { kill: plan.sig_proxy.then_some(path), resize: tty }.start(client, caught)?;
+    let outcome = finish(attached, waiting);
+    drop(raw);
+    outcome
 }
 
 fn finish(attached: Option<Attached>, waiting: Waiting) -> Outcome {
@@ -197,7 +193,7 @@ pub(crate) fn exit_status(result: WaitResponse) -> Outcome {
     }
 }
 
-/// Signals are caught before the container exists to be signalled, so that none is lost.
+/// Signals are caught before the container runs, so that none is lost.
 pub(crate) fn catch_signals(proxy: bool, tty: bool) -> Result<Option<term::Caught>, Failure> {
     if !proxy && !tty {
         return Ok(None);
@@ -217,32 +213,34 @@ impl Waiting {
     }
 }
 
-/// Sends wait and attach, and returns once the engine has taken both.
-pub(crate) fn wire_up(
+/// Sends wait and attach, does `meanwhile`, and returns once the engine has taken both.
+pub(crate) fn wire_up<T>(
     client: &Client,
     path: &str,
     wires: &Wires,
     condition: &str,
-) -> Result<(Option<Attached>, Waiting), Failure> {
+    meanwhile: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(Option<Attached>, Waiting, T), Failure> {
     let mut waiting = client.connection()?;
     let mut wait = client.post(format!("{path}/wait")).query_some("condition", condition);
     wait.send_on(&mut waiting)?;
-    let attached = if wires.stdin || wires.stdout || wires.stderr {
-        let mut conn = Conn::new(client.endpoint.connect()?);
-        let mut attach = client
-            .post(format!("{path}/attach"))
-            .flag("stderr", wires.stderr)
-            .flag("stdin", wires.stdin)
-            .flag("stdout", wires.stdout)
-            .flag("stream", true)
-            .hijack();
-        attach.send_on(&mut conn)?;
-        let response = attach.receive_on(conn)?;
-        Some(Attached::new(response.body.into_conn(), wires.clone()))
-    } else {
-        None
-    };
-    Ok((attached, Waiting(wait.receive_on(waiting)?)))
+    if !(wires.stdin || wires.stdout || wires.stderr) {
+        let done = meanwhile()?;
+        return Ok((None, Waiting(wait.receive_on(waiting)?), done));
+    }
+    let mut attaching = Conn::new(client.endpoint.connect()?);
+    let mut attach = client
+        .post(format!("{path}/attach"))
+        .flag("stderr", wires.stderr)
+        .flag("stdin", wires.stdin)
+        .flag("stdout", wires.stdout)
+        .flag("stream", true)
+        .hijack();
+    attach.send_on(&mut attaching)?;
+    let done = meanwhile()?;
+    let response = attach.receive_on(attaching)?;
+    let attached = Attached::new(response.body.into_conn(), wires.clone());
+    Ok((Some(attached), Waiting(wait.receive_on(waiting)?), done))
 }
 
 /// Which streams `start -a` and `attach` connect.

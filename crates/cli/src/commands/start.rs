@@ -6,7 +6,7 @@ use crate::commands::run::{catch_signals, exit_status, wire_up, wires_of};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, NO};
 use crate::format::Json;
-use crate::stream::{Ended, forward_signals, send_resize};
+use crate::stream::{Ended, Forwarding, send_resize};
 use crate::term::{self, RawMode};
 
 const FLAGS: &[Flag] = &[
@@ -66,12 +66,12 @@ fn attached(invocation: &Invocation<'_>) -> Outcome {
     let path = format!("/containers/{}", container.str("Id"));
     let removes_itself = container.at(&["HostConfig", "AutoRemove"]) == &Json::Bool(true);
     let condition = if removes_itself { "removed" } else { "next-exit" };
-    let (attached, waiting) = wire_up(client, &path, &wires, condition)?;
-    let interactive = tty && stdin && term::is_terminal(rustix::stdio::stdin());
-    let raw = interactive.then(RawMode::enter).transpose()?;
     // A terminal's Ctrl-C reaches the container as a key.
     let proxy = !tty;
-    let caught = catch_signals(proxy, tty)?;
+    let (attached, waiting, caught) =
+        wire_up(client, &path, &wires, condition, || catch_signals(proxy, tty))?;
+    let interactive = tty && stdin && term::is_terminal(rustix::stdio::stdin());
+    let raw = interactive.then(RawMode::enter).transpose()?;
     if let Some(attached) = &attached {
         attached.start_stdin()?;
     }
@@ -81,24 +81,15 @@ fn attached(invocation: &Invocation<'_>) -> Outcome {
         }
         return Err(error.into());
     }
-    std::thread::scope(|scope| {
-        let mut handle = None;
-        if let Some(caught) = caught {
-            handle = Some(caught.handle());
-            let (kill, resize) = (proxy.then_some(path.as_str()), tty.then_some(path.as_str()));
-            scope.spawn(move || forward_signals(client, caught, kill, resize));
-        }
-        if tty {
-            send_resize(client, &path);
-        }
-        let ended = attached.map_or(Ok(Ended::Closed), crate::stream::Attached::copy_output);
-        drop(raw);
-        if let Some(handle) = handle {
-            handle.close();
-        }
-        match ended? {
-            Ended::Detached => Ok(()),
-            Ended::Closed => exit_status(waiting.result()?),
-        }
-    })
+    if tty {
+        send_resize(client, &path);
+    }
+    let resize = tty.then(|| path.clone());
+    Forwarding { kill: proxy.then_some(path), resize }.start(client, caught)?;
+    let ended = attached.map_or(Ok(Ended::Closed), crate::stream::Attached::copy_output);
+    drop(raw);
+    match ended? {
+        Ended::Detached => Ok(()),
+        Ended::Closed => exit_status(waiting.result()?),
+    }
 }

@@ -146,8 +146,9 @@ pub(crate) struct Conn {
     pub(super) upload: Option<Upload>,
 }
 
-/// Bytes asked from the socket at a time: whole small answers in one system call.
-const READ_AHEAD: usize = 16 << 10;
+/// Bytes asked from the socket at a time: a head and a small answer in one system call, and few
+/// pages touched.
+const READ_AHEAD: usize = 4 << 10;
 
 impl Conn {
     pub(crate) fn new(socket: Socket) -> Self {

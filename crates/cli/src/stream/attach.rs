@@ -158,32 +158,45 @@ pub(crate) fn send_resize(client: &Client, path: &str) {
     }
 }
 
-/// Runs on a thread of its own: passes caught signals on, and size changes. `kill`: the API path
-/// of the container that gets the signals; without one they end this program, tidily.
-pub(crate) fn forward_signals(
-    client: &Client,
-    mut caught: Caught,
-    kill: Option<&str>,
-    resize: Option<&str>,
-) -> Outcome {
-    while let Some(signal) = caught.next() {
-        if signal == signal_hook::consts::SIGWINCH {
-            if let Some(path) = resize {
-                send_resize(client, path);
+/// What becomes of caught signals and size changes, until the program ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Forwarding {
+    /// The API path of the container that gets the signals; without one they end this program,
+    /// tidily.
+    pub(crate) kill: Option<String>,
+    /// The API path whose terminal follows ours.
+    pub(crate) resize: Option<String>,
+}
+
+impl Forwarding {
+    /// Passes signals on from a thread of its own. Nobody waits for it: it ends with the program.
+    pub(crate) fn start(self, client: &Arc<Client>, caught: Option<Caught>) -> Outcome {
+        let Some(caught) = caught else { return Ok(()) };
+        let client = Arc::clone(client);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || self.run(&client, caught))?;
+        Ok(())
+    }
+
+    fn run(&self, client: &Client, mut caught: Caught) {
+        while let Some(signal) = caught.next() {
+            if signal == signal_hook::consts::SIGWINCH {
+                if let Some(path) = &self.resize {
+                    send_resize(client, path);
+                }
+                continue;
             }
-            continue;
-        }
-        match kill {
-            Some(path) => {
-                // docker's client only logs a failure: the container may just be gone.
-                let name = term::signal_name(signal);
-                let _ = client.post(format!("{path}/kill")).query("signal", name).done();
-            }
-            None => {
-                term::restore();
-                signal_hook::low_level::emulate_default_handler(signal)?;
+            match &self.kill {
+                Some(path) => {
+                    // docker's client only logs a failure: the container may just be gone.
+                    let name = term::signal_name(signal);
+                    let _ = client.post(format!("{path}/kill")).query("signal", name).done();
+                }
+                None => {
+                    term::restore();
+                    // It does not return for the signals that are caught.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
             }
         }
     }
-    Ok(())
 }

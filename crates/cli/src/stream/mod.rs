@@ -5,7 +5,7 @@ mod demux;
 mod detach;
 mod progress;
 
-pub(crate) use attach::{Attached, Ended, Wires, forward_signals, send_resize};
+pub(crate) use attach::{Attached, Ended, Forwarding, Wires, send_resize};
 pub(crate) use demux::{StdFd, copy_frames};
 pub(crate) use detach::DetachKeys;
 pub(crate) use progress::{Progress, show};
