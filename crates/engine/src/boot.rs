@@ -100,6 +100,7 @@ impl Engine {
     pub async fn boot(config: Config) -> Result<Self, EngineError> {
         let engine = blocking::run("open the engine", move || open(config)).await??;
         engine.reconcile().await?;
+        engine.clear_away_builds().await;
         let weak = Arc::downgrade(&engine.0);
         tokio::spawn(Arc::clone(&engine.0.pool).fill(weak.clone()));
         tokio::spawn(Self::write_behind(Arc::clone(&engine.0.dirty), weak));

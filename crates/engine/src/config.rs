@@ -83,7 +83,11 @@ impl PoolSizes {
 
 impl Config {
     /// The defaults for these roots and this shim.
-    pub fn new(data_root: impl Into<PathBuf>, exec_root: impl Into<PathBuf>, shim: impl Into<PathBuf>) -> Self {
+    pub fn new(
+        data_root: impl Into<PathBuf>,
+        exec_root: impl Into<PathBuf>,
+        shim: impl Into<PathBuf>,
+    ) -> Self {
         Self {
             data_root: data_root.into(),
             exec_root: exec_root.into(),

@@ -83,6 +83,14 @@ pub(crate) struct Inner {
     _lock: std::os::fd::OwnedFd,
 }
 
+/// Marks a step of the start path, for `examples/start_path.rs`; costs nothing unless listened to.
+macro_rules! step {
+    ($name:literal) => {
+        tracing::trace!(target: "start_path", $name)
+    };
+}
+pub(crate) use step;
+
 /// On whose behalf a container is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {

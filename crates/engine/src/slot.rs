@@ -87,14 +87,17 @@ async fn launch(
         Ok::<_, EngineError>(started)
     })
     .await??;
+    crate::step!("prepare: shim spawned");
     let stream = tokio::net::UnixStream::from_std(stream)
         .map_err(|source| ContainerError::io("watch the socket of", &engine.config().exec_dir(id), source))?;
     let shim = ShimClient::new(stream, Some(child));
     // Nothing of the greeting's answer is needed: the shim is of our own version.
     drop(shim.send(Request::Hello { version: PROTOCOL_VERSION }, None)?);
     let pid = shim.send(Request::Prepare(Box::new(template.prepare(id))), None)?.made().await?;
+    crate::step!("prepare: namespaces made");
     if let Some(endpoint) = endpoint {
         engine.bridge().connect(pid, endpoint).await?;
+        crate::step!("prepare: link made");
     }
     Ok(shim)
 }

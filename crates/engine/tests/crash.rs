@@ -86,10 +86,13 @@ async fn host_an_engine() {
             }
             ["start", name] => said(engine.start(name).await),
             ["stop", name] => said(engine.stop(name, Some(1), None).await),
-            ["remove", name] => said(engine.remove(name, RemoveOptions { force: true, ..Default::default() }).await),
+            ["remove", name] => {
+                said(engine.remove(name, RemoveOptions { force: true, ..Default::default() }).await)
+            }
             ["exec", name, command @ ..] => {
                 let cmd = Some(command.iter().map(|word| (*word).to_owned()).collect());
-                let id = engine.exec_create(name, ExecConfig { cmd, ..Default::default() }).unwrap().to_string();
+                let id =
+                    engine.exec_create(name, ExecConfig { cmd, ..Default::default() }).unwrap().to_string();
                 let start = ExecStart { detach: true, ..Default::default() };
                 engine.exec_start(&id, start).unwrap().detached().await.unwrap();
                 id

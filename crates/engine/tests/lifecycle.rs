@@ -9,7 +9,9 @@ use std::time::Duration;
 use common::{Place, attach, collect, create, eventually, request, run, send, text, with};
 use futures_util::StreamExt;
 use seacow_engine::config::PoolSizes;
-use seacow_engine::{AttachOptions, Caller, ClientSocket, Engine, EventFilter, Filters, ListOptions, LogOptions, RemoveOptions};
+use seacow_engine::{
+    AttachOptions, Caller, ClientSocket, Engine, EventFilter, Filters, ListOptions, LogOptions, RemoveOptions,
+};
 use seacow_spec::Classified;
 use seacow_spec::docker::exec::{ExecConfig, ExecStart};
 
@@ -63,13 +65,17 @@ async fn run_gives_output_and_status_warm_and_cold() {
 async fn the_network_is_there_at_the_first_instruction() {
     let Some(place) = Place::new() else { return };
     let engine = engine(&place).await;
-    let (output, code) = run(&engine, request(&["sh", "-c", "ip -4 addr show eth0; ip route; hostname; cat /etc/hosts"])).await;
+    let (output, code) =
+        run(&engine, request(&["sh", "-c", "ip -4 addr show eth0; ip route; hostname; cat /etc/hosts"]))
+            .await;
     assert_eq!(code, 0, "{output}");
     assert!(output.contains("inet 172.") || output.contains("inet 192."), "{output}");
     assert!(output.contains("default via"), "{output}");
-    let (output, _) = run(&engine, with(request(&["ip", "link"]), |_, host| host.network_mode = "none".into())).await;
+    let (output, _) =
+        run(&engine, with(request(&["ip", "link"]), |_, host| host.network_mode = "none".into())).await;
     assert!(output.contains("lo:") && !output.contains("eth0"), "{output}");
-    let (output, _) = run(&engine, with(request(&["ip", "link"]), |_, host| host.network_mode = "host".into())).await;
+    let (output, _) =
+        run(&engine, with(request(&["ip", "link"]), |_, host| host.network_mode = "host".into())).await;
     assert!(output.contains(&place.name), "{output}");
     end(engine, &place).await;
 }
@@ -199,15 +205,29 @@ async fn ready(engine: &Engine, name: &str) {
 async fn stop_kill_pause_and_their_refusals() {
     let Some(place) = Place::new() else { return };
     let engine = engine(&place).await;
-    let id = create(&engine, Some("c2"), request(&["sh", "-c", "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"])).await;
+    let id = create(
+        &engine,
+        Some("c2"),
+        request(&["sh", "-c", "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"]),
+    )
+    .await;
     let said = |error: seacow_engine::EngineError| error.to_string();
-    assert_eq!(said(engine.kill("c2", None).await.unwrap_err()), format!("cannot kill container: c2: container {id} is not running"));
+    assert_eq!(
+        said(engine.kill("c2", None).await.unwrap_err()),
+        format!("cannot kill container: c2: container {id} is not running")
+    );
     assert_eq!(said(engine.pause("c2").await.unwrap_err()), format!("container {id} is not running"));
     assert_eq!(said(engine.top("c2", "").await.unwrap_err()), format!("container {id} is not running"));
-    assert_eq!(engine.stop("c2", None, None).await.unwrap_err().class(), seacow_spec::ErrorClass::NotModified);
+    assert_eq!(
+        engine.stop("c2", None, None).await.unwrap_err().class(),
+        seacow_spec::ErrorClass::NotModified
+    );
     engine.start("c2").await.unwrap();
     assert_eq!(engine.start("c2").await.unwrap_err().class(), seacow_spec::ErrorClass::NotModified);
-    assert_eq!(said(engine.kill("c2", Some("FOO".into())).await.unwrap_err()), "cannot kill container: c2: invalid signal: FOO");
+    assert_eq!(
+        said(engine.kill("c2", Some("FOO".into())).await.unwrap_err()),
+        "cannot kill container: c2: invalid signal: FOO"
+    );
     assert_eq!(
         said(engine.remove("c2", RemoveOptions::default()).await.unwrap_err()),
         "cannot remove container \"/c2\": container is running: stop the container before removing or force remove"
@@ -229,7 +249,12 @@ async fn stop_kill_pause_and_their_refusals() {
     engine.kill("c2", None).await.unwrap();
     assert_eq!(engine.inspect("c2", false).await.unwrap().state.exit_code, 137);
 
-    let id = create(&engine, None, request(&["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"])).await;
+    let id = create(
+        &engine,
+        None,
+        request(&["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]),
+    )
+    .await;
     engine.start(&id).await.unwrap();
     engine.stop(&id, Some(0), None).await.unwrap();
     assert_eq!(engine.inspect(&id, false).await.unwrap().state.exit_code, 137);
@@ -258,7 +283,12 @@ async fn a_stopped_container_keeps_its_files() {
 async fn logs_are_kept_filtered_and_followed() {
     let Some(place) = Place::new() else { return };
     let engine = engine(&place).await;
-    let id = create(&engine, None, request(&["sh", "-c", "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; sleep 0.1; done"])).await;
+    let id = create(
+        &engine,
+        None,
+        request(&["sh", "-c", "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; sleep 0.1; done"]),
+    )
+    .await;
     engine.start(&id).await.unwrap();
     let read = |options: LogOptions| {
         let stream = engine.logs(&id, options).unwrap();
@@ -271,7 +301,10 @@ async fn logs_are_kept_filtered_and_followed() {
     let followed = read(LogOptions { follow: true, stderr: false, ..both.clone() }).await;
     assert_eq!(followed, "o1\no2\no3\no4\no5\n");
     assert_eq!(read(both.clone()).await.lines().count(), 10);
-    assert_eq!(read(LogOptions { tail: "3".into(), stdout: true, ..Default::default() }).await.lines().count() <= 3, true);
+    assert_eq!(
+        read(LogOptions { tail: "3".into(), stdout: true, ..Default::default() }).await.lines().count() <= 3,
+        true
+    );
     let stamped = read(LogOptions { timestamps: true, tail: "1".into(), ..both.clone() }).await;
     assert!(stamped.contains("Z ") && stamped.len() > 30, "{stamped}");
     assert_eq!(read(LogOptions { until: "1".into(), ..both.clone() }).await, "");
@@ -283,7 +316,9 @@ async fn logs_are_kept_filtered_and_followed() {
 async fn attaching_with_logs_replays_first() {
     let Some(place) = Place::new() else { return };
     let engine = engine(&place).await;
-    let id = create(&engine, None, request(&["sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done"])).await;
+    let id =
+        create(&engine, None, request(&["sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done"]))
+            .await;
     engine.start(&id).await.unwrap();
     tokio::time::sleep(Duration::from_millis(250)).await;
     let output = attach(&engine, &id, AttachOptions { logs: true, ..all_output() });
@@ -295,7 +330,12 @@ async fn attaching_with_logs_replays_first() {
 async fn exec_attached_detached_missing_and_with_environment() {
     let Some(place) = Place::new() else { return };
     let engine = engine(&place).await;
-    let id = create(&engine, None, with(request(&["sleep", "100"]), |config, _| config.env = Some(vec!["OWN=1".into()]))).await;
+    let id = create(
+        &engine,
+        None,
+        with(request(&["sleep", "100"]), |config, _| config.env = Some(vec!["OWN=1".into()])),
+    )
+    .await;
     engine.start(&id).await.unwrap();
     let exec = |config: ExecConfig| {
         let engine = engine.clone();
@@ -337,7 +377,12 @@ async fn exec_attached_detached_missing_and_with_environment() {
         assert_eq!(exec(config(&["true"])).await.1, Some(0));
     }
     let background = engine.exec_create(&id, config(&["sleep", "50"])).unwrap().to_string();
-    engine.exec_start(&background, ExecStart { detach: true, ..Default::default() }).unwrap().detached().await.unwrap();
+    engine
+        .exec_start(&background, ExecStart { detach: true, ..Default::default() })
+        .unwrap()
+        .detached()
+        .await
+        .unwrap();
     assert!(engine.exec_inspect(&background).await.unwrap().running);
     assert_eq!(engine.inspect(&id, false).await.unwrap().exec_ids, Some(vec![background.clone()]));
     assert!(engine.exec_start(&background, ExecStart::default()).is_err());
@@ -405,8 +450,11 @@ async fn options_reach_the_container() {
             host.group_add = Some(vec!["extra".into()]);
             host.readonly_rootfs = true;
             host.security_opt = Some(vec!["no-new-privileges".into()]);
-            host.resources.ulimits =
-                Some(vec![seacow_spec::docker::host_config::Ulimit { name: "nofile".into(), soft: 77, hard: 88 }]);
+            host.resources.ulimits = Some(vec![seacow_spec::docker::host_config::Ulimit {
+                name: "nofile".into(),
+                soft: 77,
+                hard: 88,
+            }]);
             host.resources.memory = 64 << 20;
             host.resources.pids_limit = Some(50);
         }),
@@ -421,10 +469,13 @@ async fn options_reach_the_container() {
     let address = engine.inspect(&first, false).await.unwrap().network_settings.ip_address;
     let (output, _) = run(
         &engine,
-        with(request(&["sh", "-c", "ip -4 addr show eth0; ls -d /proc/1; cat /proc/1/cmdline"]), |_, host| {
-            host.network_mode = "container:first".into();
-            host.pid_mode = "container:first".into();
-        }),
+        with(
+            request(&["sh", "-c", "ip -4 addr show eth0; ls -d /proc/1; cat /proc/1/cmdline"]),
+            |_, host| {
+                host.network_mode = "container:first".into();
+                host.pid_mode = "container:first".into();
+            },
+        ),
     )
     .await;
     assert!(output.contains(&address) && output.contains("sleep"), "{output}");
@@ -440,21 +491,31 @@ async fn what_is_not_honoured_is_refused_before_anything_is_made() {
         async move { engine.create(None, None, request, Caller::Peer(Some(0))).await.unwrap_err() }
     };
     let error = refused(with(request(&["true"]), |_, host| host.init = Some(true))).await;
-    assert_eq!((error.class(), error.to_string().contains("--init")), (seacow_spec::ErrorClass::NotImplemented, true));
+    assert_eq!(
+        (error.class(), error.to_string().contains("--init")),
+        (seacow_spec::ErrorClass::NotImplemented, true)
+    );
     let error = refused(with(request(&["true"]), |config, _| config.image = "nosuch:1".into())).await;
     assert_eq!(error.to_string(), "No such image: nosuch:1");
     let error = refused(with(request(&["true"]), |_, host| host.network_mode = "nosuch".into())).await;
     assert_eq!(error.to_string(), "network nosuch not found");
-    let error = engine.create(Some("a/b".into()), None, request(&["true"]), Caller::Engine).await.unwrap_err();
+    let error =
+        engine.create(Some("a/b".into()), None, request(&["true"]), Caller::Engine).await.unwrap_err();
     assert_eq!(error.to_string(), "Invalid container name (a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
     let id = create(&engine, Some("web"), request(&["true"])).await;
-    let error = engine.create(Some("web".into()), None, request(&["true"]), Caller::Engine).await.unwrap_err();
+    let error =
+        engine.create(Some("web".into()), None, request(&["true"]), Caller::Engine).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("Conflict. The container name \"/web\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name.")
+        format!(
+            "Conflict. The container name \"/web\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+        )
     );
     assert_eq!(place.snapshots().len(), 1);
-    let error = engine.create(None, Some("linux/arm64".into()), request(&["true"]), Caller::Engine).await.unwrap_err();
+    let error = engine
+        .create(None, Some("linux/arm64".into()), request(&["true"]), Caller::Engine)
+        .await
+        .unwrap_err();
     assert_eq!(error.class(), seacow_spec::ErrorClass::NotFound);
     end(engine, &place).await;
 }
@@ -463,9 +524,14 @@ async fn what_is_not_honoured_is_refused_before_anything_is_made() {
 async fn lists_names_prefixes_and_renames() {
     let Some(place) = Place::new() else { return };
     let engine = engine(&place).await;
-    let id = create(&engine, Some("web"), with(request(&["sh", "-c", "exit 3"]), |config, _| {
-        config.labels = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
-    })).await;
+    let id = create(
+        &engine,
+        Some("web"),
+        with(request(&["sh", "-c", "exit 3"]), |config, _| {
+            config.labels = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+        }),
+    )
+    .await;
     let other = create(&engine, Some("other"), request(&["sleep", "100"])).await;
     engine.start(&other).await.unwrap();
     let wait = engine.wait("web", "next-exit".parse().unwrap()).unwrap();
@@ -490,10 +556,20 @@ async fn lists_names_prefixes_and_renames() {
     assert_eq!(list(filter("since", "web"), true).await, ["/other"]);
     assert_eq!(list(filter("network", "bridge"), true).await.len(), 2);
     let row = &engine.list(ListOptions { limit: 2, ..Default::default() }).await.unwrap()[1];
-    assert_eq!((row.command.as_str(), row.image.as_str(), row.state.as_str()), ("sh -c 'exit 3'", "bb", "exited"));
+    assert_eq!(
+        (row.command.as_str(), row.image.as_str(), row.state.as_str()),
+        ("sh -c 'exit 3'", "bb", "exited")
+    );
     assert!(row.status.starts_with("Exited (3) "), "{}", row.status);
     engine.rename("web", "renamed").await.unwrap();
-    assert!(engine.rename("renamed", "other").await.unwrap_err().to_string().starts_with("Error when allocating new name: Conflict."));
+    assert!(
+        engine
+            .rename("renamed", "other")
+            .await
+            .unwrap_err()
+            .to_string()
+            .starts_with("Error when allocating new name: Conflict.")
+    );
     assert!(engine.inspect("web", false).await.is_err());
     assert_eq!(engine.inspect("/renamed", false).await.unwrap().id, id);
     let pruned = engine.prune_containers(&Filters::default()).await.unwrap();
@@ -585,7 +661,8 @@ async fn a_killed_shim_is_said_so_and_leaves_nothing() {
     engine.start(&id).await.unwrap();
     let init = engine.inspect(&id, false).await.unwrap().state.pid;
     let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap();
-    let shim: i32 = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let shim: i32 =
+        status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
     assert!(std::fs::read_to_string(format!("/proc/{shim}/comm")).unwrap().starts_with("seacow-shim"));
     let wait = engine.wait(&id, "next-exit".parse().unwrap()).unwrap();
     let shim = rustix::process::Pid::from_raw(shim).unwrap();

@@ -8,6 +8,7 @@
 mod context;
 mod error;
 mod executor;
+mod leftovers;
 mod prune;
 mod sink;
 mod step;

@@ -10,6 +10,7 @@ use seacow_spec::docker::host_config::LogConfig;
 use seacow_spec::{ErrorClass, ErrorReport};
 
 use super::executor::{BuildExecutor, report};
+use super::leftovers::STEP_LABEL;
 use crate::{AttachOptions, ClientSocket, RemoveOptions, WaitCondition};
 
 /// Header of a frame: stream, three zeros, length.
@@ -34,6 +35,7 @@ impl<'a> Step<'a> {
         };
         let mut config = step.config.clone();
         config.image = image.to_string();
+        config.labels.get_or_insert_default().insert(STEP_LABEL.into(), String::new());
         let mut host_config = step.host_config.clone();
         // Its output goes to the client of the build and nowhere else.
         host_config.log_config = LogConfig { kind: "none".into(), ..LogConfig::default() };

@@ -100,7 +100,11 @@ impl Engine {
     ///
     /// # Errors
     /// There is no such container, it is paused, or the detach keys are malformed.
-    pub fn attach_begin(&self, reference: &str, options: AttachOptions) -> Result<PendingAttach, EngineError> {
+    pub fn attach_begin(
+        &self,
+        reference: &str,
+        options: AttachOptions,
+    ) -> Result<PendingAttach, EngineError> {
         let container = self.0.containers.find(reference)?;
         let keys = detach_keys(&options.detach_keys)?;
         let (tty, paused, waiting) = {
@@ -197,7 +201,9 @@ fn replay_first(
     fd: OwnedFd,
     stream: bool,
 ) -> Result<(), EngineError> {
-    let failed = |source: std::io::Error| ContainerError::io("attach a client of", std::path::Path::new(container.id.as_str()), source);
+    let failed = |source: std::io::Error| {
+        ContainerError::io("attach a client of", std::path::Path::new(container.id.as_str()), source)
+    };
     let client = std::os::unix::net::UnixStream::from(fd);
     client.set_nonblocking(true).map_err(failed)?;
     let mut client = UnixStream::from_std(client).map_err(failed)?;
@@ -227,8 +233,13 @@ fn replay_first(
 }
 
 /// Attaches one end of a pair; the other comes back with the log's size at that moment.
-fn join(container: &Container, request: Attach) -> Result<(UnixStream, oneshot::Receiver<u64>), ContainerError> {
-    let failed = |source: std::io::Error| ContainerError::io("attach a client of", std::path::Path::new(container.id.as_str()), source);
+fn join(
+    container: &Container,
+    request: Attach,
+) -> Result<(UnixStream, oneshot::Receiver<u64>), ContainerError> {
+    let failed = |source: std::io::Error| {
+        ContainerError::io("attach a client of", std::path::Path::new(container.id.as_str()), source)
+    };
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
     let ours = UnixStream::from_std(ours).map_err(failed)?;

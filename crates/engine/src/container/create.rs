@@ -54,7 +54,9 @@ impl Engine {
         let engine = self.clone();
         self.finish("create a container", async move {
             let _busy = engine.0.pool.busy();
+            crate::step!("create: begun");
             let plan = engine.plan(name.as_deref(), platform.as_deref(), request, caller).await?;
+            crate::step!("create: request checked");
             engine.build(name, plan).await
         })
         .await
@@ -82,7 +84,9 @@ impl Engine {
             return Err(ContainerError::HostImage.into());
         }
         let mut warnings = Vec::new();
-        if image.config.healthcheck.as_ref().is_some_and(|check| check.test.is_some()) && config.healthcheck.is_none() {
+        if image.config.healthcheck.as_ref().is_some_and(|check| check.test.is_some())
+            && config.healthcheck.is_none()
+        {
             warnings.push("The image's HEALTHCHECK is kept but not run: health checks are not implemented in seacow yet.".into());
         }
         merge::merge(&mut config, &image.config)?;
@@ -132,7 +136,8 @@ impl Engine {
         if joins(&host.network_mode) || joins(&host.pid_mode) || joins(&host.ipc_mode) {
             return Ok(None);
         }
-        Template::of(record, self.config(), |other| Err(ContainerError::NotRunning(other.to_owned()))).map(Some)
+        Template::of(record, self.config(), |other| Err(ContainerError::NotRunning(other.to_owned())))
+            .map(Some)
     }
 
     /// Makes what was planned.
@@ -145,10 +150,14 @@ impl Engine {
         if let Some(slot) = &slot {
             record.id = slot.id.clone();
         }
+        let cold = template.is_some() && slot.is_none() && self.may_keep_ready();
         let mut draft = Draft { record, slot, anonymous: Vec::new(), snapshot: false };
         match self.furnish(name, &mut draft, &image).await {
             Ok(container) => {
                 self.emit(container.event("create", &[]));
+                if cold {
+                    self.make_ready_meanwhile(&container);
+                }
                 Ok(CreateResponse { id: container.id.to_string(), warnings })
             }
             Err(error) => {
@@ -181,6 +190,7 @@ impl Engine {
         let rootfs = self.make_root(&draft.record, image).await?;
         draft.snapshot = true;
         volumes::fill(self, &draft.record, image.chain.as_ref()).await?;
+        crate::step!("create: snapshot made");
         if let Some(slot) = &draft.slot {
             draft.record.endpoint.clone_from(&slot.endpoint);
             let names = Names::of(&draft.record);
@@ -192,11 +202,13 @@ impl Engine {
         if let Some(slot) = draft.slot.take() {
             // The shim mounts while the client goes on.
             self.adopt(&container, slot, rootfs)?;
+            crate::step!("create: shim told");
         }
         if let Err(error) = self.save(&container).await {
             self.let_go(&container).await;
             return Err(error);
         }
+        crate::step!("create: record safe");
         registry.insert(Arc::clone(&container));
         self.keep_ready_for_a_while(&container);
         Ok(container)

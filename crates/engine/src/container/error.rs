@@ -61,7 +61,9 @@ pub enum ContainerError {
     #[error("container {0} is already {1}")]
     NotModified(String, &'static str),
     /// Removal of a running one without force.
-    #[error("cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove")]
+    #[error(
+        "cannot remove container \"/{name}\": container is {status}: stop the container before removing or force remove"
+    )]
     RemoveRunning {
         /// Its name.
         name: String,
@@ -172,7 +174,9 @@ impl ContainerError {
 impl Classified for ContainerError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) | Self::Gone(_) | Self::NoSuchNetwork(_) | Self::Platform { .. } => ErrorClass::NotFound,
+            Self::NotFound(_) | Self::Gone(_) | Self::NoSuchNetwork(_) | Self::Platform { .. } => {
+                ErrorClass::NotFound
+            }
             Self::Ambiguous(_)
             | Self::WaitCondition(_)
             | Self::NoStream

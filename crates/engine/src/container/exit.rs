@@ -61,6 +61,7 @@ impl Engine {
             let ran = since.map_or(0, |since| (at.unix_nanos() - since.unix_nanos()) / 1_000_000_000);
             (shim, code, ran, cell.record.auto_remove())
         };
+        crate::step!("exit: heard");
         self.execs_of_ended(container);
         self.emit_disconnected(container);
         let attributes = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];

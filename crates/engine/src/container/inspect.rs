@@ -8,8 +8,8 @@ use seacow_spec::docker::inspect::{ContainerInspect, ContainerState, GraphDriver
 use seacow_spec::lifecycle::State;
 use seacow_spec::shim::{Lower, Rootfs};
 
-use super::record::Record;
 use super::list::state_word;
+use super::record::Record;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::network::Mode;
@@ -55,7 +55,11 @@ impl Engine {
             resolv_conf_path: file("resolv.conf"),
             hostname_path: file("hostname"),
             hosts_path: file("hosts"),
-            log_path: if logged { self.config().log_path(&record.id).display().to_string() } else { String::new() },
+            log_path: if logged {
+                self.config().log_path(&record.id).display().to_string()
+            } else {
+                String::new()
+            },
             name: format!("/{}", record.name),
             restart_count: record.restart_count,
             driver: DRIVER.into(),
@@ -75,7 +79,9 @@ impl Engine {
     }
 
     fn graph_data(&self, record: &Record) -> Option<BTreeMap<String, String>> {
-        let Some(Rootfs::Overlay { lowers, upper: Some(upper) }) = self.rootfs_shown(&record.id) else { return None };
+        let Some(Rootfs::Overlay { lowers, upper: Some(upper) }) = self.rootfs_shown(&record.id) else {
+            return None;
+        };
         let text = |path: &Path| path.display().to_string();
         let lower = |lower: &Lower| match lower {
             Lower::Dir(path) => text(path),
@@ -138,6 +144,7 @@ fn state(record: &Record, oom: bool) -> ContainerState {
 
 fn apparmor(record: &Record) -> String {
     let options = record.host_config.security_opt.iter().flatten();
-    let profile = options.filter_map(|option| option.strip_prefix("apparmor=").or_else(|| option.strip_prefix("apparmor:")));
+    let profile = options
+        .filter_map(|option| option.strip_prefix("apparmor=").or_else(|| option.strip_prefix("apparmor:")));
     profile.last().unwrap_or_default().to_owned()
 }

@@ -50,7 +50,9 @@ pub enum Invalid {
     Isolation(String),
     #[error("unknown or invalid runtime name: {0}")]
     Runtime(String),
-    #[error("invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")]
+    #[error(
+        "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+    )]
     RestartPolicy(String),
     #[error("can't create 'AutoRemove' container with restart policy")]
     AutoRemoveRestart,

@@ -15,8 +15,21 @@ use crate::error::EngineError;
 use crate::filter::{FilterError, Filters};
 
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATUSES: [&str; 7] = ["created", "dead", "exited", "paused", "removing", "restarting", "running"];
 const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
@@ -46,7 +59,8 @@ impl Engine {
         if let Ok(limit @ 1..) = usize::try_from(options.limit) {
             containers.truncate(limit);
         }
-        let mut rows: Vec<ContainerSummary> = containers.iter().map(|(container, _)| self.summary(container)).collect();
+        let mut rows: Vec<ContainerSummary> =
+            containers.iter().map(|(container, _)| self.summary(container)).collect();
         if options.size {
             for ((container, _), row) in containers.iter().zip(&mut rows) {
                 let size = self.sizes(container).await?;
@@ -59,7 +73,12 @@ impl Engine {
 
     fn containers_by_age(&self) -> Vec<(Arc<Container>, Timestamp)> {
         let all = self.0.containers.all().into_iter();
-        let mut all: Vec<_> = all.map(|container| { let created = container.cell().record.created; (container, created) }).collect();
+        let mut all: Vec<_> = all
+            .map(|container| {
+                let created = container.cell().record.created;
+                (container, created)
+            })
+            .collect();
         all.sort_by_key(|(_, created)| std::cmp::Reverse(*created));
         all
     }
@@ -114,7 +133,8 @@ impl Select {
     fn new(engine: &Engine, options: &ListOptions) -> Result<Self, EngineError> {
         let filters = options.filters.clone();
         filters.only(FILTERS)?;
-        let among = |key: &str, known: &[&str]| match filters.values(key).find(|value| !known.contains(value)) {
+        let among = |key: &str, known: &[&str]| match filters.values(key).find(|value| !known.contains(value))
+        {
             Some(bad) => Err(FilterError::BadValue(key.to_owned(), bad.to_owned())),
             None => Ok(()),
         };
@@ -135,7 +155,14 @@ impl Select {
         let (before, since) = (created("before")?, created("since")?);
         let ancestors = filters.contains("ancestor").then(|| engine.descendants(filters.values("ancestor")));
         let by_state = filters.contains("status") || filters.contains("exited");
-        Ok(Self { all: options.all || options.limit > 0 || by_state, exited, before, since, ancestors, filters })
+        Ok(Self {
+            all: options.all || options.limit > 0 || by_state,
+            exited,
+            before,
+            since,
+            ancestors,
+            filters,
+        })
     }
 
     fn matches(&self, container: &Container, created: Timestamp) -> bool {
@@ -172,7 +199,9 @@ fn has_volume(filters: &Filters, record: &Record) -> bool {
         || record.mounts.iter().any(|mount| {
             let point = &mount.point;
             filters.values("volume").any(|wanted| {
-                wanted == point.destination || wanted == point.name || (point.name.is_empty() && wanted == point.source)
+                wanted == point.destination
+                    || wanted == point.name
+                    || (point.name.is_empty() && wanted == point.source)
             })
         })
 }
@@ -203,7 +232,12 @@ pub(super) fn parse_port(text: &str) -> Option<(u16, &str)> {
 fn ports(config: &ContainerConfig) -> Vec<Port> {
     let exposed = config.exposed_ports.iter().flatten().filter_map(|(port, _)| parse_port(port));
     exposed
-        .map(|(private_port, kind)| Port { ip: String::new(), private_port, public_port: None, kind: kind.to_owned() })
+        .map(|(private_port, kind)| Port {
+            ip: String::new(),
+            private_port,
+            public_port: None,
+            kind: kind.to_owned(),
+        })
         .collect()
 }
 
@@ -252,7 +286,6 @@ fn human_duration(seconds: i128) -> String {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,7 +316,9 @@ mod tests {
     #[test]
     fn ports_of_the_expose_filter() {
         let config = ContainerConfig {
-            exposed_ports: Some([("80/tcp".to_owned(), Default::default()), ("53/udp".to_owned(), Default::default())].into()),
+            exposed_ports: Some(
+                [("80/tcp".to_owned(), Default::default()), ("53/udp".to_owned(), Default::default())].into(),
+            ),
             ..Default::default()
         };
         let of = |value: &str| exposes(&Filters::default().with("expose", value), &config);

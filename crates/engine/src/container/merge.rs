@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn an_empty_entrypoint_takes_the_image_s_away() {
         let reset = Some(vec![String::new()]);
-        let mut config = ContainerConfig { entrypoint: reset.clone(), cmd: words("ls"), ..Default::default() };
+        let mut config =
+            ContainerConfig { entrypoint: reset.clone(), cmd: words("ls"), ..Default::default() };
         merge(&mut config, &image()).unwrap();
         assert_eq!((config.entrypoint, config.cmd), (None, words("ls")));
         let mut config = ContainerConfig { entrypoint: reset, ..Default::default() };

@@ -22,7 +22,10 @@ const DEFAULT_PROPAGATION: &str = "rprivate";
 ///
 /// # Errors
 /// A specification is malformed, names one destination twice, or wants what is not there.
-pub(super) fn collect(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<MountRecord>, ContainerError> {
+pub(super) fn collect(
+    config: &ContainerConfig,
+    host: &HostConfig,
+) -> Result<Vec<MountRecord>, ContainerError> {
     let mut mounts = Vec::new();
     for spec in host.binds.iter().flatten() {
         mounts.push(bind(spec)?);
@@ -105,7 +108,9 @@ fn parse_mode(text: &str) -> Result<ModeWords<'_>, Invalid> {
             "nocopy" if !mode.no_copy => mode.no_copy = true,
             // Labels of SELinux and hints for macOS: without effect on this host, in Docker as well.
             "z" | "Z" | "consistent" | "cached" | "delegated" | "default" => {}
-            word if PROPAGATIONS.contains(&word) && mode.propagation.is_none() => mode.propagation = Some(word),
+            word if PROPAGATIONS.contains(&word) && mode.propagation.is_none() => {
+                mode.propagation = Some(word)
+            }
             _ => return Err(Invalid::BindMode(text.to_owned())),
         }
     }
@@ -138,7 +143,9 @@ fn explicit(mount: &Mount) -> Result<MountRecord, ContainerError> {
 fn explicit_bind(mount: &Mount, target: String) -> Result<MountRecord, ContainerError> {
     let wrong = |why: String| Invalid::Mount { kind: mount.kind.clone(), why };
     if !mount.source.starts_with('/') {
-        return Err(wrong(format!("invalid mount path: '{}' mount path must be absolute", mount.source)).into());
+        return Err(
+            wrong(format!("invalid mount path: '{}' mount path must be absolute", mount.source)).into()
+        );
     }
     let options = mount.bind_options.clone().unwrap_or_default();
     let propagation = match options.propagation.as_str() {
@@ -321,15 +328,31 @@ mod tests {
             ["/a", "/anon", "/a/b/c"]
         );
         let bind = &mounts[2];
-        assert_eq!((bind.point.source.as_str(), bind.point.rw, bind.point.propagation.as_str()), ("/etc", false, "rshared"));
+        assert_eq!(
+            (bind.point.source.as_str(), bind.point.rw, bind.point.propagation.as_str()),
+            ("/etc", false, "rshared")
+        );
         assert!(bind.create_source);
-        assert_eq!((mounts[0].point.name.as_str(), mounts[0].point.mode.as_str(), mounts[0].copy), ("vol1", "z", true));
+        assert_eq!(
+            (mounts[0].point.name.as_str(), mounts[0].point.mode.as_str(), mounts[0].copy),
+            ("vol1", "z", true)
+        );
         assert!(mounts[1].anonymous);
     }
 
     #[test]
     fn malformed_ones() {
-        for bad in ["a:b", "/x:/", "/x:/y:nonsense", "/x:/y:ro,rw", ":/y", "b/c:/y", "/x:/y:nocopy", "a:b:c:d", "v1:/y:shared"] {
+        for bad in [
+            "a:b",
+            "/x:/",
+            "/x:/y:nonsense",
+            "/x:/y:ro,rw",
+            ":/y",
+            "b/c:/y",
+            "/x:/y:nocopy",
+            "a:b:c:d",
+            "v1:/y:shared",
+        ] {
             assert!(binds(&[bad]).is_err(), "{bad}");
         }
         assert_eq!(binds(&["/x:/y", "v1:/y/"]).unwrap_err().to_string(), "Duplicate mount point: /y");
@@ -338,12 +361,17 @@ mod tests {
     #[test]
     fn image_volumes_give_way() {
         let config = ContainerConfig {
-            volumes: Some([("/data".to_owned(), Default::default()), ("/more".to_owned(), Default::default())].into()),
+            volumes: Some(
+                [("/data".to_owned(), Default::default()), ("/more".to_owned(), Default::default())].into(),
+            ),
             ..Default::default()
         };
         let host = HostConfig { binds: Some(vec!["/tmp:/data".into()]), ..HostConfig::default() };
         let mounts = collect(&config, &host).unwrap();
-        assert_eq!(mounts.iter().filter(|m| m.anonymous).map(|m| m.point.destination.as_str()).collect::<Vec<_>>(), ["/more"]);
+        assert_eq!(
+            mounts.iter().filter(|m| m.anonymous).map(|m| m.point.destination.as_str()).collect::<Vec<_>>(),
+            ["/more"]
+        );
     }
 
     #[test]
@@ -355,7 +383,10 @@ mod tests {
             ..Mount::default()
         };
         let of = |mount: Mount| {
-            collect(&ContainerConfig::default(), &HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() })
+            collect(
+                &ContainerConfig::default(),
+                &HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() },
+            )
         };
         assert_eq!(
             of(mount("bind", "/no/such")).unwrap_err().to_string(),

@@ -30,7 +30,8 @@ pub(crate) const MASKED: [&str; 11] = [
 /// One more, whose path only some machines have.
 pub(crate) const MASKED_POWERCAP: &str = "/sys/devices/virtual/powercap";
 /// Paths read-only in containers, as Docker has them.
-pub(crate) const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 fn unsupported(what: impl Into<String>) -> ContainerError {
     ContainerError::Unsupported(what.into())
@@ -103,7 +104,11 @@ pub(super) fn host(host: &mut HostConfig) -> Result<(), ContainerError> {
     }
     for (path, options) in host.tmpfs.iter().flatten() {
         if !path.starts_with('/') {
-            return Err(Invalid::Mount { kind: "tmpfs".into(), why: format!("mount path must be absolute: {path}") }.into());
+            return Err(Invalid::Mount {
+                kind: "tmpfs".into(),
+                why: format!("mount path must be absolute: {path}"),
+            }
+            .into());
         }
         mounts::tmpfs_options(options)?;
     }
@@ -133,7 +138,9 @@ fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
     }
     match host.restart_policy.name.as_str() {
         "" | "no" => {}
-        "always" | "on-failure" | "unless-stopped" if host.auto_remove => return Err(Invalid::AutoRemoveRestart.into()),
+        "always" | "on-failure" | "unless-stopped" if host.auto_remove => {
+            return Err(Invalid::AutoRemoveRestart.into());
+        }
         policy @ ("always" | "on-failure" | "unless-stopped") => {
             return Err(unsupported(format!("the restart policy {policy:?}")));
         }
@@ -220,7 +227,8 @@ fn logs(host: &mut HostConfig) -> Result<(), ContainerError> {
     match host.log_config.kind.as_str() {
         "" => host.log_config.kind = "json-file".into(),
         "json-file" | "none" => {}
-        kind @ ("local" | "syslog" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs" | "etwlogs") => {
+        kind @ ("local" | "syslog" | "journald" | "gelf" | "fluentd" | "awslogs" | "splunk" | "gcplogs"
+        | "etwlogs") => {
             return Err(unsupported(format!("log driver {kind:?}")));
         }
         kind => return Err(Invalid::LogDriver(kind.to_owned()).into()),
@@ -235,7 +243,11 @@ fn logs(host: &mut HostConfig) -> Result<(), ContainerError> {
 ///
 /// # Errors
 /// An option is unknown, malformed or not honoured.
-pub(crate) fn log_limits(host: &HostConfig, max_size: u64, max_files: u32) -> Result<(u64, u32), ContainerError> {
+pub(crate) fn log_limits(
+    host: &HostConfig,
+    max_size: u64,
+    max_files: u32,
+) -> Result<(u64, u32), ContainerError> {
     let (mut size, mut files) = (max_size, max_files);
     for (option, value) in &host.log_config.config {
         let wrong = |option| Invalid::LogValue { option, value: value.clone() };
@@ -245,7 +257,8 @@ pub(crate) fn log_limits(host: &HostConfig, max_size: u64, max_files: u32) -> Re
             "max-file" => files = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| wrong("max-file"))?,
             "mode" if value == "blocking" => {}
             "compress" if value == "false" => {}
-            "mode" | "compress" | "max-buffer-size" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {
+            "mode" | "compress" | "max-buffer-size" | "labels" | "labels-regex" | "env" | "env-regex"
+            | "tag" => {
                 return Err(unsupported(format!("log option {option}={value}")));
             }
             option => return Err(Invalid::LogOption(option.to_owned()).into()),
@@ -289,7 +302,8 @@ fn sysctls(host: &HostConfig) -> Result<(), ContainerError> {
             if host.network_mode == "host" {
                 return Err(Invalid::SysctlHost(name.clone(), "network").into());
             }
-        } else if matches!(name.as_str(), "kernel.domainname" | "kernel.hostname") && host.uts_mode != "host" {
+        } else if matches!(name.as_str(), "kernel.domainname" | "kernel.hostname") && host.uts_mode != "host"
+        {
         } else {
             return Err(Invalid::Sysctl(name.clone()).into());
         }
@@ -301,7 +315,10 @@ fn sysctls(host: &HostConfig) -> Result<(), ContainerError> {
 ///
 /// # Errors
 /// Another network is named, or a wish is not honoured.
-pub(super) fn endpoints(networking: &NetworkingConfig, mode: &str) -> Result<Option<[u8; 6]>, ContainerError> {
+pub(super) fn endpoints(
+    networking: &NetworkingConfig,
+    mode: &str,
+) -> Result<Option<[u8; 6]>, ContainerError> {
     let mut mac = None;
     for (name, wishes) in &networking.endpoints_config {
         let named = if name == "default" { "bridge" } else { name };
@@ -394,7 +411,10 @@ mod tests {
         assert!(refused(|c| c.runtime = "kata".into()).contains("kata"));
         assert!(refused(|c| c.userns_mode = "keep-id".into()).contains("keep-id"));
         assert!(refused(|c| c.log_config.kind = "syslog".into()).contains("syslog"));
-        assert!(refused(|c| c.sysctls = Some([("vm.swappiness".to_owned(), "1".to_owned())].into())).contains("sysctl"));
+        assert!(
+            refused(|c| c.sysctls = Some([("vm.swappiness".to_owned(), "1".to_owned())].into()))
+                .contains("sysctl")
+        );
         assert!(
             refused(|c| {
                 c.port_bindings = [("80/tcp".to_owned(), Some(vec![Default::default()]))].into();
@@ -406,7 +426,8 @@ mod tests {
     #[test]
     fn log_limits_and_sizes() {
         let mut config = cli();
-        config.log_config.config = [("max-size", "1m"), ("max-file", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        config.log_config.config =
+            [("max-size", "1m"), ("max-file", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         assert_eq!(log_limits(&config, 5, 5).unwrap(), (1 << 20, 2));
         assert_eq!(log_limits(&cli(), 5, 6).unwrap(), (5, 6));
         config.log_config.config = [("max-size".to_owned(), "lots".to_owned())].into();

@@ -39,8 +39,11 @@ impl Engine {
                 }
             }
             let shim = container.live_shim()?;
-            let (request, event, action) =
-                if freeze { (Request::Pause, Event::Paused, "pause") } else { (Request::Resume, Event::Resumed, "unpause") };
+            let (request, event, action) = if freeze {
+                (Request::Pause, Event::Paused, "pause")
+            } else {
+                (Request::Resume, Event::Resumed, "unpause")
+            };
             shim.send(request, None)?.done().await?;
             container.cell().apply(event).map_err(ContainerError::from)?;
             engine.emit(container.event(action, &[]));

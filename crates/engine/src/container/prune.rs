@@ -6,10 +6,10 @@ use seacow_spec::docker::container::ContainersPruned;
 
 use super::remove::RemoveOptions;
 use crate::Engine;
+use crate::apitime;
 use crate::error::EngineError;
 use crate::event::event;
 use crate::filter::Filters;
-use crate::apitime;
 
 const FILTERS: &[&str] = &["label", "label!", "until"];
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use seacow_spec::shim::{NetworkConfig, Request, Rootfs};
 use seacow_spec::ErrorReport;
+use seacow_spec::shim::{NetworkConfig, Request, Rootfs};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::record::Record;
@@ -40,7 +40,12 @@ impl Engine {
 
     /// Gives a prepared shim its container. The shim works while the caller goes on; what comes
     /// of it is in [`Ready::outcome`].
-    pub(super) fn adopt(&self, container: &Arc<Container>, slot: Slot, rootfs: Rootfs) -> Result<(), EngineError> {
+    pub(super) fn adopt(
+        &self,
+        container: &Arc<Container>,
+        slot: Slot,
+        rootfs: Rootfs,
+    ) -> Result<(), EngineError> {
         let record = container.record();
         let Slot { template, shim, endpoint, .. } = slot;
         shim.listen(self.sink(container));
@@ -81,6 +86,21 @@ impl Engine {
         Ok(spec_build::create(record, parts)?)
     }
 
+    /// Begins the cold path for a container that will, in all likelihood, be started next: what is
+    /// done by then, the start need not wait for. A failure is the start's to meet again and report.
+    pub(super) fn make_ready_meanwhile(&self, container: &Arc<Container>) {
+        let Ok(guard) = Arc::clone(&container.ops).try_lock_owned() else { return };
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            let _busy = engine.0.pool.busy();
+            if let Err(error) = engine.make_ready(&container).await {
+                tracing::debug!(id = container.id.short(), %error, "prepare a container before its start");
+            }
+            drop(guard);
+            engine.keep_ready_for_a_while(&container);
+        });
+    }
+
     /// Prepares a shim for a container that has none: the cold path.
     pub(super) async fn make_ready(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         let record = container.record();
@@ -95,7 +115,12 @@ impl Engine {
         self.adopt_or_undo(container, slot, rootfs)
     }
 
-    fn adopt_or_undo(&self, container: &Arc<Container>, slot: Slot, rootfs: Rootfs) -> Result<(), EngineError> {
+    fn adopt_or_undo(
+        &self,
+        container: &Arc<Container>,
+        slot: Slot,
+        rootfs: Rootfs,
+    ) -> Result<(), EngineError> {
         let endpoint = slot.endpoint.clone();
         match self.adopt(container, slot, rootfs) {
             Ok(()) => Ok(()),
@@ -118,7 +143,10 @@ impl Engine {
 
     /// The ready shim of a container that is being started, if it has one that is still good.
     /// Waits for what is under way.
-    pub(super) async fn take_ready(&self, container: &Arc<Container>) -> Option<Result<ShimClient, ErrorReport>> {
+    pub(super) async fn take_ready(
+        &self,
+        container: &Arc<Container>,
+    ) -> Option<Result<ShimClient, ErrorReport>> {
         let ready = match &container.cell().link {
             Link::Ready(ready) => Arc::clone(ready),
             Link::None | Link::Live(_) => return None,
@@ -221,8 +249,9 @@ fn sources(record: &Record) -> Vec<Option<(u64, u64)>> {
 pub(super) fn make_sources(record: &Record) -> Result<(), ContainerError> {
     for mount in record.mounts.iter().filter(|mount| mount.create_source) {
         if std::fs::symlink_metadata(&mount.source).is_err() {
-            std::fs::create_dir_all(&mount.source)
-                .map_err(|error| ContainerError::io("error while creating mount source path", &mount.source, error))?;
+            std::fs::create_dir_all(&mount.source).map_err(|error| {
+                ContainerError::io("error while creating mount source path", &mount.source, error)
+            })?;
         }
     }
     Ok(())

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use seacow_spec::{ContainerId, Digest};
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::docker::inspect::MountPoint;
 use seacow_spec::lifecycle::State;
 use seacow_spec::time::Timestamp;
+use seacow_spec::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Endpoint, Mode};
@@ -100,7 +100,9 @@ impl Record {
     /// When the present or last run began.
     pub fn started_at(&self) -> Option<Timestamp> {
         match &self.state {
-            State::Running { since, .. } | State::Paused { since, .. } | State::Exited { since, .. } => Some(*since),
+            State::Running { since, .. } | State::Paused { since, .. } | State::Exited { since, .. } => {
+                Some(*since)
+            }
             State::Created { .. } | State::Starting | State::Removing => None,
         }
     }

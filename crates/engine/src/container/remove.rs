@@ -41,11 +41,17 @@ impl Engine {
         .await
     }
 
-    async fn remove_locked(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<(), EngineError> {
+    async fn remove_locked(
+        &self,
+        container: &Arc<Container>,
+        options: RemoveOptions,
+    ) -> Result<(), EngineError> {
         let state = container.cell().record.state.clone();
         match state {
             State::Removing => return Err(ContainerError::RemovalInProgress(container.id.to_string()).into()),
-            State::Running { .. } | State::Paused { .. } if options.force => self.kill_and_wait(container).await?,
+            State::Running { .. } | State::Paused { .. } if options.force => {
+                self.kill_and_wait(container).await?
+            }
             State::Running { .. } | State::Paused { .. } => {
                 let name = container.cell().record.name.clone();
                 return Err(ContainerError::RemoveRunning { name, status: state.status() }.into());

@@ -20,13 +20,18 @@ impl Engine {
                 return Err(ContainerError::RenameArgument("Neither old nor new names may be empty").into());
             }
             if name == old {
-                return Err(ContainerError::RenameArgument("Renaming a container with the same name as its current name").into());
+                return Err(ContainerError::RenameArgument(
+                    "Renaming a container with the same name as its current name",
+                )
+                .into());
             }
             if !seacow_spec::names::is_valid(&name) {
                 return Err(ContainerError::Rename(Box::new(Invalid::Name(name).into())).into());
             }
             let registry = &engine.0.containers;
-            registry.reserve(&name, &container.id).map_err(|error| ContainerError::Rename(Box::new(error)))?;
+            registry
+                .reserve(&name, &container.id)
+                .map_err(|error| ContainerError::Rename(Box::new(error)))?;
             container.cell().record.name.clone_from(&name);
             if let Err(error) = engine.save(&container).await {
                 container.cell().record.name = old;

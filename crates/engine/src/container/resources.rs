@@ -6,8 +6,8 @@ use std::path::Path;
 use rustix::fs::{major, minor};
 use seacow_spec::docker::host_config::{DeviceMapping, Resources, ThrottleDevice, Ulimit};
 use seacow_spec::oci::runtime::{
-    BlockIo, Cpu, DeviceRule, LinuxDevice, LinuxResources, Memory, Pids, Rlimit, ThrottleDevice as OciThrottle,
-    WeightDevice as OciWeight,
+    BlockIo, Cpu, DeviceRule, LinuxDevice, LinuxResources, Memory, Pids, Rlimit,
+    ThrottleDevice as OciThrottle, WeightDevice as OciWeight,
 };
 
 use super::error::ContainerError;
@@ -72,8 +72,8 @@ fn cpu(resources: &Resources) -> Result<(), Invalid> {
     if resources.cpu_shares < 0 {
         return Err(Invalid::CpuShares(resources.cpu_shares));
     }
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if resources.nano_cpus != 0 {
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         if resources.cpu_period != 0 {
             return Err(Invalid::NanoCpus("CPU Period"));
         }
@@ -91,7 +91,8 @@ fn cpu(resources: &Resources) -> Result<(), Invalid> {
     if resources.cpu_quota > 0 && resources.cpu_quota < 1_000 {
         return Err(Invalid::CpuQuota);
     }
-    for (option, value) in [("cpuset cpus", &resources.cpuset_cpus), ("cpuset mems", &resources.cpuset_mems)] {
+    for (option, value) in [("cpuset cpus", &resources.cpuset_cpus), ("cpuset mems", &resources.cpuset_mems)]
+    {
         if !value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-')) {
             return Err(Invalid::Cpuset { option, value: value.clone() });
         }
@@ -182,7 +183,8 @@ fn throttles(devices: Option<&[ThrottleDevice]>) -> Result<Vec<OciThrottle>, Inv
 }
 
 fn device_numbers(path: &str) -> Result<(i64, i64), Invalid> {
-    let meta = std::fs::metadata(path).map_err(|error| Invalid::Device(path.to_owned(), error.to_string()))?;
+    let meta =
+        std::fs::metadata(path).map_err(|error| Invalid::Device(path.to_owned(), error.to_string()))?;
     Ok((i64::from(major(meta.rdev())), i64::from(minor(meta.rdev()))))
 }
 
@@ -221,13 +223,14 @@ pub(super) fn devices(resources: &Resources) -> Result<(Vec<LinuxDevice>, Vec<De
 fn device_nodes(mapping: &DeviceMapping) -> Result<Vec<LinuxDevice>, Invalid> {
     let host = Path::new(&mapping.path_on_host);
     let wrong = |error: std::io::Error| Invalid::Device(mapping.path_on_host.clone(), error.to_string());
-    let inside = if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
+    let inside =
+        if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
     let resolved = host.canonicalize().map_err(wrong)?;
     if !resolved.is_dir() {
         let node = device_node(&resolved, inside).map_err(wrong)?;
-        return node.map(|node| vec![node]).ok_or_else(|| {
-            Invalid::Device(mapping.path_on_host.clone(), "not a device node".into())
-        });
+        return node
+            .map(|node| vec![node])
+            .ok_or_else(|| Invalid::Device(mapping.path_on_host.clone(), "not a device node".into()));
     }
     let mut nodes = Vec::new();
     for entry in std::fs::read_dir(&resolved).map_err(wrong)? {
@@ -283,8 +286,21 @@ fn device_rule(text: &str) -> Option<DeviceRule> {
 /// A ulimit as the kernel names it; -1 is unlimited.
 pub(super) fn rlimit(ulimit: &Ulimit) -> Result<Rlimit, Invalid> {
     const KINDS: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     if !KINDS.contains(&ulimit.name.as_str()) {
         return Err(Invalid::UlimitType(ulimit.name.clone()));
@@ -340,7 +356,10 @@ mod tests {
         assert_eq!((cpu.quota, cpu.period), (Some(50_000), Some(100_000)));
         assert_eq!(found.pids.unwrap().limit, 7);
         let ulimit = Ulimit { name: "nofile".into(), hard: -1, soft: 5 };
-        assert_eq!(rlimit(&ulimit).unwrap(), Rlimit { kind: "RLIMIT_NOFILE".into(), hard: u64::MAX, soft: 5 });
+        assert_eq!(
+            rlimit(&ulimit).unwrap(),
+            Rlimit { kind: "RLIMIT_NOFILE".into(), hard: u64::MAX, soft: 5 }
+        );
         assert!(rlimit(&Ulimit { name: "nofile".into(), hard: 4, soft: 5 }).is_err());
     }
 

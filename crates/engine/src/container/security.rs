@@ -22,7 +22,11 @@ pub(crate) struct Security {
 ///
 /// # Errors
 /// An option is unknown, malformed, or not honoured.
-pub(crate) fn parse(options: &[String], privileged: bool, caps: &[String]) -> Result<Security, ContainerError> {
+pub(crate) fn parse(
+    options: &[String],
+    privileged: bool,
+    caps: &[String],
+) -> Result<Security, ContainerError> {
     let mut security = Security::default();
     if privileged {
         security.seccomp = SeccompChoice::Unconfined;
@@ -47,7 +51,9 @@ pub(crate) fn parse(options: &[String], privileged: bool, caps: &[String]) -> Re
             ("systempaths", Some("unconfined")) => security.open_system_paths = true,
             // No host we run on enforces SELinux labels for us: off is what there is.
             ("label", Some("disable")) => {}
-            ("label", Some(_)) => return Err(ContainerError::Unsupported(format!("--security-opt {option}"))),
+            ("label", Some(_)) => {
+                return Err(ContainerError::Unsupported(format!("--security-opt {option}")));
+            }
             _ => return Err(invalid().into()),
         }
     }

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use seacow_spec::ContainerId;
 use seacow_spec::oci::runtime::{
-    Capabilities, ConsoleSize, Linux, LinuxNamespace, LinuxResources, Mount, NamespaceKind, Process, Root, Spec,
-    VERSION,
+    Capabilities, ConsoleSize, Linux, LinuxNamespace, LinuxResources, Mount, NamespaceKind, Process, Root,
+    Spec, VERSION,
 };
 use seacow_spec::shim::{Create, LogConfig, NetworkConfig, Prepare, Rootfs, Stdio};
 
@@ -87,7 +87,11 @@ impl Template {
         let parent = &host.resources.cgroup_parent;
         Ok(Self {
             namespaces: namespaces(record, pid_of)?,
-            cgroup_parent: if parent.is_empty() { config.cgroup_parent.clone() } else { mounts::clean(parent) },
+            cgroup_parent: if parent.is_empty() {
+                config.cgroup_parent.clone()
+            } else {
+                mounts::clean(parent)
+            },
             mounts: all,
             masked_paths: host.masked_paths.clone().unwrap_or_default(),
             readonly_paths: host.readonly_paths.clone().unwrap_or_default(),
@@ -281,7 +285,12 @@ fn process(record: &Record, caps: Vec<String>, security: &security::Security) ->
 
 /// Inheritable and ambient stay empty, as in Docker since CVE-2022-24769.
 pub(crate) fn capability_sets(caps: Vec<String>) -> Capabilities {
-    Capabilities { bounding: caps.clone(), effective: caps.clone(), permitted: caps, ..Capabilities::default() }
+    Capabilities {
+        bounding: caps.clone(),
+        effective: caps.clone(),
+        permitted: caps,
+        ..Capabilities::default()
+    }
 }
 
 /// The environment of a process in this container, with or without a terminal.
@@ -340,7 +349,9 @@ fn sysctl(record: &Record) -> BTreeMap<String, String> {
 }
 
 fn rootfs_propagation(record: &Record) -> String {
-    let has = |words: [&str; 2]| record.mounts.iter().any(|mount| words.contains(&mount.point.propagation.as_str()));
+    let has = |words: [&str; 2]| {
+        record.mounts.iter().any(|mount| words.contains(&mount.point.propagation.as_str()))
+    };
     if has(["shared", "rshared"]) {
         "rshared".into()
     } else if has(["slave", "rslave"]) {

@@ -9,7 +9,8 @@ use seacow_spec::shim::SeccompChoice;
 use super::*;
 
 fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record {
-    let mut config = ContainerConfig { cmd: Some(vec!["true".into()]), hostname: "h".into(), ..Default::default() };
+    let mut config =
+        ContainerConfig { cmd: Some(vec!["true".into()]), hostname: "h".into(), ..Default::default() };
     let mut host = HostConfig::default();
     change(&mut config, &mut host);
     normalize::host(&mut host).unwrap();
@@ -61,7 +62,10 @@ fn build(record: &Record) -> Create {
 fn an_ordinary_container_fits_a_slot() {
     let config = engine_config();
     assert_eq!(template(&record(|_, _| {})), Template::common(&config, true));
-    assert_eq!(template(&record(|_, host| host.network_mode = "none".into())), Template::common(&config, false));
+    assert_eq!(
+        template(&record(|_, host| host.network_mode = "none".into())),
+        Template::common(&config, false)
+    );
     // What Create can still change does not cost the slot.
     let rich = record(|config, host| {
         config.user = "1".into();
@@ -145,5 +149,7 @@ fn joined_namespaces_are_paths() {
 #[test]
 fn low_ports_are_free_in_the_container_s_own_network_only() {
     assert_eq!(build(&record(|_, _| {})).spec.linux.unwrap().sysctl.len(), 2);
-    assert!(build(&record(|_, host| host.network_mode = "host".into())).spec.linux.unwrap().sysctl.is_empty());
+    assert!(
+        build(&record(|_, host| host.network_mode = "host".into())).spec.linux.unwrap().sysctl.is_empty()
+    );
 }

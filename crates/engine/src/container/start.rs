@@ -46,14 +46,18 @@ impl Engine {
     }
 
     async fn bring_up(&self, container: &Arc<Container>) -> Result<(), EngineError> {
+        crate::step!("start: begun");
         let shim = self.made(container).await?;
+        crate::step!("start: container made");
         super::attach::await_announced(container, ATTACH_GRACE).await;
         hand_over_clients(container, &shim);
+        crate::step!("start: clients there");
         let (pid, at) = match shim.send(Request::Start, None)?.started().await {
             Ok(started) => started,
             Err(ShimError::Refused(report)) => return Err(ContainerError::StartFailed(report).into()),
             Err(error) => return Err(error.into()),
         };
+        crate::step!("start: program runs");
         self.started(container, shim, pid, at)
     }
 
@@ -104,7 +108,9 @@ impl Engine {
     async fn fail(&self, container: &Arc<Container>, error: EngineError) -> EngineError {
         let report = ErrorReport::of(&error);
         let code = match &error {
-            EngineError::Container(ContainerError::StartFailed(report)) => report.exit_code.unwrap_or(NOT_MADE),
+            EngineError::Container(ContainerError::StartFailed(report)) => {
+                report.exit_code.unwrap_or(NOT_MADE)
+            }
             _ => NOT_MADE,
         };
         let exit = Exit { code, at: Timestamp::now(), oom_killed: false, reason: Some(report.to_string()) };

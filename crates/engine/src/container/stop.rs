@@ -26,7 +26,12 @@ impl Engine {
     ///
     /// # Errors
     /// It does not run (not modified), the signal is unknown, or it does not die.
-    pub async fn stop(&self, reference: &str, timeout: Option<i64>, signal: Option<String>) -> Result<(), EngineError> {
+    pub async fn stop(
+        &self,
+        reference: &str,
+        timeout: Option<i64>,
+        signal: Option<String>,
+    ) -> Result<(), EngineError> {
         let container = self.0.containers.find(reference)?;
         let engine = self.clone();
         self.finish("stop a container", async move {
@@ -83,7 +88,10 @@ impl Engine {
     /// It does not run, or the signal is unknown.
     pub async fn kill(&self, reference: &str, signal: Option<String>) -> Result<(), EngineError> {
         let container = self.0.containers.find(reference)?;
-        let wrap = |source: ContainerError| ContainerError::Kill { reference: reference.to_owned(), source: Box::new(source) };
+        let wrap = |source: ContainerError| ContainerError::Kill {
+            reference: reference.to_owned(),
+            source: Box::new(source),
+        };
         let number = match signal.as_deref() {
             None | Some("") => SIGKILL,
             Some(text) => parse(text).map_err(|error| wrap(error.into()))?,
@@ -132,7 +140,12 @@ impl Engine {
     }
 
     /// Sends a signal to the main process; a frozen container is thawed to receive it.
-    async fn signal(&self, container: &Arc<Container>, shim: &ShimClient, number: i32) -> Result<(), EngineError> {
+    async fn signal(
+        &self,
+        container: &Arc<Container>,
+        shim: &ShimClient,
+        number: i32,
+    ) -> Result<(), EngineError> {
         let request = Request::Signal { target: Target::Init, signal: number, all: false };
         shim.send(request, None)?.done().await?;
         self.emit(container.event("kill", &[("signal", number.to_string())]));

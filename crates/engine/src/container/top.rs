@@ -55,9 +55,12 @@ async fn ps(arguments: &str, pids: Option<&str>) -> Result<String, ContainerErro
 fn check(arguments: &str) -> Result<(), ContainerError> {
     let Ok(renamed) = Regex::new(r"\s+(\S*)=\s*(PID\S*)") else { return Ok(()) };
     for found in renamed.captures_iter(arguments) {
-        let (column, title) = (found.get(1).map_or("", |m| m.as_str()), found.get(2).map_or("", |m| m.as_str()));
+        let (column, title) =
+            (found.get(1).map_or("", |m| m.as_str()), found.get(2).map_or("", |m| m.as_str()));
         if column != "pid" {
-            return Err(ContainerError::PsArguments(format!("specifying \"{column}={title}\" is not allowed")));
+            return Err(ContainerError::PsArguments(format!(
+                "specifying \"{column}={title}\" is not allowed"
+            )));
         }
     }
     Ok(())
@@ -66,7 +69,8 @@ fn check(arguments: &str) -> Result<(), ContainerError> {
 /// Keeps the rows of these pids. The last column takes the rest of its line.
 fn cut(output: &str, pids: &HashSet<i32>) -> Result<TopResponse, ContainerError> {
     let mut lines = output.lines();
-    let titles: Vec<String> = lines.next().unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
     let column = titles
         .iter()
         .position(|title| title == "PID")

@@ -13,7 +13,11 @@ impl Engine {
     ///
     /// # Errors
     /// A value is out of range or cannot be changed, or the kernel refuses.
-    pub async fn update(&self, reference: &str, request: UpdateRequest) -> Result<UpdateResponse, EngineError> {
+    pub async fn update(
+        &self,
+        reference: &str,
+        request: UpdateRequest,
+    ) -> Result<UpdateResponse, EngineError> {
         let container = self.0.containers.find(reference)?;
         let engine = self.clone();
         self.finish("update a container", async move {
@@ -84,7 +88,9 @@ fn merge(have: &mut Resources, wanted: Resources) -> Result<(), ContainerError> 
     if wanted.blkio_weight != 0 {
         have.blkio_weight = wanted.blkio_weight;
     }
-    for (have, wanted) in [(&mut have.cpuset_cpus, wanted.cpuset_cpus), (&mut have.cpuset_mems, wanted.cpuset_mems)] {
+    for (have, wanted) in
+        [(&mut have.cpuset_cpus, wanted.cpuset_cpus), (&mut have.cpuset_mems, wanted.cpuset_mems)]
+    {
         if !wanted.is_empty() {
             *have = wanted;
         }
@@ -101,10 +107,14 @@ mod tests {
 
     #[test]
     fn only_what_is_set_changes() {
-        let mut have = Resources { memory: 64 << 20, memory_swap: 128 << 20, cpu_shares: 5, ..Default::default() };
+        let mut have =
+            Resources { memory: 64 << 20, memory_swap: 128 << 20, cpu_shares: 5, ..Default::default() };
         merge(&mut have, Resources { memory: 32 << 20, pids_limit: Some(9), ..Default::default() }).unwrap();
         resources::normalize(&mut have).unwrap();
-        assert_eq!((have.memory, have.memory_swap, have.cpu_shares, have.pids_limit), (32 << 20, 64 << 20, 5, Some(9)));
+        assert_eq!(
+            (have.memory, have.memory_swap, have.cpu_shares, have.pids_limit),
+            (32 << 20, 64 << 20, 5, Some(9))
+        );
         assert!(merge(&mut have, Resources { cgroup_parent: "/x".into(), ..Default::default() }).is_err());
     }
 }

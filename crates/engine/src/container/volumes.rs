@@ -24,7 +24,9 @@ pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<Str
             mount.point.name = seacow_spec::id::random_hex().map_err(super::ContainerError::Random)?;
         }
         match one(engine, mount, record.id.as_str()).await {
-            Ok(()) if record.mounts[index].anonymous => anonymous.push(record.mounts[index].point.name.clone()),
+            Ok(()) if record.mounts[index].anonymous => {
+                anonymous.push(record.mounts[index].point.name.clone())
+            }
             Ok(()) => {}
             Err(error) => {
                 for name in &anonymous {
@@ -55,7 +57,11 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
 }
 
 /// Fills empty volumes with what the image has where they are mounted.
-pub(super) async fn fill(engine: &Engine, record: &Record, image: Option<&ChainId>) -> Result<(), EngineError> {
+pub(super) async fn fill(
+    engine: &Engine,
+    record: &Record,
+    image: Option<&ChainId>,
+) -> Result<(), EngineError> {
     let wanted = record.mounts.iter().filter(|mount| mount.point.kind == "volume" && mount.copy);
     let empty = |mount: &&MountRecord| {
         std::fs::read_dir(&mount.source).is_ok_and(|mut entries| entries.next().is_none())

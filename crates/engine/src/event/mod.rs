@@ -80,7 +80,10 @@ impl EventBus {
         let _ = self.sender.send(event);
     }
 
-    fn subscribe(&self, wanted: impl Fn(&Event) -> bool) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+    fn subscribe(
+        &self,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let ring = lock(&self.ring);
         (ring.iter().filter(|event| wanted(event)).cloned().collect(), self.sender.subscribe())
     }
@@ -96,7 +99,10 @@ impl Engine {
     ///
     /// # Errors
     /// A time cannot be read, `since` is after `until`, or a filter's key is unknown.
-    pub fn events(&self, filter: EventFilter) -> Result<impl Stream<Item = Arc<Event>> + Send + use<>, EngineError> {
+    pub fn events(
+        &self,
+        filter: EventFilter,
+    ) -> Result<impl Stream<Item = Arc<Event>> + Send + use<>, EngineError> {
         filter.filters.only(select::KEYS)?;
         let since = apitime::parse(&filter.since)?;
         let until = apitime::parse(&filter.until)?;

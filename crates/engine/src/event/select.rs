@@ -6,8 +6,20 @@ use crate::filter::Filters;
 
 /// Keys that may be filtered by.
 pub(super) const KEYS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// Actions that carry a detail after a colon (`exec_start: sh`); named without one they match all.

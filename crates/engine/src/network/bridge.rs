@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use seacow_net::endpoint::HOST_PREFIX;
+use seacow_net::bridge::BridgeError;
 use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac};
 
 use super::{Endpoint, IFNAME, NetworkError};
@@ -18,9 +19,19 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// Makes or adopts the bridge. Blocks. `stored` is the subnet it had before.
+    /// Makes or adopts the bridge. Blocks. `stored` is the subnet it had before; where somebody else
+    /// has taken that meanwhile, another one is found, unless it was asked for.
     pub(crate) fn open(config: &Config, stored: Option<ipnet::Ipv4Net>) -> Result<Self, NetworkError> {
-        let wanted = config.subnet.or(stored);
+        match Self::with_subnet(config, config.subnet.or(stored)) {
+            Err(NetworkError::Bridge(BridgeError::Subnet(error))) if config.subnet.is_none() && stored.is_some() => {
+                tracing::warn!(%error, "the bridge cannot have its subnet again");
+                Self::with_subnet(config, None)
+            }
+            opened => opened,
+        }
+    }
+
+    fn with_subnet(config: &Config, wanted: Option<ipnet::Ipv4Net>) -> Result<Self, NetworkError> {
         let mut settings = BridgeConfig::new(config.bridge.clone());
         settings.subnet = wanted.map(|subnet| subnet.trunc());
         // An address that is not the network's own is the gateway that was asked for.

@@ -45,7 +45,12 @@ impl Names {
     }
 
     /// Writes all three into `dir`.
-    pub(crate) fn write(&self, dir: &Path, endpoint: Option<&Endpoint>, config: &Config) -> Result<(), ContainerError> {
+    pub(crate) fn write(
+        &self,
+        dir: &Path,
+        endpoint: Option<&Endpoint>,
+        config: &Config,
+    ) -> Result<(), ContainerError> {
         let put = |name: &str, text: String| {
             let path = dir.join(name);
             std::fs::write(&path, text).map_err(|error| ContainerError::io("write", &path, error))

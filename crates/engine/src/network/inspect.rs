@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use seacow_spec::docker::network::{ConfigReference, EndpointSettings, Ipam, IpamConfig, Network, NetworkContainer};
+use seacow_spec::docker::network::{
+    ConfigReference, EndpointSettings, Ipam, IpamConfig, Network, NetworkContainer,
+};
 
 use super::{NetworkError, Predefined, mac_text};
 use crate::Engine;
@@ -64,11 +66,14 @@ impl Engine {
 
     fn find_network(&self, reference: &str) -> Result<Predefined, NetworkError> {
         let id = |network: &Predefined| self.0.networks.id(*network);
-        let by_name = Predefined::ALL.iter().find(|network| network.name() == reference || id(network) == reference);
+        let by_name =
+            Predefined::ALL.iter().find(|network| network.name() == reference || id(network) == reference);
         if let Some(network) = by_name {
             return Ok(*network);
         }
-        let mut begin = Predefined::ALL.iter().filter(|network| !reference.is_empty() && id(network).starts_with(reference));
+        let mut begin = Predefined::ALL
+            .iter()
+            .filter(|network| !reference.is_empty() && id(network).starts_with(reference));
         match (begin.next(), begin.next()) {
             (Some(network), None) => Ok(*network),
             (Some(_), Some(_)) => Err(NetworkError::Ambiguous(reference.to_owned())),
@@ -128,8 +133,9 @@ impl Engine {
                     name: record.name.clone(),
                     endpoint_id: endpoint.map_or_else(String::new, |endpoint| endpoint.id.clone()),
                     mac_address: endpoint.map_or_else(String::new, |endpoint| mac_text(endpoint.mac)),
-                    ipv4_address: endpoint
-                        .map_or_else(String::new, |endpoint| format!("{}/{}", endpoint.address, endpoint.prefix)),
+                    ipv4_address: endpoint.map_or_else(String::new, |endpoint| {
+                        format!("{}/{}", endpoint.address, endpoint.prefix)
+                    }),
                     ipv6_address: String::new(),
                 };
                 (container.id.to_string(), member)

@@ -170,7 +170,8 @@ impl Engine {
         self.emit_network(container, "disconnect");
         let mounts = container.cell().record.mounts.clone();
         for mount in mounts.iter().filter(|mount| mount.point.kind == "volume") {
-            let attributes = [("container", container.id.to_string()), ("driver", mount.point.driver.clone())];
+            let attributes =
+                [("container", container.id.to_string()), ("driver", mount.point.driver.clone())];
             self.emit(crate::event::event("volume", "unmount", &mount.point.name, owned(attributes)));
         }
     }

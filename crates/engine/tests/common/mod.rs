@@ -145,7 +145,8 @@ fn cgroups_named(name: &str) -> Vec<PathBuf> {
 
 fn cgroups(name: &str) -> Vec<PathBuf> {
     let parents = cgroups_named(name).into_iter();
-    let children = parents.flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok));
+    let children =
+        parents.flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok));
     children.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
@@ -172,8 +173,8 @@ fn busybox() -> Vec<u8> {
     }
     add("bin/busybox", tar::EntryType::Regular, 0o755, &std::fs::read("/bin/busybox").unwrap(), None);
     for applet in [
-        "sh", "true", "false", "cat", "echo", "sleep", "ls", "id", "env", "ip", "ping", "stty", "kill", "head", "dd",
-        "hostname", "mount", "touch", "tail", "seq", "wc", "test", "yes", "grep", "nc",
+        "sh", "true", "false", "cat", "echo", "sleep", "ls", "id", "env", "ip", "ping", "stty", "kill",
+        "head", "dd", "hostname", "mount", "touch", "tail", "seq", "wc", "test", "yes", "grep", "nc",
     ] {
         add(&format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, &[], Some("busybox"));
     }
@@ -199,7 +200,10 @@ pub fn request(command: &[&str]) -> CreateRequest {
     }
 }
 
-pub fn with(mut request: CreateRequest, change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> CreateRequest {
+pub fn with(
+    mut request: CreateRequest,
+    change: impl FnOnce(&mut ContainerConfig, &mut HostConfig),
+) -> CreateRequest {
     change(&mut request.config, &mut request.host_config);
     request
 }
@@ -212,7 +216,8 @@ pub async fn create(engine: &Engine, name: Option<&str>, request: CreateRequest)
 pub async fn run(engine: &Engine, request: CreateRequest) -> (String, i64) {
     let id = create(engine, None, request).await;
     let wait = engine.wait(&id, "next-exit".parse().unwrap()).unwrap();
-    let output = attach(engine, &id, AttachOptions { stdout: true, stderr: true, stream: true, ..Default::default() });
+    let output =
+        attach(engine, &id, AttachOptions { stdout: true, stderr: true, stream: true, ..Default::default() });
     engine.start(&id).await.unwrap();
     let code = wait.await.status_code;
     (text(&output.await.unwrap()), code)

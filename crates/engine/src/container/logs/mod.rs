@@ -93,7 +93,13 @@ pub(super) struct Replay(Reader);
 
 impl Replay {
     /// `end` is the size of the newest file at which to stop; `None` is its end.
-    pub(super) fn new(engine: &Engine, id: &ContainerId, options: LogOptions, tty: bool, end: Option<u64>) -> Self {
+    pub(super) fn new(
+        engine: &Engine,
+        id: &ContainerId,
+        options: LogOptions,
+        tty: bool,
+        end: Option<u64>,
+    ) -> Self {
         Self(Reader::new(engine, id, &options, tty, end))
     }
 

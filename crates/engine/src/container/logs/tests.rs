@@ -17,7 +17,15 @@ fn write(path: &Path, numbers: std::ops::Range<usize>) {
 }
 
 fn format() -> Format {
-    Format { stdout: true, stderr: true, timestamps: false, details: false, framed: false, since: None, until: None }
+    Format {
+        stdout: true,
+        stderr: true,
+        timestamps: false,
+        details: false,
+        framed: false,
+        since: None,
+        until: None,
+    }
 }
 
 fn read_all(cursor: &mut Cursor, format: &Format) -> String {

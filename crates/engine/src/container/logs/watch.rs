@@ -16,7 +16,10 @@ impl DirectoryWatch {
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         inotify::add_watch(&watch, directory, events)?;
-        #[expect(deprecated, reason = "the replacement is unsafe; an OwnedFd that nobody takes out is what it asks for")]
+        #[expect(
+            deprecated,
+            reason = "the replacement is unsafe; an OwnedFd that nobody takes out is what it asks for"
+        )]
         let registered = AsyncFd::new(watch)?;
         Ok(Self(registered))
     }
