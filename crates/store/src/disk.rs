@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{At, IoFailure};
@@ -14,10 +14,18 @@ use crate::error::{At, IoFailure};
 pub type FaultHook = Arc<dyn Fn(&'static str) -> io::Result<()> + Send + Sync>;
 
 /// The steps: sync, rename, commit.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Disk {
     faults: Option<FaultHook>,
+    /// The file system has one journal for all metadata: what was renamed or made before a sync of
+    /// any file is on the disk with it.
+    one_journal: bool,
 }
+
+const EXT4_MAGIC: u64 = 0xef53;
+const XFS_MAGIC: u64 = 0x5846_5342;
+/// How many files are synced at the same time: the journal then commits once for them all.
+const SYNCERS: usize = 4;
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,8 +34,10 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(faults: Option<FaultHook>) -> Self {
-        Self { faults }
+    /// For everything below `root`.
+    pub(crate) fn new(root: &Path, faults: Option<FaultHook>) -> Result<Self, IoFailure> {
+        let magic = rustix::fs::statfs(root).at("look at", root)?.f_type as u64;
+        Ok(Self { faults, one_journal: matches!(magic, EXT4_MAGIC | XFS_MAGIC) })
     }
 
     /// A step that happens elsewhere (a metadata commit) passes through here first.
@@ -43,8 +53,32 @@ impl Disk {
         self.step("mkdir").and_then(|()| std::fs::create_dir(path)).at("make directory", path)
     }
 
-    pub(crate) fn sync_file(&self, file: &File, path: &Path) -> Result<(), IoFailure> {
-        self.step("sync file").and_then(|()| file.sync_all()).at("sync", path)
+    /// Contents and attributes of files.
+    pub(crate) fn sync_files(&self, files: &[(File, PathBuf)]) -> Result<(), IoFailure> {
+        let sync = |(file, path): &(File, PathBuf)| {
+            self.step("sync file").and_then(|()| file.sync_all()).at("sync", path)
+        };
+        let [first, rest @ ..] = files else { return Ok(()) };
+        std::thread::scope(|scope| {
+            let parts = rest.chunks(rest.len().div_ceil(SYNCERS - 1).max(1));
+            let others: Vec<_> =
+                parts.map(|part| scope.spawn(move || part.iter().try_for_each(sync))).collect();
+            let own = sync(first);
+            let joined = others.into_iter().map(|other| {
+                let broken = || IoFailure::new("sync", &first.1, io::Error::other("a thread panicked"));
+                other.join().unwrap_or_else(|_| Err(broken()))
+            });
+            joined.fold(own, Result::and)
+        })
+    }
+
+    /// Names in directories that are on their way to a sync of something else: only where that does
+    /// not carry them along.
+    pub(crate) fn sync_dirs_on_the_way(&self, dirs: &[PathBuf]) -> Result<(), IoFailure> {
+        if self.one_journal {
+            return Ok(());
+        }
+        dirs.iter().try_for_each(|dir| self.sync_dir(dir))
     }
 
     pub(crate) fn sync_dir(&self, path: &Path) -> Result<(), IoFailure> {

@@ -73,9 +73,66 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// Digests in 43 characters that may be in a file name (RFC 4648 §5, without padding).
+pub(crate) mod base64 {
+    use seacow_spec::Digest;
+
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const LEN: usize = 43;
+
+    pub(crate) fn encode(digest: &Digest) -> String {
+        // Four bits at a time in, six at a time out.
+        let mut bits = digest.hex().bytes().flat_map(|digit| {
+            let value = if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+            (0..4).rev().map(move |bit| value >> bit & 1)
+        });
+        (0..LEN)
+            .map(|_| {
+                let six = (0..6).fold(0, |six, _| six << 1 | bits.next().unwrap_or(0));
+                char::from(ALPHABET[usize::from(six)])
+            })
+            .collect()
+    }
+
+    pub(crate) fn decode(text: &str) -> Option<Digest> {
+        if text.len() != LEN {
+            return None;
+        }
+        let mut hash = [0u8; 32];
+        for (at, byte) in text.bytes().enumerate() {
+            let six = ALPHABET.iter().position(|known| *known == byte)?;
+            for bit in 0..6 {
+                let to = at * 6 + bit;
+                let value = (six >> (5 - bit) & 1) as u8;
+                match hash.get_mut(to / 8) {
+                    Some(byte) => *byte |= value << (7 - to % 8),
+                    None if value != 0 => return None,
+                    None => {}
+                }
+            }
+        }
+        Some(Digest::from_sha256(&hash))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_is_one_to_one() {
+        for n in 0..200u32 {
+            let digest = digest(&n.to_le_bytes());
+            let text = base64::encode(&digest);
+            assert_eq!(text.len(), 43);
+            assert_eq!(base64::decode(&text), Some(digest));
+        }
+        let known = Digest::from_sha256(&[0xff; 32]);
+        assert_eq!(base64::encode(&known), format!("{}8", "_".repeat(42)));
+        for bad in ["", "scratch", &"_".repeat(43), &"=".repeat(43)] {
+            assert_eq!(base64::decode(bad), None);
+        }
+    }
 
     #[test]
     fn chain_ids_follow_the_oci_rule() {

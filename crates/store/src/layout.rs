@@ -106,16 +106,7 @@ impl Layout {
         Ok(path)
     }
 
-    /// Moves something out of sight and removes it. What cannot be removed now is removed at the
-    /// next open.
-    pub(crate) fn discard(&self, path: &Path) -> Result<(), IoFailure> {
-        match self.hide(path)? {
-            Some(hidden) => remove_tree(&hidden),
-            None => Ok(()),
-        }
-    }
-
-    /// The first half of [`Layout::discard`]; `None` when there is nothing of that name.
+    /// Moves something out of sight, and says where; `None` when there is nothing of that name.
     pub(crate) fn hide(&self, path: &Path) -> Result<Option<PathBuf>, IoFailure> {
         let hidden = self.trash().join(random()?);
         match std::fs::rename(path, &hidden) {

@@ -42,8 +42,12 @@ pub mod record;
 mod shared;
 pub mod snapshot;
 mod store;
+mod sweeper;
 mod tar;
 pub mod volume;
+
+/// Paths below a container's root, for those who build images with us.
+pub use seacow_sys::{Errno, rooted};
 
 pub use disk::FaultHook;
 pub use error::IoFailure;

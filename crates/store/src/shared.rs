@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use seacow_spec::{ChainId, Digest, Reference};
 
 use crate::disk::Disk;
+use crate::error::IoFailure;
 use crate::image::record::{ImageRecord, TagRecord};
 use crate::layer::LayerInfo;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::meta::{self, Durability, Meta, MetaError, Table, Write};
+use crate::store::OpenError;
+use crate::sweeper::Sweeper;
 
 /// What all parts of the store share.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) meta: Meta,
     pub(crate) limits: Limits,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) sweeper: Sweeper,
     catalog: RwLock<Catalog>,
     change: Mutex<()>,
 }
@@ -36,9 +40,25 @@ pub(crate) struct Catalog {
 }
 
 impl Shared {
-    pub(crate) fn new(layout: Layout, disk: Disk, meta: Meta, limits: Limits) -> Result<Self, MetaError> {
-        let catalog = RwLock::new(Catalog::load(&meta)?);
-        Ok(Self { layout, disk, meta, limits, pins: Arc::default(), catalog, change: Mutex::new(()) })
+    pub(crate) fn new(layout: Layout, disk: Disk, meta: Meta, limits: Limits) -> Result<Self, OpenError> {
+        Ok(Self {
+            catalog: RwLock::new(Catalog::load(&meta)?),
+            layout,
+            disk,
+            meta,
+            limits,
+            pins: Arc::default(),
+            sweeper: Sweeper::start()?,
+            change: Mutex::new(()),
+        })
+    }
+
+    /// Moves something out of sight at once, and removes it some time.
+    pub(crate) fn discard(&self, path: &std::path::Path) -> Result<(), IoFailure> {
+        if let Some(hidden) = self.layout.hide(path)? {
+            self.sweeper.remove(hidden);
+        }
+        Ok(())
     }
 
     pub(crate) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
@@ -143,16 +163,15 @@ impl Change<'_> {
     }
 
     /// Takes the layers of a stack that nothing refers to any more out of the metadata, topmost
-    /// first, and their directories out of sight. The second list is to be removed from the disk
-    /// once the change is over.
-    pub(crate) fn release_layers(&mut self, top: &ChainId) -> Result<Released, MetaError> {
+    /// first, and their directories out of sight.
+    pub(crate) fn release_layers(&mut self, top: &ChainId) -> Result<Vec<ChainId>, MetaError> {
         let stack = self.shared.catalog().stack(top).unwrap_or_default();
         self.release(stack.into_iter())
     }
 
     /// As [`Change::release_layers`], for all layers there are.
-    pub(crate) fn release_all_unused(&mut self) -> Result<Released, MetaError> {
-        let mut all = Released::default();
+    pub(crate) fn release_all_unused(&mut self) -> Result<Vec<ChainId>, MetaError> {
+        let mut all = Vec::new();
         loop {
             let leaves: Vec<_> = {
                 let catalog = self.shared.catalog();
@@ -163,9 +182,8 @@ impl Change<'_> {
             let mut freed = false;
             for leaf in leaves {
                 let released = self.release_layers(&leaf.chain_id)?;
-                freed |= !released.chains.is_empty();
-                all.chains.extend(released.chains);
-                all.directories.extend(released.directories);
+                freed |= !released.is_empty();
+                all.extend(released);
             }
             if !freed {
                 return Ok(all);
@@ -173,11 +191,11 @@ impl Change<'_> {
         }
     }
 
-    fn release(&mut self, stack: impl Iterator<Item = Arc<LayerInfo>>) -> Result<Released, MetaError> {
+    fn release(&mut self, stack: impl Iterator<Item = Arc<LayerInfo>>) -> Result<Vec<ChainId>, MetaError> {
         // Held to the end: nobody may pin a layer between the check and the commit.
         let pins = self.shared.pins.lock();
         let mut gone = HashSet::new();
-        let mut released = Released::default();
+        let mut released = Vec::new();
         for layer in stack {
             let chain = &layer.chain_id;
             if pins.contains_key(chain) || self.shared.catalog().layer_is_used(chain, &gone) {
@@ -185,36 +203,17 @@ impl Change<'_> {
             }
             gone.insert(chain.clone());
             self.writes.push(Write::Delete(Table::Layers, chain.hex().to_owned()));
-            released.chains.push(chain.clone());
+            released.push(chain.clone());
         }
         if gone.is_empty() && self.writes.is_empty() {
             return Ok(released);
         }
         self.commit(|catalog| catalog.layers.retain(|chain, _| !gone.contains(chain)))?;
-        for chain in &released.chains {
+        for chain in &released {
             // What stays in sight is garbage that the next open finds.
-            if let Ok(Some(hidden)) = self.shared.layout.hide(&self.shared.layout.layer(chain)) {
-                released.directories.push(hidden);
-            }
+            let _ = self.shared.discard(&self.shared.layout.layer(chain));
         }
         Ok(released)
-    }
-}
-
-/// Layers that are no more.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    /// Topmost first.
-    pub(crate) chains: Vec<ChainId>,
-    directories: Vec<std::path::PathBuf>,
-}
-
-impl Released {
-    /// Removes the directories; what fails is left to the next open.
-    pub(crate) fn remove_from_disk(&self) {
-        for directory in &self.directories {
-            let _ = crate::layout::remove_tree(directory);
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::{At, IoFailure};
 use crate::host::Host;
 use crate::image::Images;
 use crate::layer::Layers;
-use crate::layout::{Layout, remove_tree};
+use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::meta::{Meta, MetaError};
 use crate::record::Records;
@@ -114,13 +114,13 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
         let layout = Layout::create(options.data_root, options.exec_root)?;
         let lock = lock(&layout)?;
-        let disk = Disk::new(options.faults);
+        let disk = Disk::new(layout.data(), options.faults)?;
         let meta = Meta::open(&layout.meta(), disk.clone())?;
         let shared = Arc::new(Shared::new(layout, disk, meta, options.limits)?);
         remove_half_made(&shared)?;
         let layers = Layers::new(shared.clone());
         let snapshots = OverlayDriver::open(shared.clone(), layers.clone())?;
-        shared.change().release_all_unused()?.remove_from_disk();
+        shared.change().release_all_unused()?;
         let volumes = Volumes::open(shared.clone())?;
         Ok(Self {
             images: Images::new(shared.clone(), layers.clone(), Host::default()),
@@ -166,6 +166,11 @@ impl Store {
     /// Where everything lies that a reboot may take away.
     pub fn exec_root(&self) -> &Path {
         self.shared.layout.exec()
+    }
+
+    /// Waits until everything that was removed is gone from the disk too.
+    pub fn settle(&self) {
+        self.shared.sweeper.settle();
     }
 
     /// Removes what the `host` image needs outside of the data root. Only when no container of it
@@ -216,16 +221,17 @@ fn holder(file: &mut File) -> Option<i32> {
 /// Directories that no metadata names, and the trash.
 fn remove_half_made(shared: &Shared) -> Result<(), IoFailure> {
     let layout = &shared.layout;
-    for dir in [layout.drafts(), layout.trash()] {
-        for name in names(&dir)? {
-            remove_tree(&dir.join(name))?;
-        }
+    for name in names(&layout.trash())? {
+        shared.sweeper.remove(layout.trash().join(name));
+    }
+    for name in names(&layout.drafts())? {
+        shared.discard(&layout.drafts().join(name))?;
     }
     let known: std::collections::HashSet<String> =
         shared.catalog().layers.keys().map(|chain| chain.hex().to_owned()).collect();
     for name in names(&layout.layers())? {
         if !name.to_str().is_some_and(|name| known.contains(name)) {
-            layout.discard(&layout.layers().join(name))?;
+            shared.discard(&layout.layers().join(name))?;
         }
     }
     Ok(())

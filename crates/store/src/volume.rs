@@ -160,7 +160,7 @@ impl Volumes {
         known.remove(name);
         drop(known);
         if let Some(hidden) = hidden {
-            crate::layout::remove_tree(&hidden)?;
+            self.shared.sweeper.remove(hidden);
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl Volumes {
             }
             let data = self.dir(name).join(DATA);
             if !data.is_dir() || names(&data)?.is_empty() {
-                self.shared.layout.discard(&self.dir(name))?;
+                self.shared.discard(&self.dir(name))?;
                 continue;
             }
             let stored = Stored { labels: BTreeMap::new(), created: Timestamp::now(), anonymous: false };

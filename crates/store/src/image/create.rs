@@ -9,7 +9,7 @@ use seacow_spec::{ChainId, Digest, Timestamp};
 use super::record::ImageRecord;
 use super::{Image, ImageError, Images};
 use crate::hash;
-use crate::meta::{Table, Write};
+use crate::meta::{Durability, Table, Write};
 
 /// An image to be.
 #[derive(Clone, Debug)]
@@ -38,6 +38,15 @@ impl Images {
     /// The config is unreadable or lists other layers than the stack has, a layer or the parent
     /// does not exist, or the metadata failed.
     pub fn create(&self, new: NewImage) -> Result<Image, ImageError> {
+        self.create_with(new, Durability::Durable)
+    }
+
+    /// As [`Images::create`]; with [`Durability::Unsynced`] for the steps within a build, which a
+    /// crash of the machine may take away: they reach the disk with the image that is durable.
+    ///
+    /// # Errors
+    /// As [`Images::create`].
+    pub fn create_with(&self, new: NewImage, durability: Durability) -> Result<Image, ImageError> {
         let config = self.check_config(&new.config, new.chain.as_ref())?;
         let id = hash::digest(&new.config);
         // Held until the image itself keeps the layer.
@@ -62,7 +71,7 @@ impl Images {
         };
         change.write(Write::json(Table::Images, id.hex(), &record.stored())?);
         change.write(Write::Put(Table::Configs, id.hex().to_owned(), record.raw.to_vec()));
-        change.commit(|catalog| {
+        change.commit_with(durability, |catalog| {
             catalog.images.insert(id.clone(), Arc::new(record));
         })?;
         drop(change);

@@ -357,6 +357,6 @@ impl<'a> Spool<'a> {
 impl Drop for Spool<'_> {
     fn drop(&mut self) {
         // What cannot be removed now is removed at the next open.
-        let _ = self.shared.layout.discard(&self.dir);
+        let _ = self.shared.discard(&self.dir);
     }
 }

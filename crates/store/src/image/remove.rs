@@ -5,7 +5,7 @@ use seacow_spec::{Digest, Reference};
 
 use super::{ImageError, Images};
 use crate::meta::{Table, Write};
-use crate::shared::{Catalog, Change, Released};
+use crate::shared::{Catalog, Change};
 
 /// A container that was made from an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +63,7 @@ impl Images {
         if goes_on {
             removal.remove(&image.id, options, by_id)?;
         }
-        let (answer, released) = removal.finish()?;
-        for released in released {
-            released.remove_from_disk();
-        }
-        Ok(answer)
+        removal.finish()
     }
 
     /// Removes an image that nothing refers to; anything that stands against it is no error.
@@ -208,7 +204,7 @@ impl Removal<'_> {
 
     /// Images and names first, then the layers that nobody needs any more: after a crash in
     /// between, the next open finds those.
-    fn finish(mut self) -> Result<(Vec<ImageDeleted>, Vec<Released>), ImageError> {
+    fn finish(mut self) -> Result<Vec<ImageDeleted>, ImageError> {
         let mut chains = Vec::new();
         let (names, images) = (std::mem::take(&mut self.gone_names), std::mem::take(&mut self.gone_images));
         self.change.commit(|catalog| {
@@ -221,13 +217,11 @@ impl Removal<'_> {
                 }
             }
         })?;
-        let mut released = Vec::new();
         for chain in chains {
             let gone = self.change.release_layers(&chain)?;
-            self.answer.extend(gone.chains.iter().map(|chain| ImageDeleted::Deleted(chain.to_string())));
-            released.push(gone);
+            self.answer.extend(gone.iter().map(|chain| ImageDeleted::Deleted(chain.to_string())));
         }
-        Ok((self.answer, released))
+        Ok(self.answer)
     }
 }
 

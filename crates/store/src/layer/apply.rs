@@ -64,8 +64,7 @@ impl LayerDraft {
         if placed.root_is_opaque {
             hide_all(&root, &mut lowers.borrow_mut()).at("hide what is below", self.fs())?;
         }
-        let (file, tar_size) = recipe.finish()?;
-        self.layers.shared.disk.sync_file(&file, &self.dir.join(RECIPE))?;
+        let tar_size = recipe.finish()?;
         if stream.count() != tar_size {
             let reason = "its bytes and its recipe do not add up".to_owned();
             let actual = stream.into_digest();

@@ -1,21 +1,22 @@
 //! A draft becomes a layer.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use seacow_spec::{ChainId, Digest, Timestamp};
 use seacow_sys::rooted::Root;
 
-use super::draft::{Contents, FS, LayerDraft, MOVES, RECIPE};
+use super::draft::{Contents, LayerDraft, MOVES, RECIPE};
 use super::recipe::RecipeWriter;
 use super::{Layer, LayerError, LayerInfo, LayerKind, Layers};
 use crate::disk::Disk;
 use crate::error::{At, IoFailure};
 use crate::fsutil::copy::{Marks, copy_tree};
 use crate::fsutil::walk::Walk;
-use crate::meta::{Table, Write};
+use crate::meta::{Durability, Table, Write};
 use crate::shared::Shared;
 
 /// Up to this many files are synced one by one; beyond, the file system as a whole.
@@ -94,14 +95,12 @@ impl Layers {
             }
         };
         let recipe = RecipeWriter::create(&draft.dir.join(RECIPE))?;
-        let (contents, file) = super::diff::upper_contents(source, recipe)?;
+        let contents = super::diff::upper_contents(source, recipe)?;
         if let Ok(layer) = self.pin(&draft.chain_of(&contents.diff_id)) {
             return Ok(layer);
         }
-        let disk = &self.shared.disk;
-        disk.sync_file(&file, &draft.dir.join(RECIPE))?;
         if mode == UpperMode::Move {
-            disk.rename(upper, &fs)?;
+            self.shared.disk.rename(upper, &fs)?;
         }
         let made = draft
             .root_attrs()
@@ -145,7 +144,8 @@ impl Layers {
         let info = Arc::new(info);
         self.shared.pins.add(&chain);
         let layer = Layer { info: info.clone(), pins: self.shared.pins.clone() };
-        change.commit(|catalog| {
+        // Nothing refers to it yet. The image that will is written durably, and this with it.
+        change.commit_with(Durability::Unsynced, |catalog| {
             catalog.layers.insert(chain, info);
         })?;
         Ok(layer)
@@ -174,11 +174,9 @@ impl LayerDraft {
         let dir = self.dir.clone();
         let made = self.layers.record(info, |shared| {
             // A directory that the metadata does not name: left behind by a crash.
-            if let Some(garbage) = shared.layout.hide(&target)? {
-                crate::layout::remove_tree(&garbage)?;
-            }
+            shared.discard(&target)?;
             shared.disk.rename(&dir, &target)?;
-            shared.disk.sync_dir(&shared.layout.layers())
+            shared.disk.sync_dirs_on_the_way(&[shared.layout.layers(), shared.layout.drafts()])
         });
         if made.is_err() && !dir.exists() {
             // Undo of the rename: the files are the draft's again.
@@ -198,33 +196,36 @@ impl LayerDraft {
     }
 }
 
-/// Writes a draft out to the disk, and gives the bytes that it takes there.
+/// Writes a draft out to the disk, and gives the bytes that it takes there. Names follow with the
+/// metadata's own sync where the file system has one journal for all.
 fn sync_tree(disk: &Disk, dir: &Path) -> Result<u64, IoFailure> {
     let root = Root::open(dir).at("open", dir)?;
     let mut walk = Walk::new(&root, Path::new(""));
-    let mut few = Vec::new();
+    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
     let (mut bytes, mut count) = (0u64, 0usize);
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     while let Some(node) = walk.next()? {
         let stat = &node.stat;
         if stat.st_nlink < 2 || node.is_dir() || seen.insert((stat.st_dev, stat.st_ino)) {
             bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         }
         count += 1;
-        if count <= SYNC_SINGLY && matches!(node.kind(), rustix::fs::FileType::RegularFile) || node.is_dir() {
-            few.push(node.path);
+        if count > SYNC_SINGLY {
+            continue;
+        }
+        if node.is_dir() {
+            dirs.push(dir.join(&node.path));
+        } else if node.kind() == FileType::RegularFile {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+            let file = node.entry.open(flags, Mode::empty()).at("open", &node.path)?;
+            files.push((File::from(file), node.path));
         }
     }
     if count > SYNC_SINGLY {
         disk.sync_fs(dir)?;
-        return Ok(bytes);
+    } else {
+        disk.sync_files(&files)?;
+        disk.sync_dirs_on_the_way(&dirs)?;
     }
-    for path in few.iter().rev() {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let file = root.open_without_symlinks(path, flags, Mode::empty()).at("open", path)?;
-        disk.sync_file(&File::from(file), path)?;
-    }
-    disk.sync_dir(&dir.join(FS))?;
-    disk.sync_dir(dir)?;
     Ok(bytes)
 }

@@ -25,15 +25,15 @@ use crate::fsutil::walk::{Node, Walk};
 use crate::tar::{Head, Kind, Segment, TarOut, TarWriter};
 
 /// Hashes the tar of everything in `upper` and writes its recipe.
-pub(super) fn upper_contents(upper: &Path, recipe: RecipeWriter) -> Result<(Contents, File), LayerError> {
+pub(super) fn upper_contents(upper: &Path, recipe: RecipeWriter) -> Result<Contents, LayerError> {
     let root = Root::open(upper).at("open", upper)?;
     let out = RecipeOut { recipe, hash: Sha256::new(), buffer: vec![0; BUFFER] };
     let mut tar = TarWriter::new(out);
     let size = write_upper(&root, &mut tar)?;
     let out = tar.finish().at("write the recipe of", upper)?;
     let diff_id = crate::hash::finish(out.hash);
-    let (file, tar_size) = out.recipe.finish()?;
-    Ok((Contents { diff_id, tar_size, size, replaced: Vec::new() }, file))
+    let tar_size = out.recipe.finish()?;
+    Ok(Contents { diff_id, tar_size, size, replaced: Vec::new() })
 }
 
 /// Every entry; gives the sum of the files' sizes.

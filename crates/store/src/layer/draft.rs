@@ -83,7 +83,7 @@ impl Drop for LayerDraft {
     fn drop(&mut self) {
         if !self.done {
             // What cannot be removed now is removed at the next open.
-            let _ = self.layers.shared.layout.discard(&self.dir);
+            let _ = self.layers.shared.discard(&self.dir);
         }
     }
 }

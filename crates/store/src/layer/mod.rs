@@ -243,8 +243,6 @@ impl Layers {
     /// # Errors
     /// The metadata failed.
     pub fn remove_unused(&self) -> Result<Vec<ChainId>, LayerError> {
-        let released = self.shared.change().release_all_unused()?;
-        released.remove_from_disk();
-        Ok(released.chains)
+        Ok(self.shared.change().release_all_unused()?)
     }
 }

@@ -64,17 +64,18 @@ impl RecipeWriter {
         Ok(())
     }
 
-    /// Gives the file for syncing, and the length of the tar.
-    pub(crate) fn finish(mut self) -> Result<(File, u64), IoFailure> {
+    /// Gives the length of the tar.
+    pub(crate) fn finish(mut self) -> Result<u64, IoFailure> {
         let path = std::mem::take(&mut self.path);
         let total = self.total;
-        let end = move || -> io::Result<File> {
+        let end = move || -> io::Result<()> {
             self.flush()?;
             self.out.write_all(b"E")?;
             self.number(total)?;
-            self.out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
+            self.out.finish()?.flush()
         };
-        Ok((end().at("write the recipe", path)?, total))
+        end().at("write the recipe", path)?;
+        Ok(total)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -215,7 +216,7 @@ mod tests {
         let segments = [Segment { offset: 0, len: 300 }, Segment { offset: 1 << 40, len: 5 }];
         writer.content(Path::new("a/b"), &segments).unwrap();
         writer.raw(&vec![7; 200_000]).unwrap();
-        let (_, total) = writer.finish().unwrap();
+        let total = writer.finish().unwrap();
         assert_eq!(total, 4 + 305 + 200_000);
 
         let mut reader = RecipeReader::open(&path).unwrap();

@@ -223,10 +223,11 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
     /// There is no such snapshot, or it is damaged.
     fn info(&self, key: &SnapshotKey) -> Result<SnapshotInfo, SnapshotError>;
 
-    /// Removes it with its files; not there is fine. Mounts of it live on without it.
+    /// Removes it; not there is fine. It is out of sight at once, its files are freed in the
+    /// background. Mounts of it live on without it.
     ///
     /// # Errors
-    /// The disk failed; what is left is removed at the next open.
+    /// The disk failed.
     fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError>;
 
     /// All keys, sorted.

@@ -1,7 +1,9 @@
 //! The overlay driver: `snapshots/<key>/{upper,work}` over the layers' directories.
 //!
 //! `parent` beside them is a symlink whose text describes the snapshot, `<chain or scratch>` and
-//! `+volatile`: one system call writes it whole, and ext4 journals it with the directories.
+//! `+volatile`: one system call writes it whole, and the file system journals it with the
+//! directories. The chain is in base64, 43 characters: a text of up to 59 lies in ext4's inode, a
+//! longer one takes a block of its own, to be allocated and freed.
 //!
 //! Below all layers lies `init`, shared by all containers: the mount points that an image may lack
 //! (`/proc`, `/etc/hosts`, …). An image's own files hide it, and containers never write to it, so
@@ -22,6 +24,7 @@ use super::{
 use crate::error::{At, IoFailure};
 use crate::fsutil::attrs;
 use crate::fsutil::lower::{LowerDir, Lowers};
+use crate::hash::base64;
 use crate::layer::{Layer, LayerKind, Layers, UpperMode};
 use crate::layout::mkdir;
 use crate::shared::Shared;
@@ -118,7 +121,7 @@ impl OverlayDriver {
         let made = self.fill(&dir, info);
         if made.is_err() {
             // Undo; what stays is found by `retain`.
-            let _ = self.shared.layout.discard(&dir);
+            let _ = self.shared.discard(&dir);
         }
         Ok(made?)
     }
@@ -128,7 +131,8 @@ impl OverlayDriver {
         self.shared.disk.mkdir(&upper)?;
         self.copy_root_look(info, &upper)?;
         self.shared.disk.mkdir(&dir.join("work"))?;
-        let parent = info.parent.as_ref().map_or(SCRATCH, ChainId::hex);
+        let parent =
+            info.parent.as_ref().map_or_else(|| SCRATCH.to_owned(), |chain| base64::encode(&chain.0));
         let text = format!("{parent}{}", if info.volatile { VOLATILE } else { "" });
         // The last step: without it there is no snapshot.
         std::os::unix::fs::symlink(text, dir.join(DESCRIPTION)).at("describe", dir)
@@ -204,24 +208,18 @@ impl SnapshotDriver for OverlayDriver {
             Some(parent) => (parent, true),
             None => (&*text, false),
         };
+        let damaged =
+            || SnapshotError::Damaged { key: key.clone(), reason: format!("described as {text:?}") };
         let parent = match parent {
             SCRATCH => None,
-            hex => Some(ChainId(format!("sha256:{hex}").parse().map_err(
-                |error: seacow_spec::digest::InvalidDigest| SnapshotError::Damaged {
-                    key: key.clone(),
-                    reason: error.to_string(),
-                },
-            )?)),
+            chain => Some(ChainId(base64::decode(chain).ok_or_else(damaged)?)),
         };
         Ok(SnapshotInfo { parent, volatile })
     }
 
     fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
-        let hidden = self.shared.layout.hide(&self.dir(key))?;
+        self.shared.discard(&self.dir(key))?;
         self.pins().remove(key);
-        if let Some(hidden) = hidden {
-            crate::layout::remove_tree(&hidden)?;
-        }
         Ok(())
     }
 

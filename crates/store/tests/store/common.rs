@@ -39,6 +39,9 @@ impl TestStore {
 
     /// Names in a directory of the data root, sorted.
     pub fn names(&self, dir: &str) -> Vec<String> {
+        if let Some(store) = &self.store {
+            store.settle();
+        }
         let entries = std::fs::read_dir(self.data().join(dir)).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -61,6 +61,7 @@ fn check(dir: &Path) {
     let store = Store::open(options(dir)).unwrap();
     store.snapshots().retain(&Default::default()).unwrap();
     store.layers().remove_unused().unwrap();
+    store.settle();
     let names = |dir: PathBuf| {
         let mut names: Vec<_> = std::fs::read_dir(dir)
             .unwrap()
