@@ -133,31 +133,3 @@ fn what_is_not_built_yet_says_so() {
     engine.docker(&["run", "--rm", "nosuchimage", "true"]).fails(125, "registry");
     engine.docker(&["swarm", "init"]).code(1);
 }
-
-#[test]
-fn a_client_with_buildkit_is_told_what_to_do() {
-    let engine = Engine::start();
-    if engine.skip_on_docker() {
-        return;
-    }
-    let out = std::process::Command::new("curl")
-        .args([
-            "-s",
-            "-i",
-            "--max-time",
-            "5",
-            "-X",
-            "POST",
-            "-H",
-            "Connection: Upgrade",
-            "-H",
-            "Upgrade: h2c",
-        ])
-        .arg("--unix-socket")
-        .arg(engine.socket())
-        .arg("http://x/grpc")
-        .output()
-        .unwrap();
-    let answer = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 5") && answer.contains("DOCKER_BUILDKIT=0"), "{answer}");
-}

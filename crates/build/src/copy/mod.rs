@@ -31,7 +31,7 @@ use seacow_spec::{Classified, ErrorClass};
 pub(crate) use select::{Picked, Source};
 
 use crate::gopath::BadPattern;
-use seacow_sys::Errno;
+use crate::rooted::Errno;
 
 /// A copy that failed.
 #[derive(Debug, thiserror::Error)]

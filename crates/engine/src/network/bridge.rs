@@ -4,8 +4,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use seacow_net::endpoint::HOST_PREFIX;
 use seacow_net::bridge::BridgeError;
+use seacow_net::endpoint::HOST_PREFIX;
 use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac};
 
 use super::{Endpoint, IFNAME, NetworkError};
@@ -23,7 +23,9 @@ impl Bridge {
     /// has taken that meanwhile, another one is found, unless it was asked for.
     pub(crate) fn open(config: &Config, stored: Option<ipnet::Ipv4Net>) -> Result<Self, NetworkError> {
         match Self::with_subnet(config, config.subnet.or(stored)) {
-            Err(NetworkError::Bridge(BridgeError::Subnet(error))) if config.subnet.is_none() && stored.is_some() => {
+            Err(NetworkError::Bridge(BridgeError::Subnet(error)))
+                if config.subnet.is_none() && stored.is_some() =>
+            {
                 tracing::warn!(%error, "the bridge cannot have its subnet again");
                 Self::with_subnet(config, None)
             }
