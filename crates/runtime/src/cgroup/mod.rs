@@ -125,8 +125,9 @@ impl Cgroups {
             Layout::V1 { unified: Some(unified), .. } => (unified, false),
             Layout::V1 { unified: None, .. } => return Ok(None),
         };
-        let dir = make(root, &self.path, &mut |level| {
-            if controllers { limits_v2::delegate(level) } else { Ok(()) }
+        // Not the last level: a cgroup with processes cannot give controllers to children.
+        let dir = make(root, &self.path, &mut |level, last| {
+            if controllers && !last { limits_v2::delegate(level) } else { Ok(()) }
         })?;
         let fd = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| Error::file("open", &dir, e))?;
@@ -138,7 +139,7 @@ impl Cgroups {
         let Layout::V1 { hierarchies, .. } = self.layout else { return Ok(()) };
         for hierarchy in hierarchies {
             let cpuset = hierarchy.controllers.iter().any(|c| c == "cpuset");
-            make(&hierarchy.mount, &self.path, &mut |level| {
+            make(&hierarchy.mount, &self.path, &mut |level, _| {
                 if cpuset { limits_v1::clone_children(level) } else { Ok(()) }
             })?;
         }
@@ -209,25 +210,26 @@ pub(crate) fn join_self(tasks: &[PathBuf]) -> Result<(), Error> {
     tasks.iter().try_for_each(|file| write(file, "0"))
 }
 
-/// Makes `root/path` level by level; `made` adjusts each level that was new.
+/// Makes `root/path` level by level; `made` adjusts the root and each level that was new, and hears
+/// whether it is the last.
 fn make(
     root: &Path,
     path: &Path,
-    made: &mut dyn FnMut(&Path) -> Result<(), Error>,
+    made: &mut dyn FnMut(&Path, bool) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
     let full = root.join(path);
     match rustix::fs::mkdir(&full, Mode::from(0o755)) {
-        Ok(()) => return made(&full).map(|()| full),
+        Ok(()) => return made(&full, true).map(|()| full),
         Err(Errno::EXIST) => return Ok(full),
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(Error::file("make cgroup", &full, errno)),
     }
     let mut level = root.to_owned();
-    made(&level)?;
+    made(&level, false)?;
     for component in path.components() {
         level.push(component);
         match rustix::fs::mkdir(&level, Mode::from(0o755)) {
-            Ok(()) => made(&level)?,
+            Ok(()) => made(&level, level == full)?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::file("make cgroup", &level, errno)),
         }
