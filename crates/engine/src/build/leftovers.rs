@@ -29,7 +29,9 @@ impl Engine {
             let options = RemoveOptions { force: true, volumes: true, link: false };
             match self.remove(container.id.as_str(), options).await {
                 Ok(()) => tracing::info!(id = container.id.short(), "the step of a killed build was removed"),
-                Err(error) => tracing::warn!(id = container.id.short(), %error, "remove the step of a killed build"),
+                Err(error) => {
+                    tracing::warn!(id = container.id.short(), %error, "remove the step of a killed build")
+                }
             }
         }
     }
