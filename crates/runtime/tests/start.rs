@@ -40,6 +40,7 @@ const CASES: &[Case] = &[
     ("texts of what cannot be executed", refusals),
     ("working directory is made; a leaked descriptor cannot be entered", directories),
     ("user mounts: bind, read-only, file, tmpfs, through hostile links", mounts),
+    ("propagation: shared, slave and private volumes", propagation),
     ("devices: what is not allowed cannot be opened", devices),
     ("limits land in the cgroup; impossible ones are refused", limits),
     ("the OOM killer is noticed", out_of_memory),
@@ -249,7 +250,8 @@ fn namespaces(bench: &mut Bench) {
     assert!(bench.output("ip addr show lo").contains("inet 127.0.0.1/8"));
     assert_eq!(bench.output("ls /sys/class/net"), "lo");
     // Nothing of ours is open in it.
-    assert_eq!(bench.output("ls /proc/1/fd | wc -l"), "3");
+    let order = bench.order(process(&["ls", "/proc/self/fd"]));
+    assert_eq!(bench.run(&order).output, "0\n1\n2\n3\n");
     // The kernel's threads and the host's processes are out of sight.
     // sh, ls, wc
     assert_eq!(bench.output("ls -d /proc/[0-9]* | wc -l"), "3");
@@ -416,6 +418,48 @@ fn mounts(bench: &mut Bench) {
     let order = bench.sh("true");
     let report = bench.try_run(&order).err().unwrap().report().to_string();
     assert!(report.contains("/proc of the image is a symbolic link"), "{report}");
+}
+
+fn propagation(bench: &mut Bench) {
+    use seacow_sys::mount::{Change, MountFlags, Propagation, change_at, mount_at, unmount_detach};
+    let volume = bench.fixture.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    mount_at("tmpfs", "seacow-test", &volume, MountFlags::empty(), "").unwrap();
+    let shared = Change { propagation: Some(Propagation::Shared), ..Change::default() };
+    change_at(&volume, &shared).unwrap();
+    for name in ["private", "shared", "slave", "later"] {
+        std::fs::create_dir(volume.join(name)).unwrap();
+    }
+    let mut order =
+        bench.sh("mount -t tmpfs inside /v/private/private && mount -t tmpfs inside /v/shared/shared && \
+         mount -t tmpfs inside /v/slave/slave || exit 1; echo up; \
+         while ! test -e /v/slave/later/file; do sleep 0.01; done; ls /v/private/later /v/shared/later");
+    order.create.seccomp = SeccompChoice::Unconfined;
+    let caps = order.create.spec.process.as_mut().unwrap().capabilities.as_mut().unwrap();
+    for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
+        set.push("CAP_SYS_ADMIN".into());
+    }
+    order.create.spec.mounts = vec![
+        bind(&volume, "/v/private", "rbind"),
+        bind(&volume, "/v/shared", "rbind,rshared"),
+        bind(&volume, "/v/slave", "rbind,rslave"),
+    ];
+    let (running, mut read, _) = bench.begin(&order).unwrap();
+    let mut up = [0; 3];
+    read.read_exact(&mut up).unwrap();
+    let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let reached = |name: &str| host.contains(&format!("{}/{name} ", volume.display()));
+    assert_eq!([reached("private"), reached("shared"), reached("slave")], [false, true, false]);
+    let later = volume.join("later");
+    mount_at("tmpfs", "outside", &later, MountFlags::empty(), "").unwrap();
+    std::fs::write(later.join("file"), "").unwrap();
+    let mut text = String::new();
+    read.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "/v/private/later:\n\n/v/shared/later:\nfile\n");
+    wait(running.pidfd.as_fd()).unwrap();
+    running.cgroups.remove().unwrap();
+    drop(running.mount_namespace);
+    unmount_detach(&volume).unwrap();
 }
 
 fn devices(bench: &mut Bench) {

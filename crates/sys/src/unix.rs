@@ -12,7 +12,7 @@ use rustix::net::{
 use crate::Errno;
 
 /// How many descriptors one message may carry here (the kernel allows 253).
-pub const MAX_FDS: usize = 16;
+pub const MAX_FDS: usize = 64;
 
 /// Two connected stream sockets.
 pub fn stream_pair() -> Result<(OwnedFd, OwnedFd), Errno> {

@@ -163,9 +163,11 @@ fn configure(
     stage: &Stage,
     create: &Create,
     process: &Process,
-    stdio: Vec<OwnedFd>,
+    mut stdio: Vec<OwnedFd>,
     trace: &mut Trace,
 ) -> Result<Stdio, Error> {
+    // The standard streams come first, unless there is a terminal, which is made here.
+    let shared = stdio.split_off(if create.stdio.terminal { 0 } else { stdio.len().min(3) });
     let spec = &create.spec;
     let nothing = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&nothing);
@@ -181,7 +183,7 @@ fn configure(
     trace.lap("move staged trees");
     // Mount points that are missing are made by us: with the usual mode.
     cred::set_umask(0o022);
-    rootfs::place_all(&root, &spec.mounts)?;
+    rootfs::place_all(&root, &spec.mounts, shared)?;
     trace.lap("remaining mounts");
     cred::set_umask(0);
     devices::add(&root, &linux.devices)?;

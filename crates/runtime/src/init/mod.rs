@@ -34,6 +34,7 @@ use self::handle::Child;
 use self::namespaces::Plan;
 use crate::cgroup::Cgroups;
 use crate::error::{Error, Step};
+use crate::mounts::rootfs;
 use crate::trace::Trace;
 use crate::wire::{self, FromChild};
 
@@ -140,7 +141,10 @@ impl Prepared {
     pub fn configure(mut self, create: &Create, streams: Streams) -> Result<Created, Error> {
         self.settle()?;
         self.trace.reset();
-        wire::send_configure(self.child.socket(), create, &streams.borrowed())?;
+        let shared = rootfs::clone_shared(&create.spec.mounts)?;
+        let mut fds = streams.borrowed();
+        fds.extend(shared.iter().map(|fd| fd.as_fd()));
+        wire::send_configure(self.child.socket(), create, &fds)?;
         drop(streams);
         // Beside the child's mounting.
         let none = seacow_spec::oci::runtime::LinuxResources::default();

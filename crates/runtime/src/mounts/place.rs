@@ -1,6 +1,6 @@
 //! Putting one mount on one place.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -17,25 +17,27 @@ pub(crate) fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
-/// Mounts one entry of the configuration below `root`, making the mount point where missing.
-pub(crate) fn place(root: &Root, entry: &Mount) -> Result<(), Error> {
+/// Mounts one entry of the configuration below `root`, making the mount point where missing. `tree`
+/// is a bind mount's source when it was cloned before.
+pub(crate) fn place(root: &Root, entry: &Mount, tree: Option<OwnedFd>) -> Result<(), Error> {
     let options = Options::parse(&entry.options);
     if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
         return Err(Error::NotImplemented { what: format!("id-mapped mount {}", entry.destination) });
     }
     if options.bind.is_some() || entry.kind == "bind" {
-        place_bind(root, entry, &options)
+        place_bind(root, entry, &options, tree)
     } else {
         place_filesystem(root, entry, &options)
     }
 }
 
 /// A bind mount: cloned detached, changed, then attached; it is never seen with wrong attributes.
-fn place_bind(root: &Root, entry: &Mount, options: &Options) -> Result<(), Error> {
+fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedFd>) -> Result<(), Error> {
     let Mount { source, destination, .. } = entry;
-    let recursive = options.bind == Some(Bind::Recursive);
-    let tree = mount::clone_tree_at(Path::new(source), recursive)
-        .step(|| format!("bind source path {source} for {destination}"))?;
+    let tree = match tree {
+        Some(tree) => tree,
+        None => clone_source(entry, options)?,
+    };
     let change = |how: Change<'_>, what: &str| {
         mount::change(tree.as_fd(), &how).step(|| format!("set {what} of bind mount {destination}"))
     };
@@ -52,6 +54,13 @@ fn place_bind(root: &Root, entry: &Mount, options: &Options) -> Result<(), Error
         FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);
     let target = mount_point(root, Path::new(destination), source_type == FileType::Directory)?;
     mount::attach(tree.as_fd(), target.as_fd()).step(|| format!("mount {source} on {destination}"))
+}
+
+/// A detached copy of a bind mount's source.
+pub(crate) fn clone_source(entry: &Mount, options: &Options) -> Result<OwnedFd, Error> {
+    let recursive = options.bind == Some(Bind::Recursive);
+    mount::clone_tree_at(Path::new(&entry.source), recursive)
+        .step(|| format!("bind source path {} for {}", entry.source, entry.destination))
 }
 
 /// A file system of its own.
@@ -73,7 +82,7 @@ fn place_filesystem(root: &Root, entry: &Mount, options: &Options) -> Result<(),
 }
 
 /// The directory or file at `path` below the root, made when missing.
-pub(crate) fn mount_point(root: &Root, path: &Path, directory: bool) -> Result<std::os::fd::OwnedFd, Error> {
+pub(crate) fn mount_point(root: &Root, path: &Path, directory: bool) -> Result<OwnedFd, Error> {
     let making = || format!("make mount point {}", path.display());
     if directory {
         return root.mkdir_all_through_links(path, Mode::from(0o755)).step(making);

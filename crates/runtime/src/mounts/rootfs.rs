@@ -9,6 +9,7 @@ use seacow_spec::shim::{Lower, Rootfs};
 use seacow_sys::mount::{self, Attributes, Overlay, Upper};
 use seacow_sys::rooted::Root;
 
+use super::options::Options;
 use super::place;
 use super::stage::Stage;
 use crate::error::{Error, Step};
@@ -75,13 +76,30 @@ fn lower_dirs(stage: &Stage, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
     Ok(dirs)
 }
 
-/// Places the remaining mounts in order.
-pub(crate) fn place_all(root: &Root, mounts: &[Mount]) -> Result<(), Error> {
+/// Places the remaining mounts in order. `shared` has the trees of [`clone_shared`].
+pub(crate) fn place_all(root: &Root, mounts: &[Mount], shared: Vec<OwnedFd>) -> Result<(), Error> {
+    let mut shared = shared.into_iter();
     for entry in mounts {
         refuse_in_proc(entry)?;
-        place::place(root, entry)?;
+        let tree = if is_shared(entry) { shared.next() } else { None };
+        place::place(root, entry, tree)?;
     }
     Ok(())
+}
+
+/// Trees of bind mounts that shall pass mounts on to the host. Taken in the host's mount namespace:
+/// the container's copy of it only receives.
+pub(crate) fn clone_shared(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Error> {
+    mounts
+        .iter()
+        .filter(|entry| is_shared(entry))
+        .map(|entry| place::clone_source(entry, &Options::parse(&entry.options)))
+        .collect()
+}
+
+fn is_shared(entry: &Mount) -> bool {
+    let options = Options::parse(&entry.options);
+    options.bind.is_some() && matches!(options.propagation, Some((mount::Propagation::Shared, _)))
 }
 
 /// Files of `/proc` that may be covered by a mount (lxcfs does), as runc has them.

@@ -92,7 +92,7 @@ impl Stage {
         let options = Options::parse(&entry.options);
         if options.bind.is_some() || entry.kind == "bind" {
             let root = Root::open(&self.trees()).step(|| "open the stage".into())?;
-            return place::place(&root, entry);
+            return place::place(&root, entry, None);
         }
         let source = if entry.source.is_empty() { &entry.kind } else { &entry.source };
         // The path is ours alone and has no links: one call is enough.
