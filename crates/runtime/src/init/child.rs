@@ -130,6 +130,10 @@ fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
     process::die_with_parent().step(|| "tie init to the shim's life".into())?;
     process::new_session().step(|| "start a new session".into())?;
     cred::set_umask(0);
+    if setup.plan.join_pid.is_some() {
+        // Somebody else's processes see us while we still have the host's mounts; exec resets it.
+        process::set_dumpable(false).step(|| "make init undumpable".into())?;
+    }
     for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind != Kinds::CGROUP) {
         ns::enter(fd.as_fd(), *kind)
             .step(|| format!("join {} namespace", kind.names().collect::<String>()))?;

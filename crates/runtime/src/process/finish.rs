@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use seacow_spec::oci::runtime::Process;
 use seacow_sys::rlimit::{self, Kind, Limit};
 use seacow_sys::rooted::Root;
@@ -206,8 +207,16 @@ fn security_labels(process: &Process) -> Result<(), Error> {
     if process.apparmor_profile.is_empty() || process.apparmor_profile == "unconfined" {
         return Ok(());
     }
-    let command = format!("exec {}", process.apparmor_profile);
+    let applying = || format!("apply AppArmor profile {:?}", process.apparmor_profile);
     let files = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
     let file = files.into_iter().find(|f| Path::new(f).exists()).unwrap_or("/proc/self/attr/exec");
-    std::fs::write(file, command).step(|| format!("apply AppArmor profile {:?}", process.apparmor_profile))
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::open(file, flags, Mode::empty()).step(applying)?;
+    // A volume over /proc would swallow the profile (CVE-2019-16884).
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    if rustix::fs::fstatfs(&fd).step(applying)?.f_type as i64 != PROC_SUPER_MAGIC {
+        return Err(Error::Invalid { what: "/proc of the container is not procfs".into() });
+    }
+    let command = format!("exec {}", process.apparmor_profile);
+    rustix::io::write(&fd, command.as_bytes()).map(drop).step(applying)
 }
