@@ -67,7 +67,7 @@ pub enum ImageError {
     Archive(String),
     /// Its base is the root file system of this machine.
     #[error(
-        "image {0} is built on the image host, the root file system of this machine, and cannot be saved; \
+        "image {0} is built on the root file system of this machine and belongs to it: it cannot be saved; \
          export a container of it, or `seacow diff` what it changed"
     )]
     HostBound(String),
