@@ -4,19 +4,26 @@
 //! appears whole (temporary name, then rename), because its reader comes after a crash.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use seacow_spec::lifecycle::Exit;
-use seacow_spec::shim::{CLEANUP_NAME, CleanupRecord, EXIT_NAME, SOCKET_NAME};
+use seacow_spec::shim::{
+    CLEANUP_NAME, CleanupRecord, EXIT_NAME, PROTOCOL_VERSION, Request, SOCKET_NAME, ToShim, encode,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Daemons that may wait to be accepted: one that comes back, and tools.
 const BACKLOG: i32 = 8;
+/// How long a shim that lives may take to answer: it works off requests one by one, and one of
+/// them may be mounting.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// An empty directory for the runtime.
 const STAGE_NAME: &str = "stage";
 
@@ -76,16 +83,18 @@ impl Dir {
         listener.map_err(failed)
     }
 
-    /// Whether somebody listens on the shim's socket.
+    /// Whether a shim answers on its socket. To connect is not enough: a child that is dying holds
+    /// the socket until it is dead. A shim that does not answer in time counts as alive.
     ///
     /// # Errors
     /// That cannot be found out.
     pub(crate) fn is_served(&self) -> Result<bool, DirError> {
-        match seacow_sys::unix::connect_path(&self.at(SOCKET_NAME)) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(false),
-            Err(errno) => Err(self.failed("connect to", SOCKET_NAME, errno.into())),
-        }
+        let socket = match seacow_sys::unix::connect_path(&self.at(SOCKET_NAME)) {
+            Ok(socket) => socket,
+            Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(false),
+            Err(errno) => return Err(self.failed("connect to", SOCKET_NAME, errno.into())),
+        };
+        greet(socket.into()).map_err(|error| self.failed("greet", SOCKET_NAME, error))
     }
 
     /// Writes the container's exit status.
@@ -165,6 +174,22 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", name, error)),
         }
+    }
+}
+
+/// Whether somebody answers.
+fn greet(mut stream: UnixStream) -> io::Result<bool> {
+    let hello = ToShim { seq: 0, request: Request::Hello { version: PROTOCOL_VERSION } };
+    let frame = encode(&hello).map_err(io::Error::other)?;
+    stream.set_read_timeout(Some(ANSWER_TIME))?;
+    let answered = stream.write_all(&frame).and_then(|()| stream.read(&mut [0; 1]));
+    match answered {
+        Ok(read) => Ok(read > 0),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ok(false),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(true),
+            _ => Err(error),
+        },
     }
 }
 

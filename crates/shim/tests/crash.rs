@@ -154,6 +154,38 @@ fn a_killed_shim_takes_its_container_along_and_is_cleaned_up_after() {
 }
 
 #[test]
+fn a_shim_may_be_killed_at_any_stage() {
+    if !needs_root() {
+        return;
+    }
+    // Asked for and not waited for: the kill falls somewhere into it.
+    for delay in (0..40).map(|step| step * 100) {
+        let mut shim = Shim::spawn();
+        let prepare = shim.prepare_request(&Options::default());
+        let create = shim.create_request(&["sleep", "1000"], &Options::default());
+        shim.conn.send(Request::Prepare(Box::new(prepare)), None);
+        shim.conn.send(Request::Create(Box::new(create)), None);
+        shim.conn.send(Request::Start, None);
+        std::thread::sleep(std::time::Duration::from_micros(delay));
+        shim.child.kill().unwrap();
+        shim.wait();
+        shim.cleanup();
+        shim.assert_nothing_left();
+        assert_eq!(shim.exit_file().unwrap().code, 137);
+        let left: Vec<i32> = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| {
+                let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+                cgroup.is_ok_and(|text| text.contains(shim.id.as_str())) && !is_dead(*pid)
+            })
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn a_container_that_survives_its_shim_is_killed_by_the_cleanup() {
     if !needs_root() {
         return;
