@@ -48,11 +48,13 @@ impl Engine {
                 return;
             }
             let at = exit.at;
+            let reason = exit.reason.clone().unwrap_or_default();
             if let Err(illegal) = cell.apply(Event::Exited(exit)) {
                 tracing::error!(%illegal, "a container's end");
                 return;
             }
             cell.record.finished_at = Some(at);
+            cell.record.error = reason;
             cell.queue.clear();
             let shim = match std::mem::replace(&mut cell.link, Link::None) {
                 Link::Live(shim) => Some(shim),
