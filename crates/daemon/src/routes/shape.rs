@@ -6,6 +6,8 @@ use crate::http::version::ApiVersion;
 
 /// The last minor version whose images had `VirtualSize`.
 const LAST_VIRTUAL_SIZE: u32 = 43;
+/// The last minor version that named the nameless.
+const LAST_NONE: u32 = 42;
 /// The last minor version whose images told of the container they were committed from.
 const LAST_CONTAINER_CONFIG: u32 = 44;
 
@@ -23,6 +25,11 @@ pub(crate) fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
 pub(crate) fn image_list(version: ApiVersion, images: &mut [ImageSummary]) {
     for image in images {
         image.virtual_size = (!version.since(LAST_VIRTUAL_SIZE + 1)).then_some(image.size);
+        let nameless = image.repo_tags.is_empty() && image.repo_digests.is_empty();
+        if nameless && !version.since(LAST_NONE + 1) {
+            image.repo_tags.push("<none>:<none>".into());
+            image.repo_digests.push("<none>@<none>".into());
+        }
     }
 }
 
@@ -54,7 +61,10 @@ mod tests {
         let mut images = [ImageSummary { size: 7, ..ImageSummary::default() }];
         image_list(ApiVersion::new(1, 43), &mut images);
         assert_eq!(images[0].virtual_size, Some(7));
+        assert!(images[0].repo_tags.is_empty());
         image_list(ApiVersion::new(1, 44), &mut images);
         assert_eq!(images[0].virtual_size, None);
+        image_list(ApiVersion::new(1, 42), &mut images);
+        assert_eq!(images[0].repo_tags, ["<none>:<none>"]);
     }
 }
