@@ -25,6 +25,7 @@ use crate::container::ContainerError;
 use crate::container::spec_build::Template;
 use crate::error::EngineError;
 use crate::network::Endpoint;
+use crate::network::bridge::Link;
 use crate::network::files::Names;
 use crate::shim::{self, ShimClient};
 use crate::{Config, Engine};
@@ -41,6 +42,8 @@ pub(crate) struct Slot {
     pub(crate) template: Template,
     pub(crate) shim: ShimClient,
     pub(crate) endpoint: Option<Endpoint>,
+    /// Its link, when it has an endpoint.
+    pub(crate) link: Option<Link>,
     /// What the files in the exec directory say.
     pub(crate) names: Names,
 }
@@ -57,7 +60,7 @@ pub(crate) async fn prepare(
 ) -> Result<Slot, EngineError> {
     let endpoint = if template.bridged { Some(engine.bridge().lease(template.mac_address)?) } else { None };
     match launch(engine, &template, &id, endpoint.as_ref(), &names).await {
-        Ok(shim) => Ok(Slot { id, template, shim, endpoint, names }),
+        Ok((shim, link)) => Ok(Slot { id, template, shim, endpoint, link, names }),
         Err(error) => {
             discard(engine, &id, endpoint.as_ref());
             Err(error)
@@ -71,7 +74,7 @@ async fn launch(
     id: &ContainerId,
     endpoint: Option<&Endpoint>,
     names: &Names,
-) -> Result<ShimClient, EngineError> {
+) -> Result<(ShimClient, Option<Link>), EngineError> {
     let (config, target) = (engine.0.clone(), id.clone());
     let (files, address) = (names.clone(), endpoint.cloned());
     let (stream, child) = blocking::run("start a shim", move || {
@@ -95,11 +98,10 @@ async fn launch(
     drop(shim.send(Request::Hello { version: PROTOCOL_VERSION }, None)?);
     let pid = shim.send(Request::Prepare(Box::new(template.prepare(id))), None)?.made().await?;
     crate::step!("prepare: namespaces made");
-    if let Some(endpoint) = endpoint {
-        engine.bridge().connect(pid, endpoint).await?;
-        crate::step!("prepare: link made");
-    }
-    Ok(shim)
+    let Some(endpoint) = endpoint else { return Ok((shim, None)) };
+    let link = engine.bridge().connect(pid, endpoint).await?;
+    crate::step!("prepare: link made");
+    Ok((shim, Some(link)))
 }
 
 pub(crate) fn make_directory(path: &Path) -> Result<(), ContainerError> {

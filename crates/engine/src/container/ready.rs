@@ -47,7 +47,7 @@ impl Engine {
         rootfs: Rootfs,
     ) -> Result<(), EngineError> {
         let record = container.record();
-        let Slot { template, shim, endpoint, .. } = slot;
+        let Slot { template, shim, endpoint, link, .. } = slot;
         shim.listen(self.sink(container));
         let request = self.create_request(&record, &template, endpoint.as_ref(), rootfs)?;
         let sources = sources(&record);
@@ -55,6 +55,9 @@ impl Engine {
         let (sender, outcome) = watch::channel(None);
         tokio::spawn(async move {
             let made = pending.made().await.map(|_| ()).map_err(|error| ErrorReport::of(&error));
+            if let (Ok(()), Some(link)) = (&made, link) {
+                crate::network::bridge::await_forwarding(link).await;
+            }
             sender.send_replace(Some(made));
         });
         let mut cell = container.cell();
@@ -138,7 +141,7 @@ impl Engine {
     fn pid_of(&self, reference: &str) -> Result<i32, ContainerError> {
         let other = self.0.containers.find(reference)?;
         let pid = other.cell().record.state.pid();
-        pid.ok_or_else(|| ContainerError::NotRunning(other.id.to_string()))
+        pid.ok_or_else(|| ContainerError::JoinNotRunning(other.id.to_string()))
     }
 
     /// The ready shim of a container that is being started, if it has one that is still good.

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use seacow_net::bridge::BridgeError;
 use seacow_net::endpoint::HOST_PREFIX;
@@ -11,6 +12,12 @@ use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac};
 use super::{Endpoint, IFNAME, NetworkError};
 use crate::blocking;
 use crate::config::Config;
+
+/// A container's link as the kernel has it.
+pub(crate) use seacow_net::Endpoint as Link;
+
+/// How long a start waits for the bridge; it takes some 40 µs.
+const FORWARDING_LIMIT: Duration = Duration::from_millis(500);
 
 /// The default bridge and who has which of its addresses.
 pub(crate) struct Bridge {
@@ -100,7 +107,7 @@ impl Bridge {
     }
 
     /// Makes the link of a prepared container. The kernel takes it away with the namespace.
-    pub(crate) async fn connect(&self, pid: i32, endpoint: &Endpoint) -> Result<(), NetworkError> {
+    pub(crate) async fn connect(&self, pid: i32, endpoint: &Endpoint) -> Result<Link, NetworkError> {
         let bridge = Arc::clone(&self.bridge);
         let link = EndpointConfig {
             ifname: IFNAME.into(),
@@ -110,7 +117,18 @@ impl Bridge {
             mtu: None,
         };
         let pid = pid.unsigned_abs();
-        blocking::run("connect a container", move || bridge.connect(pid, &link)).await??;
-        Ok(())
+        Ok(blocking::run("connect a container", move || bridge.connect(pid, &link)).await??)
+    }
+}
+
+/// Waits until packets pass between a container, whose end of the link is up, and its bridge. A
+/// program that sent one earlier would lose it and wait a full second for the repetition.
+pub(crate) async fn await_forwarding(link: Link) {
+    let waited = blocking::run("wait for the bridge", move || link.wait_forwarding(FORWARDING_LIMIT)).await;
+    match waited {
+        Ok(Ok(())) => {}
+        // An adopted bridge with spanning tree takes its 30 s; the container need not.
+        Ok(Err(error)) => tracing::warn!(%error, "a container starts before its bridge forwards"),
+        Err(error) => tracing::warn!(%error, "wait for the bridge"),
     }
 }
