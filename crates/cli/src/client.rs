@@ -428,6 +428,10 @@ pub(crate) fn escape_path(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[path = "client_tests.rs"]
+mod conversations;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

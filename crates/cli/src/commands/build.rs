@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::auth;
 use crate::archive::ignore::Ignore;
-use crate::archive::{Archive, Entry, Walk};
+use crate::archive::{Archive, Counted, Entry, Walk};
 use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome, go_io_text};
 use crate::flags::{Flag, Kind, Matches, NO};
+use crate::format::units::human_size;
 use crate::opts::resources::{swap, ulimit};
 use crate::opts::{env, validate, volume};
 use crate::stream::{Progress, show};
@@ -83,6 +84,10 @@ pub(crate) const COMMAND: Command = Command {
 /// The name of a Dockerfile that is none.
 const DEFAULT_DOCKERFILE: &str = "Dockerfile";
 
+/// The context is sent before the first step is shown; an engine that takes longer to take it in
+/// is shown at work instead.
+const UPLOAD: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What is sent: an archive, or the address of one.
 struct Context {
     reader: Option<Box<dyn Read + Send>>,
@@ -103,7 +108,15 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     call = parameters(call, matches)?.query("version", "1").query_some("remote", &context.remote);
     call = call.field("X-Registry-Config", auth::all(invocation.globals));
     let mut response = match context.reader {
-        Some(reader) => call.stream("application/x-tar", reader).send()?,
+        Some(reader) => {
+            let (reader, count) = Counted::new(reader);
+            let response = call.stream("application/x-tar", Box::new(reader)).send()?;
+            if !quiet {
+                let size = human_size(count.total(UPLOAD) as f64);
+                crate::outln(&format!("Sending build context to the seacow daemon  {size}"))?;
+            }
+            response
+        }
         None => call.send()?,
     };
     let mut buffer = Vec::new();

@@ -8,7 +8,7 @@ use seacow_spec::docker::container::PathStat;
 use super::auth::unbase64;
 use crate::archive::extract::extract;
 use crate::archive::path::{self, End};
-use crate::archive::{Archive, Owner, Walk};
+use crate::archive::{Archive, Counted, Owner, Walk};
 use crate::client::{Client, escape};
 use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome, go_io_text};
@@ -40,6 +40,9 @@ pub(crate) const COMMAND: Command = Command {
     run,
     ..Command::EMPTY
 };
+
+/// The engine answers when it has everything; the uploading thread ends a moment later.
+const UPLOAD_END: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bits of Go's `os.FileMode` that differ from Unix's.
 mod go_mode {
@@ -229,26 +232,10 @@ fn copy_to(
         (None, None) => base.clone(),
     };
     let walk = Walk::new(Path::new(&directory), &base, &name, Owner::Kept);
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let reader = Counted { inner: Archive::new(walk), count: std::sync::Arc::clone(&count) };
+    let (reader, count) = Counted::new(Archive::new(walk));
     let response = put(&prepared.directory).stream("application/x-tar", Box::new(reader)).send()?;
     client.discard(response);
-    let bytes = count.load(std::sync::atomic::Ordering::Relaxed);
-    copied(invocation, bytes, &format!("{container}:{destination}"))
-}
-
-/// Counts what goes through.
-struct Counted<R> {
-    inner: R,
-    count: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
-
-impl<R: std::io::Read> std::io::Read for Counted<R> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.count.fetch_add(n as u64, std::sync::atomic::Ordering::Relaxed);
-        Ok(n)
-    }
+    copied(invocation, count.total(UPLOAD_END), &format!("{container}:{destination}"))
 }
 
 fn container_destination(client: &Client, container: &str, destination: &str) -> Result<End, Failure> {

@@ -121,13 +121,13 @@ fn platform(container: &Json) -> gotmpl::Value {
 }
 
 /// Names without their slash; links (`/a/b`) only when nothing is cut.
-fn names(container: &Json, full: bool) -> String {
+pub(super) fn names(container: &Json, full: bool) -> String {
     let names = container.get("Names").strings();
     let names = names.iter().map(|n| n.strip_prefix('/').unwrap_or(n));
     names.filter(|n| full || !n.contains('/')).collect::<Vec<_>>().join(",")
 }
 
-fn image(container: &Json, full: bool) -> String {
+pub(super) fn image(container: &Json, full: bool) -> String {
     let image = container.str("Image");
     if image.is_empty() {
         return "<no image>".to_owned();

@@ -181,17 +181,15 @@ fn image_cells(image: &Json) -> Vec<Vec<String>> {
 
 fn container_cells(container: &Json) -> Vec<String> {
     let local = container.get("Mounts").array().iter().filter(|m| m.str("Driver") == "local").count();
-    let names: Vec<&str> =
-        container.get("Names").strings().into_iter().map(|n| n.trim_start_matches('/')).collect();
     vec![
         short_id(container.str("Id")).to_owned(),
-        container.str("Image").to_owned(),
+        super::ps::image(container, false),
         super::ps::go_quote(&ellipsis(container.str("Command"), 20)),
         local.to_string(),
         human_size_3(container.int("SizeRw") as f64),
         time::ago(container.int("Created")),
         container.str("Status").to_owned(),
-        names.join(","),
+        super::ps::names(container, false),
     ]
 }
 

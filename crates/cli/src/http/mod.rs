@@ -11,6 +11,8 @@ mod body;
 mod conn;
 mod head;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use body::Body;
 pub(crate) use conn::{Conn, Dial, Socket};
