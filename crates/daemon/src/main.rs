@@ -44,6 +44,10 @@ enum Fatal {
     PidFile(#[from] PidFileError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(
+        "seacowd must run as root: start it with sudo, or let systemd do it (rootless mode is not built yet)"
+    )]
+    NotRoot,
     #[error("start the engine: {0}")]
     Engine(#[from] EngineError),
     #[error("{step}: {source}")]
@@ -96,6 +100,9 @@ fn run(settings: Settings) -> Result<(), Fatal> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Fatal> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Fatal::NotRoot);
+    }
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
     let sockets = listen::open(&settings.hosts, settings.group.as_deref())?;
     let engine = Engine::boot(settings.engine).await?;

@@ -64,114 +64,152 @@ impl Settings {
     pub(crate) fn new(flags: Flags) -> Result<Self, SettingsError> {
         let path = flags.config_file.clone().unwrap_or_else(|| CONFIG_FILE.into());
         let file = File::read(&path, flags.config_file.is_some())?;
-        join(flags, file, &path)
+        Self::join(flags, file, &path)
     }
-}
 
-/// Collects the settings that both sources have.
-#[derive(Default)]
-struct Join {
-    conflicts: Vec<String>,
-}
-
-impl Join {
-    fn one<T: Debug>(&mut self, name: &str, flag: Option<T>, file: Option<T>) -> Option<T> {
-        match (flag, file) {
-            (Some(flag), Some(file)) => {
-                self.conflicts.push(format!("{name}: (from flag: {flag:?}, from file: {file:?})"));
-                None
-            }
-            (flag, file) => flag.or(file),
+    fn join(flags: Flags, file: File, path: &Path) -> Result<Self, SettingsError> {
+        let (wanted, conflicts) = merged(from_flags(flags)?, file);
+        if !conflicts.is_empty() {
+            return Err(SettingsError::Conflict { path: path.into(), list: conflicts.join(", ") });
         }
+        Self::of(wanted)
     }
 
-    fn many(&mut self, name: &str, flag: Vec<String>, file: Option<Vec<String>>) -> Vec<String> {
-        self.one(name, (!flag.is_empty()).then_some(flag), file).unwrap_or_default()
+    fn of(wanted: File) -> Result<Self, SettingsError> {
+        refuse_tls(&wanted)?;
+        check_drivers(&wanted)?;
+        let debug = wanted.debug.unwrap_or(false);
+        let log_level = if debug { tracing::Level::DEBUG } else { level(wanted.log_level.as_deref())? };
+        let engine = engine(&wanted)?;
+        let hosts = match wanted.hosts.as_deref() {
+            None | Some([]) => vec![Address::Unix(engine.exec_root.join("seacow.sock"))],
+            Some(hosts) => hosts.iter().map(|host| Address::parse(host)).collect::<Result<_, _>>()?,
+        };
+        Ok(Self { engine, hosts, group: wanted.group, pidfile: wanted.pidfile, log_level })
     }
 }
 
-fn join(flags: Flags, file: File, path: &Path) -> Result<Settings, SettingsError> {
-    let mut both = Join::default();
-    let hosts = both.many("hosts", flags.hosts, file.hosts);
-    let data_root = both.one("data-root", flags.data_root, file.data_root);
-    let exec_root = both.one("exec-root", flags.exec_root, file.exec_root);
-    let pidfile = both.one("pidfile", flags.pidfile, file.pidfile);
-    let debug = both.one("debug", flags.debug, file.debug).unwrap_or(false);
-    let log_level = both.one("log-level", flags.log_level, file.log_level);
-    let group = both.one("group", flags.group, file.group);
-    let bridge = both.one("bridge", flags.bridge, file.bridge);
-    let bip = both.one("bip", flags.bip, file.bip);
-    let dns = both.many("dns", flags.dns, file.dns);
-    let log_driver = both.one("log-driver", flags.log_driver, file.log_driver);
+/// The flags in the shape of the file, so that both can be laid over each other.
+fn from_flags(flags: Flags) -> Result<File, SettingsError> {
+    let many = |values: Vec<String>| (!values.is_empty()).then_some(values);
     let log_opts = log_options(flags.log_opt)?;
-    let log_opts = both.one("log-opts", (!log_opts.is_empty()).then_some(log_opts), file.log_opts);
-    let storage_driver = both.one("storage-driver", flags.storage_driver, file.storage_driver);
-    let live_restore = both.one("live-restore", flags.live_restore, file.live_restore);
-    let cgroup_parent = both.one("cgroup-parent", flags.cgroup_parent, file.cgroup_parent);
-    let shim = both.one("shim", flags.shim, file.shim);
-    let pool_size = both.one("pool-size", flags.pool_size, file.pool_size);
-    let nft_table = both.one("nft-table", flags.nft_table, file.nft_table);
-    let tls = [
-        ("tls", flags.tls.or(file.tls).unwrap_or(false)),
-        ("tlsverify", flags.tlsverify.or(file.tlsverify).unwrap_or(false)),
-        ("tlscacert", flags.tlscacert.or(file.tlscacert).is_some()),
-        ("tlscert", flags.tlscert.or(file.tlscert).is_some()),
-        ("tlskey", flags.tlskey.or(file.tlskey).is_some()),
-    ];
-    if !both.conflicts.is_empty() {
-        return Err(SettingsError::Conflict { path: path.into(), list: both.conflicts.join(", ") });
-    }
-    if let Some((name, _)) = tls.into_iter().find(|(_, set)| *set) {
-        return Err(SettingsError::Tls(name));
-    }
-    check_drivers(storage_driver.as_deref(), log_driver.as_deref(), live_restore)?;
+    Ok(File {
+        hosts: many(flags.hosts),
+        data_root: flags.data_root,
+        exec_root: flags.exec_root,
+        pidfile: flags.pidfile,
+        debug: flags.debug,
+        log_level: flags.log_level,
+        group: flags.group,
+        bridge: flags.bridge,
+        bip: flags.bip,
+        dns: many(flags.dns),
+        log_driver: flags.log_driver,
+        log_opts: (!log_opts.is_empty()).then_some(log_opts),
+        storage_driver: flags.storage_driver,
+        live_restore: flags.live_restore,
+        cgroup_parent: flags.cgroup_parent,
+        shim: flags.shim,
+        pool_size: flags.pool_size,
+        nft_table: flags.nft_table,
+        tls: flags.tls,
+        tlsverify: flags.tlsverify,
+        tlscacert: flags.tlscacert,
+        tlscert: flags.tlscert,
+        tlskey: flags.tlskey,
+    })
+}
 
-    let data_root = absolute("data-root", data_root.unwrap_or_else(|| DATA_ROOT.into()))?;
-    let exec_root = absolute("exec-root", exec_root.unwrap_or_else(|| EXEC_ROOT.into()))?;
-    let shim = shim.map_or_else(beside_this_program, Ok)?;
-    let hosts = if hosts.is_empty() {
-        vec![Address::Unix(exec_root.join("seacow.sock"))]
-    } else {
-        hosts.iter().map(|host| Address::parse(host)).collect::<Result<_, _>>()?
+/// One setting out of two places; one that is in both is a conflict.
+fn one<T: Debug>(conflicts: &mut Vec<String>, name: &str, flag: Option<T>, file: Option<T>) -> Option<T> {
+    match (flag, file) {
+        (Some(flag), Some(file)) => {
+            conflicts.push(format!("{name}: (from flag: {flag:?}, from file: {file:?})"));
+            None
+        }
+        (flag, file) => flag.or(file),
+    }
+}
+
+/// Both as one, and what is in both.
+fn merged(flags: File, file: File) -> (File, Vec<String>) {
+    let mut conflicts = Vec::new();
+    macro_rules! lay_over {
+        ($($field:ident $name:literal),* $(,)?) => {
+            File { $($field: one(&mut conflicts, $name, flags.$field, file.$field)),* }
+        };
+    }
+    let merged = lay_over! {
+        hosts "hosts", data_root "data-root", exec_root "exec-root", pidfile "pidfile", debug "debug",
+        log_level "log-level", group "group", bridge "bridge", bip "bip", dns "dns",
+        log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
+        live_restore "live-restore", cgroup_parent "cgroup-parent", shim "shim", pool_size "pool-size",
+        nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
+        tlscert "tlscert", tlskey "tlskey",
     };
+    (merged, conflicts)
+}
+
+fn refuse_tls(wanted: &File) -> Result<(), SettingsError> {
+    let asked = [
+        ("tls", wanted.tls.unwrap_or(false)),
+        ("tlsverify", wanted.tlsverify.unwrap_or(false)),
+        ("tlscacert", wanted.tlscacert.is_some()),
+        ("tlscert", wanted.tlscert.is_some()),
+        ("tlskey", wanted.tlskey.is_some()),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => Err(SettingsError::Tls(name)),
+        None => Ok(()),
+    }
+}
+
+/// The engine's part.
+fn engine(wanted: &File) -> Result<Config, SettingsError> {
+    let root = |what, given: &Option<PathBuf>, default: &str| {
+        absolute(what, given.clone().unwrap_or_else(|| default.into()))
+    };
+    let data_root = root("data-root", &wanted.data_root, DATA_ROOT)?;
+    let exec_root = root("exec-root", &wanted.exec_root, EXEC_ROOT)?;
+    let shim = wanted.shim.clone().map_or_else(beside_this_program, Ok)?;
     let mut engine = Config::new(data_root, exec_root, shim);
-    if let Some(bridge) = bridge {
+    if let Some(bridge) = &wanted.bridge {
         engine.bridge = bridge_name(bridge)?;
     }
-    if let Some(bip) = bip {
-        engine.subnet = Some(bip.parse().map_err(|error| invalid("bip", &bip, error))?);
+    if let Some(bip) = &wanted.bip {
+        engine.subnet = Some(bip.parse().map_err(|error| invalid("bip", bip, error))?);
     }
-    for address in dns {
-        engine.dns.push(address.parse::<Ipv4Addr>().map_err(|error| invalid("dns", &address, error))?);
+    for address in wanted.dns.iter().flatten() {
+        engine.dns.push(address.parse::<Ipv4Addr>().map_err(|error| invalid("dns", address, error))?);
     }
-    if let Some(options) = log_opts {
-        engine.log = log_defaults(&options)?;
+    if let Some(options) = &wanted.log_opts {
+        engine.log = log_defaults(options)?;
     }
-    if let Some(parent) = cgroup_parent {
+    if let Some(parent) = &wanted.cgroup_parent {
         engine.cgroup_parent = absolute("cgroup-parent", parent.into())?.to_string_lossy().into_owned();
     }
-    if let Some(size) = pool_size {
+    if let Some(size) = wanted.pool_size {
         engine.pool = pool(size)?;
     }
     // Two daemons with bridges of their own must not share a table either.
-    engine.nft_table = nft_table.unwrap_or_else(|| table_of(&engine.bridge));
-    engine.debug = debug;
-    let log_level = if debug { tracing::Level::DEBUG } else { level(log_level.as_deref())? };
-    Ok(Settings { engine, hosts, group, pidfile, log_level })
+    engine.nft_table = wanted.nft_table.clone().unwrap_or_else(|| table_of(&engine.bridge));
+    engine.debug = wanted.debug.unwrap_or(false);
+    Ok(engine)
 }
 
 fn table_of(bridge: &str) -> String {
     if bridge == seacow_engine::config::BRIDGE { "seacow".into() } else { format!("seacow-{bridge}") }
 }
 
-fn check_drivers(storage: Option<&str>, log: Option<&str>, live: Option<bool>) -> Result<(), SettingsError> {
+fn check_drivers(wanted: &File) -> Result<(), SettingsError> {
+    let storage = wanted.storage_driver.as_deref();
     if let Some(other) = storage.filter(|name| !matches!(*name, "overlay" | "overlay2")) {
         return Err(invalid("storage-driver", other, "only overlay is built yet"));
     }
-    if let Some(other) = log.filter(|name| *name != "json-file") {
+    if let Some(other) = wanted.log_driver.as_deref().filter(|name| *name != "json-file") {
         return Err(invalid("log-driver", other, "only json-file is built yet"));
     }
-    if live == Some(false) {
+    if wanted.live_restore == Some(false) {
         return Err(invalid("live-restore", false, "containers always live on when the daemon stops"));
     }
     Ok(())
@@ -191,7 +229,7 @@ fn beside_this_program() -> Result<PathBuf, SettingsError> {
 }
 
 /// The kernel's rules for interface names.
-fn bridge_name(name: String) -> Result<String, SettingsError> {
+fn bridge_name(name: &str) -> Result<String, SettingsError> {
     const MAX: usize = 15;
     let plain = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
     if name == "none" {
@@ -200,7 +238,7 @@ fn bridge_name(name: String) -> Result<String, SettingsError> {
     if name.is_empty() || name.len() > MAX || name == "." || name == ".." || !name.bytes().all(plain) {
         return Err(invalid("bridge", name, format!("an interface name has 1 to {MAX} plain characters")));
     }
-    Ok(name)
+    Ok(name.to_owned())
 }
 
 fn pool(size: usize) -> Result<PoolSizes, SettingsError> {
@@ -274,7 +312,7 @@ mod tests {
 
     fn settings(arguments: &[&str], file: File) -> Result<Settings, SettingsError> {
         let flags = Flags::try_parse_from(["seacowd"].iter().chain(arguments)).unwrap();
-        join(flags, file, Path::new("/etc/seacow/daemon.json"))
+        Settings::join(flags, file, Path::new("/etc/seacow/daemon.json"))
     }
 
     #[test]
