@@ -16,7 +16,7 @@
 //! ```
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use seacow_spec::ChainId;
@@ -34,12 +34,16 @@ impl Layout {
     /// Makes the directories that are always there.
     pub(crate) fn create(data: PathBuf, exec: PathBuf) -> Result<Self, IoFailure> {
         let layout = Self { data, exec };
-        // Others must be able to pass: a rootless tool may be given a volume's path.
-        mkdir(&layout.data, 0o711)?;
+        // Nobody else may pass: set-id programs of containers would run for them (CVE-2021-41091).
+        mkdir(&layout.data, 0o710)?;
         mkdir(&layout.exec, 0o711)?;
-        mkdir(&layout.volumes(), 0o711)?;
-        for private in [layout.layers(), layout.drafts(), layout.snapshots(), layout.trash()] {
+        let private =
+            [layout.layers(), layout.drafts(), layout.snapshots(), layout.volumes(), layout.trash()];
+        for private in private {
             mkdir(&private, 0o700)?;
+            // A data root that is older, or was made by hand.
+            let mode = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(&private, mode).at("set the mode of", &private)?;
         }
         for mount_point in ["root", "host"] {
             mkdir(&layout.mnt().join(mount_point), 0o700)?;

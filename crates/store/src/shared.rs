@@ -123,7 +123,7 @@ impl Catalog {
         self.tags.iter().filter(|(_, tag)| tag.id == *id).map(|(name, _)| name.clone()).collect()
     }
 
-    fn layer_is_used(&self, chain: &ChainId, gone: &HashSet<ChainId>) -> bool {
+    pub(crate) fn layer_is_used(&self, chain: &ChainId, gone: &HashSet<ChainId>) -> bool {
         self.images.values().any(|image| image.chain.as_ref() == Some(chain))
             || self
                 .layers
@@ -205,10 +205,12 @@ impl Change<'_> {
             self.writes.push(Write::Delete(Table::Layers, chain.hex().to_owned()));
             released.push(chain.clone());
         }
-        if gone.is_empty() && self.writes.is_empty() {
+        if gone.is_empty() {
             return Ok(released);
         }
-        self.commit(|catalog| catalog.layers.retain(|chain, _| !gone.contains(chain)))?;
+        // A crash of the machine may bring the records back; the next open finds that nobody refers to them.
+        let show = |catalog: &mut Catalog| catalog.layers.retain(|chain, _| !gone.contains(chain));
+        self.commit_with(Durability::Unsynced, show)?;
         for chain in &released {
             // What stays in sight is garbage that the next open finds.
             let _ = self.shared.discard(&self.shared.layout.layer(chain));

@@ -4,6 +4,8 @@
 //! at open but taken in as a volume without labels, unless it is empty.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -112,8 +114,10 @@ impl Volumes {
             return Ok(self.volume(name, stored));
         }
         let stored = Stored { labels, created: Timestamp::now(), anonymous };
-        // Others may own what is in it; everybody may pass.
-        mkdir(&self.dir(name).join(DATA), 0o755)?;
+        let data = self.dir(name).join(DATA);
+        mkdir(&data, 0o755)?;
+        // Whatever the daemon's umask: a container's user who is not root must get in.
+        std::fs::set_permissions(&data, Permissions::from_mode(0o755)).at("set the mode of", &data)?;
         self.shared.disk.sync_dir(&self.shared.layout.volumes())?;
         self.shared.meta.commit(vec![Write::json(Table::Volumes, name, &stored)?], Durability::Durable)?;
         let volume = self.volume(name, &stored);

@@ -6,12 +6,13 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use seacow_sys::rooted::Root;
 
 use super::path::Asked;
 use super::{ArchiveError, ContainerRoot};
 use crate::error::{At, IoFailure};
-use crate::fsutil::walk::{Node, Walk};
+use crate::fsutil::walk::{Node, Walk, mount_id};
 use crate::layer::{first_name, head, open};
 use crate::tar::{Kind, TarWriter};
 
@@ -46,6 +47,29 @@ impl ContainerRoot {
     }
 }
 
+/// Whether a directory is on a file system of the kernel's own making, whose files are no files:
+/// nobody who copies a tree means those, unless they ask for them.
+fn is_pseudo(node: &Node) -> bool {
+    const PSEUDO: [u64; 11] = [
+        0x9fa0,      // proc
+        0x6265_6572, // sysfs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x1cd1,      // devpts
+        0x1980_0202, // mqueue
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x7363_6673, // securityfs
+        0xcafe_4a11, // bpf
+        0x6165_676c, // pstore
+    ];
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    node.entry
+        .open(flags, Mode::empty())
+        .and_then(rustix::fs::fstatfs)
+        .is_ok_and(|stat| PSEUDO.contains(&(stat.f_type as u64 & 0xffff_ffff)))
+}
+
 /// The top directory's own name: `/` stays.
 fn directory_name(base: &[u8]) -> Vec<u8> {
     if base == b"/" { base.to_vec() } else { [base, b"/"].concat() }
@@ -64,8 +88,12 @@ pub(super) struct Tree<'a> {
 
 impl Tree<'_> {
     fn below(&mut self, root: &Root, prefix: &[u8]) -> Result<(), ArchiveError> {
+        let own = mount_id(&root.entry(Path::new(".")).at("open", "/")?).at("look at", "/")?;
         let mut walk = Walk::new(root, Path::new(""));
         while let Some(node) = walk.next()? {
+            if node.is_dir() && mount_id(&node.entry).is_ok_and(|id| id != own) && is_pseudo(&node) {
+                walk.skip();
+            }
             let mut name = [prefix, b"/", node.path.as_os_str().as_bytes()].concat();
             if node.is_dir() {
                 name.push(b'/');

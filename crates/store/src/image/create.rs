@@ -4,9 +4,9 @@ use std::io::Read;
 use std::sync::Arc;
 
 use seacow_spec::oci::image::ImageConfig;
-use seacow_spec::{ChainId, Digest, Timestamp};
+use seacow_spec::{ChainId, Digest, Reference, Timestamp};
 
-use super::record::ImageRecord;
+use super::record::{ImageRecord, TagRecord};
 use super::{Image, ImageError, Images};
 use crate::hash;
 use crate::meta::{Durability, Table, Write};
@@ -47,15 +47,37 @@ impl Images {
     /// # Errors
     /// As [`Images::create`].
     pub fn create_with(&self, new: NewImage, durability: Durability) -> Result<Image, ImageError> {
+        self.create_named(new, &[], durability)
+    }
+
+    /// As [`Images::create_with`], with names, in one transaction: there is never an image that
+    /// should have a name and has none.
+    ///
+    /// # Errors
+    /// As [`Images::create`]; a name is reserved.
+    pub fn create_named(
+        &self,
+        new: NewImage,
+        names: &[Reference],
+        durability: Durability,
+    ) -> Result<Image, ImageError> {
+        if let Some(name) = names.iter().find(|name| name.is_host()) {
+            return Err(ImageError::Reserved(name.familiar()));
+        }
+        self.create_any(new, names, durability)
+    }
+
+    pub(super) fn create_any(
+        &self,
+        new: NewImage,
+        names: &[Reference],
+        durability: Durability,
+    ) -> Result<Image, ImageError> {
         let config = self.check_config(&new.config, new.chain.as_ref())?;
         let id = hash::digest(&new.config);
         // Held until the image itself keeps the layer.
         let _pin = new.chain.as_ref().map(|chain| self.layers.pin(chain)).transpose()?;
         let mut change = self.shared.change();
-        if self.shared.catalog().images.contains_key(&id) {
-            drop(change);
-            return self.get(&id).ok_or_else(|| ImageError::NotFound(id.to_string()));
-        }
         if let Some(parent) = &new.parent
             && !self.shared.catalog().images.contains_key(parent)
         {
@@ -69,10 +91,20 @@ impl Images {
             parent: new.parent,
             added: Timestamp::now(),
         };
-        change.write(Write::json(Table::Images, id.hex(), &record.stored())?);
-        change.write(Write::Put(Table::Configs, id.hex().to_owned(), record.raw.to_vec()));
+        let known = self.shared.catalog().images.contains_key(&id);
+        if !known {
+            change.write(Write::json(Table::Images, id.hex(), &record.stored())?);
+            change.write(Write::Put(Table::Configs, id.hex().to_owned(), record.raw.to_vec()));
+        }
+        let mut tags = Vec::new();
+        for name in names {
+            let (name, tag) = (name.clone().or_latest(), TagRecord { id: id.clone(), at: Timestamp::now() });
+            change.write(Write::json(Table::Tags, &name.to_string(), &tag)?);
+            tags.push((name, tag));
+        }
         change.commit_with(durability, |catalog| {
-            catalog.images.insert(id.clone(), Arc::new(record));
+            catalog.images.entry(id.clone()).or_insert_with(|| Arc::new(record));
+            catalog.tags.extend(tags);
         })?;
         drop(change);
         self.get(&id).ok_or_else(|| ImageError::NotFound(id.to_string()))

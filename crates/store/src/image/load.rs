@@ -17,6 +17,7 @@ use super::{ImageError, Images, NewImage};
 use crate::error::At;
 use crate::hash;
 use crate::layer::Layer;
+use crate::meta::Durability;
 use crate::shared::Shared;
 use crate::tar::{Bounds, Kind, TarError, TarReader, clean, compress};
 
@@ -88,10 +89,8 @@ impl Images {
             });
         }
         let chain = top.as_ref().map(|layer| layer.chain_id().clone());
-        let image = self.create(NewImage { config: candidate.config, chain, parent: None })?;
-        for name in &candidate.names {
-            self.tag(&image.id, name)?;
-        }
+        let new = NewImage { config: candidate.config, chain, parent: None };
+        let image = self.create_named(new, &candidate.names, Durability::Durable)?;
         Ok(LoadedImage { id: image.id, names: candidate.names })
     }
 }

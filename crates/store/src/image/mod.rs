@@ -31,7 +31,7 @@ pub use remove::{ImageUser, RemoveOptions};
 use crate::error::IoFailure;
 use crate::host::{Host, HostError};
 use crate::layer::{LayerError, LayerKind, Layers};
-use crate::meta::{MetaError, Table, Write};
+use crate::meta::{Durability, MetaError, Table, Write};
 use crate::shared::{Catalog, Shared};
 use crate::tar::TarError;
 use record::{ImageRecord, TagRecord};
@@ -179,6 +179,14 @@ impl Images {
         catalog.children(id).map(|record| image(&catalog, record)).collect()
     }
 
+    /// The image of a name (`latest` when there is no tag), as it is in the store: unlike
+    /// [`Images::resolve`] this never makes the host image, nor looks at the machine's state.
+    pub fn named(&self, name: &Reference) -> Option<Image> {
+        let catalog = self.shared.catalog();
+        let tag = catalog.tags.get(&name.clone().or_latest())?;
+        catalog.images.get(&tag.id).map(|record| image(&catalog, record))
+    }
+
     /// Finds an image by name (`latest` when there is no tag), id, or the unique beginning of an
     /// id, with or without `sha256:`. A name goes before the beginning of an id.
     ///
@@ -212,7 +220,16 @@ impl Images {
         if name.is_host() {
             return Err(ImageError::Reserved(name.familiar()));
         }
-        self.tag_any(id, name)
+        let name = name.clone().or_latest();
+        let record = TagRecord { id: id.clone(), at: Timestamp::now() };
+        let mut change = self.shared.change();
+        if !self.shared.catalog().images.contains_key(id) {
+            return Err(ImageError::NotFound(id.to_string()));
+        }
+        change.write(Write::json(Table::Tags, &name.to_string(), &record)?);
+        Ok(change.commit(|catalog| {
+            catalog.tags.insert(name, record);
+        })?)
     }
 
     /// Takes a name away, and nothing else.
@@ -245,26 +262,12 @@ impl Images {
         let known = self.shared.catalog().tags.get(&name).map(|tag| tag.id.clone());
         if known.as_ref() != Some(&id) {
             let new = NewImage { config, chain: Some(layer.chain_id().clone()), parent: None };
-            self.create(new)?;
-            self.tag_any(&id, &name)?;
+            self.create_any(new, std::slice::from_ref(&name), Durability::Durable)?;
             if let Some(old) = known {
                 self.forget_if_unused(&old);
             }
         }
         self.get(&id).ok_or_else(|| ImageError::NotFound(name.familiar()))
-    }
-
-    fn tag_any(&self, id: &Digest, name: &Reference) -> Result<(), ImageError> {
-        let name = name.clone().or_latest();
-        let record = TagRecord { id: id.clone(), at: Timestamp::now() };
-        let mut change = self.shared.change();
-        if !self.shared.catalog().images.contains_key(id) {
-            return Err(ImageError::NotFound(id.to_string()));
-        }
-        change.write(Write::json(Table::Tags, &name.to_string(), &record)?);
-        Ok(change.commit(|catalog| {
-            catalog.tags.insert(name, record);
-        })?)
     }
 
     fn by_prefix(&self, text: &str) -> Result<Option<Image>, ImageError> {

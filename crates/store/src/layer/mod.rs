@@ -22,6 +22,7 @@ mod export;
 mod place;
 mod recipe;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use seacow_spec::{ChainId, Classified, Digest, ErrorClass, Timestamp};
@@ -235,6 +236,15 @@ impl Layers {
     /// All layers.
     pub fn list(&self) -> Vec<Arc<LayerInfo>> {
         self.shared.catalog().layers.values().cloned().collect()
+    }
+
+    /// Removes a stack as far as nothing refers to it.
+    pub(crate) fn release_if_unused(&self, top: &ChainId) -> Result<(), LayerError> {
+        // Nearly always an image has it, which is quickly seen.
+        if !self.shared.catalog().layer_is_used(top, &HashSet::new()) {
+            self.shared.change().release_layers(top)?;
+        }
+        Ok(())
     }
 
     /// Removes the layers that no image, no snapshot and no handle refers to, and gives their names.

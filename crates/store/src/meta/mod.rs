@@ -60,7 +60,8 @@ impl Classified for MetaError {
 pub enum Durability {
     /// Beyond a crash of the machine, as soon as the call returns.
     Durable,
-    /// Beyond the call; it reaches the disk with the next durable write.
+    /// Beyond the call; it reaches the disk with the next durable write, or when the store is
+    /// closed. If the daemon is killed before, it is gone.
     Unsynced,
 }
 
@@ -143,11 +144,13 @@ impl Meta {
     }
 
     fn check_schema(&self) -> Result<(), MetaError> {
-        let write = self.db.begin_write().map_err(failed("open"))?;
-        for table in Table::ALL {
-            write.open_table(table.definition()).map_err(failed("open"))?;
+        if self.tables()? < Table::ALL.len() {
+            let write = self.db.begin_write().map_err(failed("open"))?;
+            for table in Table::ALL {
+                write.open_table(table.definition()).map_err(failed("open"))?;
+            }
+            write.commit().map_err(failed("open"))?;
         }
-        write.commit().map_err(failed("open"))?;
         match self.get(Table::Engine, SCHEMA_KEY)? {
             None => self.commit(
                 vec![Write::Put(Table::Engine, SCHEMA_KEY.into(), SCHEMA.into())],
@@ -156,6 +159,11 @@ impl Meta {
             Some(found) if found == SCHEMA.as_bytes() => Ok(()),
             Some(found) => Err(MetaError::Newer(String::from_utf8_lossy(&found).into_owned())),
         }
+    }
+
+    fn tables(&self) -> Result<usize, MetaError> {
+        let read = self.db.begin_read().map_err(failed("open"))?;
+        Ok(read.list_tables().map_err(failed("open"))?.count())
     }
 
     pub(crate) fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, MetaError> {

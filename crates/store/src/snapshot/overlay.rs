@@ -219,7 +219,13 @@ impl SnapshotDriver for OverlayDriver {
 
     fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
         self.shared.discard(&self.dir(key))?;
-        self.pins().remove(key);
+        let pin = self.pins().remove(key).flatten();
+        if let Some(layer) = pin {
+            let parent = layer.chain_id().clone();
+            drop(layer);
+            // The image may have been removed by force while the container was there.
+            self.layers.release_if_unused(&parent)?;
+        }
         Ok(())
     }
 

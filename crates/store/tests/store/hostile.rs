@@ -201,3 +201,95 @@ fn a_full_disk_is_left_with_its_reserve() {
     assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
     assert!(error.to_string().contains("\"large\": no space left"), "{error}");
 }
+
+/// Numbers that are always the same (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// Thousands of broken archives: none panics, none leaves anything, and what is taken can be given
+/// back byte by byte.
+#[test]
+fn mutated_archives() {
+    if !is_root("mutated_archives") {
+        return;
+    }
+    let store = TestStore::new();
+    let small = bounded(&store, Limits { max_bytes: 4 << 20, max_entries: 200, ..Limits::default() });
+    let mut pax = tar::Builder::new(Vec::new());
+    pax.append_pax_extensions([
+        ("GNU.sparse.major", &b"1"[..]),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"sparse"),
+        ("GNU.sparse.realsize", b"9000"),
+        ("SCHILY.xattr.user.x", b"y"),
+        ("mtime", b"12.5"),
+    ])
+    .unwrap();
+    let mut content = b"1\n4096\n100\n".to_vec();
+    content.resize(512 + 100, b'c');
+    let mut header = Tar::header(tar::EntryType::Regular, 0o644, content.len() as u64);
+    header.set_path("GNUSparseFile.0/sparse").unwrap();
+    header.set_cksum();
+    pax.append(&header, &content[..]).unwrap();
+    let seeds = [
+        pax.into_inner().unwrap(),
+        Tar::new()
+            .dir("d/", 0o755)
+            .file("d/f", vec![b'x'; 700])
+            .symlink("l", "d")
+            .file("l/g", "through")
+            .hard_link("h", "d/f")
+            .file("d/.wh.z", "")
+            .file(&"n".repeat(180), "long")
+            .node(tar::EntryType::Fifo, "p", 0, 0)
+            .bytes(),
+    ];
+    let mut dice = Dice(0x5eac_0a11);
+    let mut taken = 0;
+    for round in 0..800 {
+        let mut tar = seeds[round % seeds.len()].clone();
+        for _ in 0..=dice.below(3) {
+            let at = dice.below(tar.len());
+            match dice.below(4) {
+                0 => tar[at] = dice.below(256) as u8,
+                1 => tar[at] ^= 1 << dice.below(8),
+                2 => {
+                    // Whole blocks moved about.
+                    let blocks = tar.len() / 512;
+                    let (a, b) = (dice.below(blocks) * 512, dice.below(blocks) * 512);
+                    for n in 0..512 {
+                        tar.swap(a + n, b + n);
+                    }
+                }
+                _ => tar.truncate(at.max(512)),
+            }
+        }
+        // Checksums are made to hold, or nothing but them would be tested.
+        for block in tar.chunks_exact_mut(512) {
+            if &block[257..262] == b"ustar" {
+                set(block, 257, b"ustar");
+            }
+        }
+        let Ok(unpacked) = small.layers().begin(None).unwrap().apply_tar(&tar[..]) else { continue };
+        taken += 1;
+        let layer = unpacked.commit(None).unwrap();
+        let mut out = Vec::new();
+        small.layers().export(layer.chain_id(), &mut out).unwrap();
+        assert!(out == tar, "round {round}");
+    }
+    assert!(taken > 50, "{taken}");
+    small.layers().remove_unused().unwrap();
+    small.settle();
+    for dir in ["drafts", "trash", "layers"] {
+        let left = std::fs::read_dir(small.data_root().join(dir)).unwrap().count();
+        assert_eq!(left, 0, "{dir}");
+    }
+}

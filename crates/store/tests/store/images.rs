@@ -4,8 +4,8 @@ use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::docker::image::ImageDeleted;
 use seacow_spec::oci::image::{History, ImageConfig};
 use seacow_spec::{Classified, Digest, ErrorClass, Reference, Timestamp};
-use seacow_store::image::{Image, ImageUser, RemoveOptions};
-use seacow_store::{ImageError, Store, digest};
+use seacow_store::image::{Image, ImageUser, NewImage, RemoveOptions};
+use seacow_store::{Durability, ImageError, Store, digest};
 
 use crate::common::{Tar, TestStore, image, is_root};
 
@@ -113,11 +113,7 @@ fn everything_survives_a_restart_byte_by_byte() {
         "{{ \"os\":\"linux\",\"x.unknown\" : [1, 2.50],\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{}\"]}}}}\n",
         diff_ids[0]
     );
-    let new = seacow_store::image::NewImage {
-        config: odd.clone().into_bytes(),
-        chain: base.chain.clone(),
-        parent: None,
-    };
+    let new = NewImage { config: odd.clone().into_bytes(), chain: base.chain.clone(), parent: None };
     let odd_id = store.images().create(new).unwrap().id;
     assert_eq!(odd_id, digest(odd.as_bytes()));
     let before: Vec<_> = store.images().list().iter().map(|i| format!("{i:?}")).collect();
@@ -251,6 +247,9 @@ fn containers_stand_against_removal() {
     assert_eq!(answer.len(), 2, "name and image, no layer: {answer:?}");
     assert!(store.snapshots().get(&key).is_ok());
     assert_eq!(store.names("layers").len(), 1);
+    // With the container the last of it goes.
+    store.snapshots().remove(&key).unwrap();
+    assert!(store.names("layers").is_empty());
 }
 
 fn save(store: &Store, names: &[&str]) -> Vec<u8> {
@@ -460,4 +459,30 @@ fn reserved_and_unknown_names() {
     assert!(store.images().untag(&reference("nosuch")).is_err());
     assert_eq!(store.images().untag(&reference("bb")).unwrap(), ImageDeleted::Untagged("bb:latest".into()));
     assert!(store.images().resolve(bb.id.short()).unwrap().names.is_empty());
+    assert!(store.images().named(&reference("bb")).is_none());
+    assert!(store.images().named(&reference("host")).is_none(), "looking does not make it");
+}
+
+#[test]
+fn an_image_and_its_names_come_together() {
+    if !is_root("an_image_and_its_names_come_together") {
+        return;
+    }
+    let store = TestStore::new();
+    let bb = image(&store, "bb", &Tar::new().file("a", "1").bytes());
+    let config =
+        ImageConfig { comment: "x".into(), rootfs: bb.config.rootfs.clone(), ..ImageConfig::default() };
+    let new = || NewImage::from_config(&config, bb.chain.clone(), None);
+    let create = |names: &[Reference]| store.images().create_named(new(), names, Durability::Durable);
+    assert!(create(&[reference("x"), reference("host")]).is_err());
+    assert_eq!(store.images().list().len(), 1, "a refused name leaves nothing");
+    let made = create(&[reference("x"), reference("bb")]).unwrap();
+    assert_eq!(made.repo_tags(), ["bb:latest", "x:latest"]);
+    assert!(store.images().get(&bb.id).unwrap().names.is_empty(), "the name moved");
+    // Again, with one more name.
+    let again = create(&[reference("y:1")]).unwrap();
+    assert_eq!((again.id, again.names.len()), (made.id, 3));
+    // A config that lists other layers than it has is refused.
+    let wrong = NewImage { chain: None, ..new() };
+    assert_eq!(store.images().create(wrong).unwrap_err().class(), ErrorClass::InvalidArgument);
 }

@@ -20,6 +20,17 @@ fn one_daemon_per_data_root() {
     store.open();
 }
 
+/// CVE-2021-41091: set-id programs in containers' files were within everybody's reach.
+#[test]
+fn nobody_else_gets_at_containers_files() {
+    let store = TestStore::new();
+    for dir in ["layers", "drafts", "snapshots", "volumes", "trash"] {
+        let mode = std::fs::metadata(store.data().join(dir)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{dir}");
+    }
+    assert_eq!(std::fs::metadata(store.data()).unwrap().permissions().mode() & 0o007, 0);
+}
+
 #[test]
 fn records_are_kept_as_they_are() {
     let mut store = TestStore::new();

@@ -4,6 +4,9 @@
 //! `docker cp` (whiteouts are plain files, what is replaced is gone). Every path is resolved by the
 //! kernel within the root, so a symlink planted by an earlier entry leads nowhere else.
 
+mod error;
+mod whiteout;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -12,92 +15,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
-use seacow_spec::{Classified, ErrorClass};
 use seacow_sys::Errno;
 use seacow_sys::rooted::{Entry, Root};
 
+pub use error::PlaceError;
+use whiteout::WHITEOUT;
+
 use crate::fsutil::attrs::{self, Attrs};
 use crate::tar::{Kind, Member, TarError, clean};
-
-/// Why an entry of an archive is not on the disk.
-#[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
-    /// Its name or its link's target climbs above the root.
-    #[error("archive entry {entry:?}: {what} {path:?} leads out of the root")]
-    Escapes {
-        /// The entry.
-        entry: String,
-        /// Name or link.
-        what: &'static str,
-        /// The offending path.
-        path: String,
-    },
-    /// It cannot mean anything.
-    #[error("archive entry {entry:?}: {reason}")]
-    Meaningless {
-        /// The entry.
-        entry: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// `docker cp` onto a directory.
-    #[error("cannot overwrite directory {path:?} with non-directory {entry:?}")]
-    OverDirectory {
-        /// What is there.
-        path: String,
-        /// The entry.
-        entry: String,
-    },
-    /// `docker cp` of a directory onto something else.
-    #[error("cannot overwrite non-directory {path:?} with directory {entry:?}")]
-    OverNonDirectory {
-        /// What is there.
-        path: String,
-        /// The entry.
-        entry: String,
-    },
-    /// The disk is, or would be, full.
-    #[error("archive entry {entry:?}: no space left: {need} bytes needed, {free} may be used")]
-    NoSpace {
-        /// The entry.
-        entry: String,
-        /// Its size.
-        need: u64,
-        /// What is left.
-        free: u64,
-    },
-    /// The kernel refused.
-    #[error("archive entry {entry:?}: {step}: {source}")]
-    Io {
-        /// The entry.
-        entry: String,
-        /// What was tried.
-        step: &'static str,
-        /// Its answer.
-        source: io::Error,
-    },
-    /// The content could not be read.
-    #[error(transparent)]
-    Content(#[from] TarError),
-}
-
-impl Classified for PlaceError {
-    fn class(&self) -> ErrorClass {
-        match self {
-            Self::NoSpace { .. } => ErrorClass::Unavailable,
-            Self::Io { source, .. } => match source.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::NOSPC | Errno::DQUOT) => ErrorClass::Unavailable,
-                Some(Errno::ROFS) => ErrorClass::Forbidden,
-                Some(Errno::NAMETOOLONG | Errno::LOOP | Errno::NOENT | Errno::NOTDIR | Errno::FBIG) => {
-                    ErrorClass::InvalidArgument
-                }
-                _ => ErrorClass::Internal,
-            },
-            Self::Content(TarError::Read(_)) => ErrorClass::Internal,
-            _ => ErrorClass::InvalidArgument,
-        }
-    }
-}
 
 /// What differs between a layer and `docker cp`.
 pub(crate) struct PlacePolicy<'a> {
@@ -163,9 +88,6 @@ pub(crate) type Content<'c> = dyn FnMut(&mut [u8]) -> Result<usize, TarError> + 
 const BUFFER: usize = 128 << 10;
 /// How many bytes may be written before the free space is looked at again.
 const CHECK_EVERY: u64 = 16 << 20;
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const AUFS: &[u8] = b".wh..wh.";
 
 impl<'a> Place<'a> {
     /// Below `base`, a path within `root`.
@@ -504,45 +426,6 @@ impl<'a> Place<'a> {
         attrs::set_xattrs(entry, &member.xattrs).map_err(step(member, "set an attribute"))?;
         entry.utimens(&times(member)).map_err(step(member, "set the times"))
     }
-
-    fn whiteout(&mut self, member: &Member, entry: &Entry, path: &Path) -> Result<(), PlaceError> {
-        let name = entry.name().as_bytes();
-        if name == OPAQUE {
-            if path.parent() == Some(&self.base) {
-                // Overlayfs looks for this mark in no root.
-                self.root_is_opaque = true;
-                return Ok(());
-            }
-            let dir =
-                Entry::in_dir(dup(entry)?, OsStr::new(".")).map_err(step(member, "open its directory"))?;
-            return attrs::set_opaque(&dir).map_err(step(member, "hide what is below"));
-        }
-        if name.starts_with(AUFS) {
-            return Ok(());
-        }
-        let hidden = &name[WHITEOUT.len()..];
-        let target = Entry::in_dir(dup(entry)?, OsStr::from_bytes(hidden))
-            .ok()
-            .filter(|_| hidden != b".")
-            .ok_or_else(|| PlaceError::Meaningless { entry: member.display(), reason: "hides no name" })?;
-        match target.file_type() {
-            Ok(None) => attrs::make_whiteout(&target).map_err(step(member, "make the whiteout")),
-            // The same layer has it: only what is below goes, and it is hidden by being there.
-            Ok(Some(FileType::Directory)) => {
-                attrs::set_opaque(&target).map_err(step(member, "hide what is below"))
-            }
-            Ok(Some(_)) => Ok(()),
-            Err(errno) => Err(step(member, "look at what is there")(errno)),
-        }
-    }
-}
-
-fn dup(entry: &Entry) -> Result<OwnedFd, PlaceError> {
-    rustix::io::fcntl_dupfd_cloexec(entry.dir(), 3).map_err(|errno| PlaceError::Io {
-        entry: entry.name().to_string_lossy().into_owned(),
-        step: "open its directory",
-        source: errno.into(),
-    })
 }
 
 fn open_or_make(entry: &Entry) -> Result<OwnedFd, Errno> {
