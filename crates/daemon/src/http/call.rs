@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http_body_util::{BodyExt as _, BodyStream, LengthLimitError, Limited};
 use hyper::HeaderMap;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use seacow_engine::Engine;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use super::body::Broken;
 use super::error::ApiError;
 use super::go_json;
 use super::query::Query;
+use super::request_body::RequestBody;
 use super::version::ApiVersion;
 
 /// Largest JSON body. A create request with a seccomp profile and two megabytes of environment is
@@ -58,7 +59,7 @@ pub(crate) struct Call {
     /// Who asks.
     pub(crate) peer: Peer,
     /// The body, not read yet.
-    pub(crate) body: Incoming,
+    pub(crate) body: RequestBody,
 }
 
 impl Call {

@@ -8,6 +8,7 @@
 //! | [`go_json`] | JSON as Go writes it, and Go's words for JSON that it cannot read |
 //! | [`query`] | query strings with Docker's booleans and Go's number errors |
 //! | [`reply`] | building answers |
+//! | [`request_body`] | bodies of requests, read to their end whatever happens |
 //! | [`router`] | path and method to route, redirects |
 //! | [`version`] | API versions and the gate |
 
@@ -17,6 +18,7 @@ pub(crate) mod error;
 pub(crate) mod go_json;
 pub(crate) mod query;
 pub(crate) mod reply;
+pub(crate) mod request_body;
 pub(crate) mod router;
 pub(crate) mod version;
 

@@ -14,6 +14,7 @@ use seacow_spec::docker::API_VERSION;
 use crate::http::body::Body;
 use crate::http::call::Peer;
 use crate::http::query::Query;
+use crate::http::request_body::RequestBody;
 use crate::http::router::{Resolution, resolve};
 use crate::http::{ApiError, Call, Reply};
 use crate::routes;
@@ -40,6 +41,7 @@ impl Dispatcher {
     pub(crate) async fn answer(self, request: Request<Incoming>) -> Reply {
         let start = Instant::now();
         let (parts, body) = request.into_parts();
+        let body = RequestBody::new(body, &parts.headers);
         if parts.version == Version::HTTP_11 && !parts.headers.contains_key(HOST) {
             return Reply::text(StatusCode::BAD_REQUEST, NO_HOST).with_header("connection", "close");
         }
