@@ -483,3 +483,40 @@ fn a_stack_has_its_limit() {
     let rootfs = store.snapshots().prepare(&key, Some(top.chain_id()), &Default::default()).unwrap();
     store.in_mounted(&rootfs, &|root| assert_eq!(std::fs::read_to_string(root.join("a")).unwrap(), "126"));
 }
+
+/// `cargo test -p seacow-store --release -- --ignored a_whole_distribution`: this machine's own
+/// programs and settings there and back.
+#[test]
+#[ignore = "slow by nature: some gigabytes"]
+fn a_whole_distribution() {
+    if !is_root("a_whole_distribution") {
+        return;
+    }
+    let store = TestStore::new();
+    let path = store.dir.path().join("system.tar");
+    let status = Command::new("tar")
+        .args(["--xattrs", "--warning=no-file-changed", "-C", "/", "-cf"])
+        .arg(&path)
+        .args(["usr", "etc", "var/lib/dpkg", "bin", "sbin", "lib"])
+        .status()
+        .unwrap();
+    assert!(status.code().is_some_and(|code| code < 2));
+    let began = std::time::Instant::now();
+    let unpacked =
+        store.layers().begin(None).unwrap().apply_tar(std::fs::File::open(&path).unwrap()).unwrap();
+    let applied = began.elapsed();
+    let layer = unpacked.commit(None).unwrap();
+    let committed = began.elapsed();
+    store.layers().export(layer.chain_id(), &mut std::io::sink()).unwrap();
+    let recipe = fs(&store, &layer).parent().unwrap().join("recipe");
+    println!(
+        "{} MB: unpacked in {applied:?}, on the disk in {committed:?}, given back in {:?}; recipe {} kB",
+        layer.info().tar_size / 1_000_000,
+        began.elapsed() - committed,
+        std::fs::metadata(recipe).unwrap().len() / 1000
+    );
+    let compared =
+        Command::new("tar").arg("-C").arg(fs(&store, &layer)).arg("--compare").arg("-f").arg(&path).output();
+    let compared = compared.unwrap();
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
+}
