@@ -32,15 +32,20 @@ pub(super) fn program(profile: &Profile) -> Vec<SockFilter> {
     for arch in profile.calls.keys() {
         by_audit.entry(arch.audit()).or_default().push(*arch);
     }
-    let mut code = vec![plain(LOAD, ARCH)];
+    let mut code = Vec::with_capacity(1024);
+    code.push(plain(LOAD, ARCH));
     // The most used first: x86_64 has the greater value.
     for (audit, arches) in by_audit.into_iter().rev() {
-        let mut section = vec![plain(LOAD, NUMBER)];
-        section.extend(tree(&ranges(profile, &arches), profile.default));
-        // Not this architecture: over the section.
         code.push(SockFilter { code: JUMP_EQUAL, jt: 1, jf: 0, k: audit });
-        code.push(plain(JUMP, section.len() as u32));
-        code.extend(section);
+        // Not this architecture: over the section, whose length is known at its end.
+        let over = code.len();
+        code.push(plain(JUMP, 0));
+        code.push(plain(LOAD, NUMBER));
+        tree(&mut code, &ranges(profile, &arches), profile.default);
+        let section = code.len() - over - 1;
+        if let Some(jump) = code.get_mut(over) {
+            jump.k = section as u32;
+        }
     }
     code.push(plain(RETURN, KILL_PROCESS));
     code
@@ -87,42 +92,43 @@ fn ranges(profile: &Profile, arches: &[Arch]) -> Ranges {
     found
 }
 
-fn tree(ranges: &[(u32, Verdict)], default: Action) -> Vec<SockFilter> {
+/// Appends the tree of these ranges. All in one buffer: allocations are what this would cost most.
+fn tree(code: &mut Vec<SockFilter>, ranges: &[(u32, Verdict)], default: Action) {
     match ranges {
-        [] => vec![plain(RETURN, default)],
-        [(_, only)] => leaf(only, default),
+        [] => code.push(plain(RETURN, default)),
+        [(_, only)] => leaf(code, only, default),
         _ => {
             let (left, right) = ranges.split_at(ranges.len() / 2);
             let pivot = right.first().map_or(0, |(start, _)| *start);
-            let (left, right) = (tree(left, default), tree(right, default));
-            let mut code = Vec::with_capacity(2 + left.len() + right.len());
-            match u8::try_from(left.len()) {
-                Ok(over) => {
-                    code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: over, jf: 0, k: pivot });
-                }
-                // A conditional jump reaches 255 instructions.
+            let at = code.len();
+            code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: 0, jf: 0, k: pivot });
+            tree(code, left, default);
+            let len = code.len() - at - 1;
+            // A conditional jump reaches 255 instructions; further, it takes one more. The jumps in
+            // between are relative and move along.
+            let (jt, jf) = match u8::try_from(len) {
+                Ok(over) => (over, 0),
                 Err(_) => {
-                    code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: 0, jf: 1, k: pivot });
-                    code.push(plain(JUMP, left.len() as u32));
+                    code.insert(at + 1, plain(JUMP, len as u32));
+                    (0, 1)
                 }
+            };
+            if let Some(jump) = code.get_mut(at) {
+                (jump.jt, jump.jf) = (jt, jf);
             }
-            code.extend(left);
-            code.extend(right);
-            code
+            tree(code, right, default);
         }
     }
 }
 
-fn leaf(verdict: &Verdict, default: Action) -> Vec<SockFilter> {
+fn leaf(code: &mut Vec<SockFilter>, verdict: &Verdict, default: Action) {
     match verdict {
-        Verdict::Fixed(action) => vec![plain(RETURN, *action)],
+        Verdict::Fixed(action) => code.push(plain(RETURN, *action)),
         Verdict::Conditional(alternatives) => {
-            let mut code = Vec::new();
             for (conditions, action) in alternatives {
                 code.extend(alternative(conditions, *action));
             }
             code.push(plain(RETURN, default));
-            code
         }
     }
 }
