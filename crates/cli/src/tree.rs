@@ -235,7 +235,30 @@ fn help_on(words: &[String]) -> Outcome {
     }
 }
 
+/// What docker has, or later versions of seacow will have, and this one has not.
+const ABSENT: &[(&str, &str)] = &[
+    ("buildx", "images are built with `seacow build`"),
+    ("checkpoint", "containers cannot be checkpointed"),
+    (
+        "compose",
+        "docker's compose works with seacow: DOCKER_HOST=unix:///run/seacow/seacow.sock docker compose …",
+    ),
+    ("config", "there is no swarm mode"),
+    ("fork", "running containers cannot be forked yet"),
+    ("manifest", "manifest lists cannot be edited"),
+    ("node", "there is no swarm mode"),
+    ("plugin", "there are no plugins"),
+    ("secret", "there is no swarm mode"),
+    ("service", "there is no swarm mode"),
+    ("stack", "there is no swarm mode"),
+    ("swarm", "there is no swarm mode"),
+    ("trust", "content trust is not supported"),
+];
+
 fn unknown(group: &str, name: &str) -> Failure {
+    if let Some((_, why)) = ABSENT.iter().find(|(absent, _)| group.is_empty() && *absent == name) {
+        return Failure::Refused(format!("NotImplemented: seacow {name}: {why}"));
+    }
     let path = if group.is_empty() { name.to_owned() } else { format!("{group} {name}") };
     let mut text = format!("seacow: unknown command: seacow {path}\n");
     if let Some(near) = nearest(group, name) {

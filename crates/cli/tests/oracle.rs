@@ -8,15 +8,6 @@ mod support;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// The oracle's address, or a loud word that there is none.
-fn oracle(test: &str) -> Option<String> {
-    let host = std::env::var("SEACOW_ORACLE_HOST").ok().filter(|h| !h.is_empty());
-    if host.is_none() {
-        eprintln!("SKIPPED {test}: SEACOW_ORACLE_HOST is not set (crates/cli/tests/oracle.sh sets it)");
-    }
-    host.filter(|_| support::docker_is_here(test))
-}
-
 /// Ages move on between two runs.
 fn without_ages(text: &str) -> String {
     let mut out = String::new();
@@ -36,7 +27,10 @@ fn sorted(text: &str) -> Vec<&str> {
 
 #[test]
 fn the_same_output_as_docker() {
-    let Some(host) = oracle("the_same_output_as_docker") else { return };
+    let Some(host) = support::oracle("the_same_output_as_docker") else { return };
+    if !support::docker_is_here("the_same_output_as_docker") {
+        return;
+    }
     let cases = support::cases("outputs.txt");
     let mut differences = Vec::new();
     for (line, args) in &cases {
@@ -75,7 +69,7 @@ fn seacow(host: &str, args: &[&str], input: &[u8]) -> (Option<i32>, String, Stri
 
 #[test]
 fn streams_and_exit_codes() {
-    let Some(host) = oracle("streams_and_exit_codes") else { return };
+    let Some(host) = support::oracle("streams_and_exit_codes") else { return };
     let (code, out, err) =
         seacow(&host, &["run", "--rm", "bb", "sh", "-c", "echo out; echo err >&2; exit 7"], b"");
     assert_eq!((code, out.as_str(), err.as_str()), (Some(7), "out\n", "err\n"));
@@ -87,7 +81,7 @@ fn streams_and_exit_codes() {
 /// Several megabytes in and out at once; the end of our stdin is the end of the container's.
 #[test]
 fn stdin_of_any_size() {
-    let Some(host) = oracle("stdin_of_any_size") else { return };
+    let Some(host) = support::oracle("stdin_of_any_size") else { return };
     let input: Vec<u8> = (0..3_000_000_u32).map(|i| b'a' + (i % 23) as u8).collect();
     let (code, out, _) = seacow(&host, &["run", "--rm", "-i", "bb", "cat"], &input);
     assert_eq!((code, out.len()), (Some(0), input.len()));
@@ -99,7 +93,7 @@ fn stdin_of_any_size() {
 /// Copies in every direction that docker's table of cases has.
 #[test]
 fn copies() {
-    let Some(host) = oracle("copies") else { return };
+    let Some(host) = support::oracle("copies") else { return };
     let dir = tempfile::tempdir().unwrap();
     let at = |p: &str| dir.path().join(p).display().to_string();
     std::fs::create_dir_all(at("src/sub")).unwrap();
@@ -141,7 +135,7 @@ fn copies() {
 /// An image goes out and comes back; a build sees its context and tells its steps.
 #[test]
 fn images_travel_and_are_built() {
-    let Some(host) = oracle("images_travel_and_are_built") else { return };
+    let Some(host) = support::oracle("images_travel_and_are_built") else { return };
     let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("i.tar").display().to_string();
     let run = |args: &[&str]| seacow(&host, args, b"");

@@ -52,5 +52,5 @@ rm -rf "$rootfs"
 docker -H "unix://$socket" run -d --name web bb sh -c 'echo one; sleep 100000' >/dev/null
 
 cd "$here/../../.."
-SEACOW_ORACLE_HOST=unix://$socket cargo test -p seacow-cli --test oracle -- --test-threads=1
+SEACOW_ORACLE_HOST=unix://$socket cargo test -p seacow-cli --test oracle --test terminal -- --test-threads=1
 docker -H "unix://$socket" rm -f web >/dev/null

@@ -18,6 +18,11 @@ use crate::flags::Matches;
 pub(crate) fn create_request(matches: &Matches) -> Result<CreateRequest, Failure> {
     let (image, command) = matches.args.split_first().map_or(("", &[][..]), |(i, c)| (i.as_str(), c));
     refuse_windows(matches)?;
+    if matches.bool("use-api-socket") {
+        return Err(Failure::refused(
+            "NotImplemented: --use-api-socket is not supported by seacow: bind the socket with -v",
+        ));
+    }
     let ports = port::ports(&matches.list("publish"), &matches.list("expose"))?;
     let volumes = volumes(&matches.list("volume"))?;
     check_namespaces(matches)?;

@@ -1,4 +1,6 @@
-//! What the comparisons with docker's client share.
+//! What these tests share.
+
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -99,4 +101,13 @@ pub(crate) fn report(differences: &[String], compared: usize) {
         differences.len(),
         differences.join("\n")
     );
+}
+
+/// The address of a real engine to test against, or a loud word that there is none.
+pub(crate) fn oracle(test: &str) -> Option<String> {
+    let host = std::env::var("SEACOW_ORACLE_HOST").ok().filter(|h| !h.is_empty());
+    if host.is_none() {
+        eprintln!("SKIPPED {test}: SEACOW_ORACLE_HOST is not set (crates/cli/tests/oracle.sh sets it)");
+    }
+    host
 }
