@@ -108,8 +108,8 @@ impl Engine {
     }
 
     /// Makes an end: prepared containers are removed, records written. Containers run on, unless
-    /// they are not to be kept; where none does, the bridge goes too, and comes back with the same
-    /// subnet at the next boot.
+    /// they are not to be kept; where none does, the bridge and the mask of the host image go too,
+    /// and come back at the next boot.
     pub async fn shutdown(&self, keep_containers: bool) {
         self.0.pool.close(self).await;
         let containers = self.0.containers.all();
@@ -126,6 +126,11 @@ impl Engine {
         self.write_dirty().await;
         if !containers.iter().any(|container| container.cell().is_alive()) {
             self.bridge().remove().await;
+            let inner = Arc::clone(&self.0);
+            let removed = blocking::run("remove the host mask", move || inner.store.remove_host_mask()).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(%error, "the mask of the host image is left behind");
+            }
         }
     }
 
@@ -223,6 +228,8 @@ impl Engine {
     fn resume(&self, container: &Arc<Container>, shim: ShimClient, state: State, ended: Option<Exit>) {
         let early = {
             let mut cell = container.cell();
+            // What has ended holds no address any more: somebody else may have it by now.
+            cell.record.endpoint = cell.record.endpoint.take().filter(|_| ended.is_none());
             if let Some(endpoint) = &cell.record.endpoint
                 && let Err(error) = self.bridge().reserve(endpoint.address)
             {
@@ -268,7 +275,11 @@ impl Engine {
 
     /// There is no shim (any more).
     async fn bury(&self, container: &Arc<Container>, dir: &Path) {
-        let state = container.cell().record.state.clone();
+        let state = {
+            let mut cell = container.cell();
+            cell.record.endpoint = None;
+            cell.record.state.clone()
+        };
         let dir_exists = dir.exists();
         match state {
             State::Running { .. } | State::Paused { .. } | State::Starting => {
@@ -289,7 +300,6 @@ impl Engine {
                     self.remove_exec_dir(container).await;
                 }
                 let ended = matches!(state, State::Exited { .. });
-                container.cell().record.endpoint = None;
                 if ended && container.cell().record.auto_remove() {
                     self.remove_leftover(container).await;
                 }

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seacow_spec::ContainerId;
 use seacow_spec::shim::{PROTOCOL_VERSION, Request};
+use seacow_spec::{ContainerId, ErrorReport};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -75,6 +75,7 @@ async fn launch(
     endpoint: Option<&Endpoint>,
     names: &Names,
 ) -> Result<(ShimClient, Option<Link>), EngineError> {
+    tracing::trace!(id = id.short(), "start a shim");
     let (config, target) = (engine.0.clone(), id.clone());
     let (files, address) = (names.clone(), endpoint.cloned());
     let (stream, child) = blocking::run("start a shim", move || {
@@ -116,6 +117,7 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), ContainerError> {
 
 /// Takes back what a slot holds besides its shim, which ends with its connection.
 fn discard(engine: &Engine, id: &ContainerId, endpoint: Option<&Endpoint>) {
+    tracing::trace!(id = id.short(), "discard what was prepared");
     if let Some(endpoint) = endpoint {
         engine.bridge().release(endpoint.address);
     }
@@ -156,6 +158,8 @@ pub(crate) struct Pool {
     last: Mutex<Instant>,
     changed: Notify,
     closed: std::sync::atomic::AtomicBool,
+    /// Held while a slot is made and put, so that closing can wait for it.
+    making: tokio::sync::Mutex<()>,
 }
 
 struct Kind {
@@ -189,6 +193,7 @@ impl Pool {
             last: Mutex::new(Instant::now()),
             changed: Notify::new(),
             closed: std::sync::atomic::AtomicBool::new(false),
+            making: tokio::sync::Mutex::new(()),
         })
     }
 
@@ -255,13 +260,15 @@ impl Pool {
                 continue;
             }
             let Some(engine) = engine.upgrade().map(Engine) else { return };
+            let making = self.making.lock().await;
             match make(&engine, kind.template.clone()).await {
                 Ok(slot) => {
                     retry = RETRY;
                     self.put(kind, slot, &engine).await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "prepare a container");
+                    drop(making);
+                    tracing::warn!(error = %ErrorReport::of(&error), "prepare a container");
                     drop(engine);
                     tokio::time::sleep(retry).await;
                     retry = (retry * 2).min(RETRY_MAX);
@@ -289,6 +296,7 @@ impl Pool {
     pub(crate) async fn close(&self, engine: &Engine) {
         self.closed.store(true, Ordering::Release);
         self.changed.notify_one();
+        drop(self.making.lock().await);
         let slots: Vec<Slot> =
             self.kinds.iter().flat_map(|kind| std::mem::take(&mut *lock(&kind.slots))).collect();
         futures_util::future::join_all(slots.into_iter().map(|slot| slot.destroy(engine))).await;

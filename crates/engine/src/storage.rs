@@ -44,8 +44,6 @@ pub(crate) struct Sizes {
 pub(crate) struct Dirty {
     ids: Mutex<HashSet<ContainerId>>,
     changed: Notify,
-    /// Held while records are written or deleted, so that a deleted one does not come back.
-    writing: Mutex<()>,
 }
 
 impl Engine {
@@ -172,20 +170,15 @@ impl Engine {
         self.config().records_dir().join(format!("{id}.json"))
     }
 
-    /// Writes a container's record; a normal container's is safe from a crash when this returns.
-    pub(crate) async fn save(&self, container: &Container) -> Result<(), EngineError> {
-        let (bytes, ephemeral) = {
-            let cell = container.cell();
-            (encode(&cell.record)?, cell.record.auto_remove())
-        };
-        let id = container.id.clone();
-        if ephemeral {
+    /// Writes a container's record as it is when it is written; a normal container's is safe from a
+    /// crash when this returns. Nothing is written about a removed one.
+    pub(crate) async fn save(&self, container: &Arc<Container>) -> Result<(), EngineError> {
+        if container.cell().record.auto_remove() {
             // Memory, not a disk: 10 µs, less than a hop to another thread.
-            return Ok(put_file(&self.ephemeral_path(&id), &bytes)?);
+            return self.write_now(container);
         }
-        let store = Arc::clone(&self.0.store);
-        let put = move || store.records().put(RecordKind::Container, id.as_str(), bytes, Durability::Durable);
-        Ok(blocking::run("write a record", put).await??)
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        blocking::run("write a record", move || engine.write_now(&container)).await?
     }
 
     /// Has the record written soon.
@@ -195,25 +188,18 @@ impl Engine {
     }
 
     /// Deletes the record, for good. The container is marked as removed already.
-    pub(crate) async fn forget_record(&self, container: &Container) -> Result<(), EngineError> {
-        let id = container.id.clone();
-        lock(&self.0.dirty.ids).remove(&id);
-        if container.cell().record.auto_remove() {
-            let path = self.ephemeral_path(&id);
-            return blocking::run("delete a record", move || match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(ContainerError::io("delete", &path, error).into())
-                }
-                Ok(()) | Err(_) => Ok(()),
-            })
-            .await?;
-        }
-        let inner = Arc::clone(&self.0);
-        let delete = move || {
-            let _writing = lock(&inner.dirty.writing);
-            inner.store.records().delete(RecordKind::Container, id.as_str(), Durability::Durable)
-        };
-        Ok(blocking::run("delete a record", delete).await??)
+    pub(crate) async fn forget_record(&self, container: &Arc<Container>) -> Result<(), EngineError> {
+        lock(&self.0.dirty.ids).remove(&container.id);
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        blocking::run("delete a record", move || {
+            let _writing = lock(&container.writing);
+            if container.cell().record.auto_remove() {
+                return delete_file(&engine.ephemeral_path(&container.id));
+            }
+            let id = container.id.as_str();
+            Ok(engine.0.store.records().delete(RecordKind::Container, id, Durability::Durable)?)
+        })
+        .await?
     }
 
     /// Writes what [`Engine::save_later`] was told, for as long as the engine lives.
@@ -228,25 +214,18 @@ impl Engine {
     /// Writes every record that changed.
     pub(crate) async fn write_dirty(&self) {
         let ids = std::mem::take(&mut *lock(&self.0.dirty.ids));
-        if ids.is_empty() {
-            return;
-        }
-        let inner = Arc::clone(&self.0);
-        let written = blocking::run("write records", move || {
-            for id in ids {
-                let _writing = lock(&inner.dirty.writing);
-                let Some(container) = inner.containers.get(&id) else { continue };
-                if let Err(error) = Engine(Arc::clone(&inner)).write_now(&container) {
-                    tracing::warn!(id = id.short(), %error, "write a record");
-                }
+        let containers = ids.iter().filter_map(|id| self.0.containers.get(id));
+        // All at a time, so that those for the disk share its sync.
+        let writes = containers.map(|container| async move {
+            if let Err(error) = self.save(&container).await {
+                tracing::warn!(id = container.id.short(), %error, "write a record");
             }
         });
-        if let Err(error) = written.await {
-            tracing::warn!(%error, "write records");
-        }
+        futures_util::future::join_all(writes).await;
     }
 
     fn write_now(&self, container: &Container) -> Result<(), EngineError> {
+        let _writing = lock(&container.writing);
         let (bytes, ephemeral) = {
             let cell = container.cell();
             if cell.removed {
@@ -257,7 +236,7 @@ impl Engine {
         if ephemeral {
             return Ok(put_file(&self.ephemeral_path(&container.id), &bytes)?);
         }
-        // Durable although nobody waits: what is not synced is lost with the process, too.
+        // Durable although nobody may wait: what is not synced is lost with the process, too.
         let id = container.id.as_str();
         Ok(self.0.store.records().put(RecordKind::Container, id, bytes, Durability::Durable)?)
     }
@@ -292,6 +271,15 @@ fn put_file(path: &Path, bytes: &[u8]) -> Result<(), ContainerError> {
     std::fs::write(&draft, bytes)
         .and_then(|()| std::fs::rename(&draft, path))
         .map_err(|error| ContainerError::io("write", path, error))
+}
+
+fn delete_file(path: &Path) -> Result<(), EngineError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ContainerError::io("delete", path, error).into())
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn encode(record: &Record) -> Result<Vec<u8>, ContainerError> {

@@ -3,6 +3,8 @@
 //! The engine that is killed lives in a helper process: this test binary once more, running
 //! [`host_an_engine`].
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,7 @@
 //! Containers from create to removal, with real shims.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -301,10 +303,8 @@ async fn logs_are_kept_filtered_and_followed() {
     let followed = read(LogOptions { follow: true, stderr: false, ..both.clone() }).await;
     assert_eq!(followed, "o1\no2\no3\no4\no5\n");
     assert_eq!(read(both.clone()).await.lines().count(), 10);
-    assert_eq!(
-        read(LogOptions { tail: "3".into(), stdout: true, ..Default::default() }).await.lines().count() <= 3,
-        true
-    );
+    let three = LogOptions { tail: "3".into(), stdout: true, ..Default::default() };
+    assert!(read(three).await.lines().count() <= 3);
     let stamped = read(LogOptions { timestamps: true, tail: "1".into(), ..both.clone() }).await;
     assert!(stamped.contains("Z ") && stamped.len() > 30, "{stamped}");
     assert_eq!(read(LogOptions { until: "1".into(), ..both.clone() }).await, "");

@@ -108,7 +108,10 @@ impl Engine {
         let container = self.0.containers.find(reference)?;
         let keys = detach_keys(&options.detach_keys)?;
         let (tty, paused, waiting) = {
-            let cell = container.cell();
+            let mut cell = container.cell();
+            if cell.queue.len() + cell.announced >= MAX_WAITING {
+                cell.queue.retain(QueuedAttach::is_there);
+            }
             (cell.record.config.tty, cell.is_paused(), cell.queue.len() + cell.announced)
         };
         if paused {
@@ -173,6 +176,14 @@ fn attach(container: &Container, client: QueuedAttach) -> Result<(), EngineError
 }
 
 impl QueuedAttach {
+    /// Whether the client has not closed its connection. One that only ended its input has not.
+    fn is_there(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut state = [PollFd::new(&self.socket, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut state, Some(&now)).is_err() || !state[0].revents().contains(PollFlags::HUP)
+    }
+
     /// Sends it to the shim. The client sees a failure as the end of its stream.
     pub(super) fn hand_over(self, shim: &ShimClient) {
         match shim.send(Request::Attach(self.request), Some(self.socket)) {

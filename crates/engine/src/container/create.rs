@@ -182,7 +182,8 @@ impl Engine {
         }
         if draft.record.config.hostname.is_empty() {
             draft.record.config.hostname = match draft.record.network {
-                Mode::Host => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+                _ if draft.record.host_config.uts_mode == "host" => host_name(),
+                Mode::Host => host_name(),
                 Mode::Bridge | Mode::None | Mode::Container(_) => id.short().to_owned(),
             };
         }
@@ -213,6 +214,10 @@ impl Engine {
         self.keep_ready_for_a_while(&container);
         Ok(container)
     }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn check_conflicts(

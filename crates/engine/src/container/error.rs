@@ -39,6 +39,9 @@ pub enum ContainerError {
     /// No free name was found.
     #[error("no free name for a new container was found")]
     NoFreeName,
+    /// Its namespace is to be joined, and it has none.
+    #[error("cannot join the namespaces of a non running container: {0}")]
+    JoinNotRunning(String),
     /// A verb for running containers only.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -186,6 +189,7 @@ impl Classified for ContainerError {
             Self::Invalid(invalid) => invalid.class(),
             Self::NameTaken { .. }
             | Self::NotRunning(_)
+            | Self::JoinNotRunning(_)
             | Self::Paused(..)
             | Self::AlreadyPaused(_)
             | Self::NotPaused(_)

@@ -37,7 +37,8 @@ impl Engine {
 
     /// The main process ended.
     pub(crate) fn exited(&self, container: &Arc<Container>, mut exit: Exit) {
-        let (shim, code, ran, remove) = {
+        let (done, teardown) = watch::channel(false);
+        let (shim, endpoint, code, ran, remove) = {
             let mut cell = container.cell();
             exit.oom_killed |= cell.oom;
             let code = exit.code;
@@ -56,23 +57,25 @@ impl Engine {
             cell.record.finished_at = Some(at);
             cell.record.error = reason;
             cell.queue.clear();
+            // With the state: a start that finds it ended also finds what it has to wait for.
+            cell.teardown = Some(teardown);
             let shim = match std::mem::replace(&mut cell.link, Link::None) {
                 Link::Live(shim) => Some(shim),
                 Link::None | Link::Ready(_) => None,
             };
             let ran = since.map_or(0, |since| (at.unix_nanos() - since.unix_nanos()) / 1_000_000_000);
-            (shim, code, ran, cell.record.auto_remove())
+            let remove = cell.record.auto_remove() && cell.restarting == 0;
+            (shim, cell.record.endpoint.take(), code, ran, remove)
         };
         crate::step!("exit: heard");
         self.execs_of_ended(container);
         self.emit_disconnected(container);
         let attributes = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
         self.emit(container.event("die", &attributes));
-        let endpoint = container.cell().record.endpoint.take();
         if let Some(endpoint) = endpoint {
             self.bridge().release(endpoint.address);
         }
-        self.clear_away(container, shim, !remove);
+        self.clear_away(container, shim, !remove, done);
         container.tell(|life| {
             life.running = false;
             life.ended += 1;
@@ -123,9 +126,13 @@ impl Engine {
 
     /// Deletes shim and exec directory in the background; before that, if there will be a
     /// container, its record is made safe: until then the exit status is the shim's to keep.
-    fn clear_away(&self, container: &Arc<Container>, shim: Option<ShimClient>, keep: bool) {
-        let (done, teardown) = watch::channel(false);
-        container.cell().teardown = Some(teardown);
+    fn clear_away(
+        &self,
+        container: &Arc<Container>,
+        shim: Option<ShimClient>,
+        keep: bool,
+        done: watch::Sender<bool>,
+    ) {
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
             if keep && let Err(error) = engine.save(&container).await {
@@ -149,6 +156,5 @@ pub(crate) async fn await_teardown(container: &Container) {
     if let Some(mut teardown) = teardown {
         // An error means that the sender is gone, which is as good.
         let _ = teardown.wait_for(|done| *done).await;
-        container.cell().teardown = None;
     }
 }

@@ -144,7 +144,7 @@ fn state(record: &Record, oom: bool) -> ContainerState {
 
 fn apparmor(record: &Record) -> String {
     let options = record.host_config.security_opt.iter().flatten();
-    let profile = options
+    let mut profiles = options
         .filter_map(|option| option.strip_prefix("apparmor=").or_else(|| option.strip_prefix("apparmor:")));
-    profile.last().unwrap_or_default().to_owned()
+    profiles.next_back().unwrap_or_default().to_owned()
 }

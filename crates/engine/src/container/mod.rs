@@ -65,6 +65,11 @@ pub(crate) struct Container {
     pub(crate) arrived: tokio::sync::Notify,
     cell: Mutex<Cell>,
     life: watch::Sender<Life>,
+    /// Held while its record is read and written, or deleted: the last write is of the last state,
+    /// and nothing is written after the deletion. Taken on threads that may block.
+    pub(crate) writing: Mutex<()>,
+    /// Held while it is frozen or thawed and that is noted, so that both stay one.
+    pub(crate) freezing: tokio::sync::Mutex<()>,
 }
 
 /// The changing parts of a container.
@@ -81,6 +86,8 @@ pub(crate) struct Cell {
     pub(crate) oom: bool,
     /// The last shim's remains are being cleared away; a new one waits for it.
     pub(crate) teardown: Option<watch::Receiver<bool>>,
+    /// Restarts under way: its end is not its last.
+    pub(crate) restarting: u32,
     /// Out of the registry; nothing may be written about it any more.
     pub(crate) removed: bool,
 }
@@ -143,9 +150,12 @@ impl Container {
                 early_exit: None,
                 oom: false,
                 teardown: None,
+                restarting: 0,
                 removed: false,
             }),
             life: watch::channel(life).0,
+            writing: Mutex::new(()),
+            freezing: tokio::sync::Mutex::new(()),
         })
     }
 

@@ -29,6 +29,7 @@ impl Engine {
         let engine = self.clone();
         self.finish("pause or unpause a container", async move {
             let _one = container.ops.lock().await;
+            let _freezing = container.freezing.lock().await;
             let id = container.id.to_string();
             match (&container.cell().record.state, freeze) {
                 (State::Running { .. }, true) | (State::Paused { .. }, false) => {}

@@ -97,6 +97,7 @@ impl Engine {
         tokio::spawn(async move {
             let _busy = engine.0.pool.busy();
             if let Err(error) = engine.make_ready(&container).await {
+                let error = ErrorReport::of(&error);
                 tracing::debug!(id = container.id.short(), %error, "prepare a container before its start");
             }
             drop(guard);
@@ -198,6 +199,7 @@ impl Engine {
 
     /// Removes the exec directory after its shim is gone.
     pub(crate) async fn remove_exec_dir(&self, container: &Container) {
+        tracing::trace!(id = container.id.short(), "remove the exec directory");
         let dir = self.config().exec_dir(&container.id);
         let _ = blocking::run("remove an exec directory", move || slot::remove_tree(&dir)).await;
     }

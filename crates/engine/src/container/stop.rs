@@ -4,7 +4,7 @@
 //! through to a container that takes its time to stop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seacow_spec::lifecycle::{Event, State};
 use seacow_spec::shim::{Request, Target};
@@ -20,6 +20,8 @@ const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 /// How long a container may take to die of SIGKILL. A process in an uninterruptible sleep cannot.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// A pause that comes right after SIGKILL may freeze the process before it dies: then it is thawed.
+const THAW_AGAIN: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Stops a container: its stop signal, then after `timeout` seconds SIGKILL. −1 waits forever.
@@ -62,9 +64,9 @@ impl Engine {
             settle_start(&container).await;
             if container.cell().is_alive() {
                 // A container removed at its end would have nothing to start again.
-                let keep = std::mem::take(&mut container.cell().record.host_config.auto_remove);
+                container.cell().restarting += 1;
                 let stopped = engine.stop_running(&container, timeout, signal.as_deref()).await;
-                container.cell().record.host_config.auto_remove = keep;
+                container.cell().restarting -= 1;
                 stopped?;
                 engine.emit(container.event("stop", &[]));
             }
@@ -149,10 +151,8 @@ impl Engine {
         let request = Request::Signal { target: Target::Init, signal: number, all: false };
         shim.send(request, None)?.done().await?;
         self.emit(container.event("kill", &[("signal", number.to_string())]));
-        if container.cell().is_paused() && (number == SIGKILL || number == SIGTERM) {
-            shim.send(Request::Resume, None)?.done().await?;
-            // An error: it died of the signal already.
-            let _ = container.cell().apply(Event::Resumed);
+        if number == SIGKILL || number == SIGTERM {
+            thaw(container, shim).await;
         }
         Ok(())
     }
@@ -172,11 +172,28 @@ impl Engine {
         {
             return Err(error);
         }
-        let ended = life.wait_for(|life| !life.running || life.removed);
-        match tokio::time::timeout(KILL_PATIENCE, ended).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ContainerError::Unkillable(container.id.to_string()).into()),
+        let begin = Instant::now();
+        while begin.elapsed() < KILL_PATIENCE {
+            let ended = life.wait_for(|life| !life.running || life.removed);
+            if tokio::time::timeout(THAW_AGAIN, ended).await.is_ok() {
+                return Ok(());
+            }
+            thaw(container, &shim).await;
         }
+        Err(ContainerError::Unkillable(container.id.to_string()).into())
+    }
+}
+
+/// A frozen process does not even die of SIGKILL.
+async fn thaw(container: &Container, shim: &ShimClient) {
+    let _freezing = container.freezing.lock().await;
+    if !container.cell().is_paused() {
+        return;
+    }
+    let Ok(pending) = shim.send(Request::Resume, None) else { return };
+    // An error: somebody else thawed it, or it died already.
+    if pending.done().await.is_ok() {
+        let _ = container.cell().apply(Event::Resumed);
     }
 }
 

@@ -3,22 +3,27 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seacow_spec::docker::exec::ExecStart;
 use seacow_spec::oci::runtime::ConsoleSize;
 use seacow_spec::shim::{Attach, Exec as ShimExec, Request, Stdio, Target};
 
+use tokio::sync::watch;
+
 use super::{Exec, ExecError, Phase};
 use crate::Engine;
 use crate::container::attach::ClientSocket;
 use crate::container::spec_build::{capability_sets, environment, override_env, process_base};
-use crate::container::{Container, ContainerError, capabilities};
+use crate::container::{Container, ContainerError, Life, capabilities};
 use crate::error::EngineError;
 use crate::shim::ShimError;
 
 /// Exit status of an exec whose program could not be executed, found or not; Docker's.
 const NOT_STARTED: i32 = 126;
+
+/// How long after a failed exec the container's own end may still be on its way.
+const END_GRACE: Duration = Duration::from_millis(250);
 
 /// An exec that was claimed by a client and waits for its socket. Dropping it gives it back.
 pub struct PendingExec {
@@ -130,6 +135,8 @@ impl PendingExec {
     async fn run(&mut self, client: Option<(Attach, OwnedFd)>) -> Result<(), EngineError> {
         let (attach, descriptor) = client.unzip();
         let request = self.request(attach)?;
+        let life = self.container.watch();
+        let before = life.borrow().ended;
         let shim = self.container.live_shim()?;
         let action = format!("exec_start: {}", self.exec.command());
         self.engine.emit(self.container.event(&action, &[("execID", self.exec.id.to_string())]));
@@ -149,6 +156,13 @@ impl PendingExec {
             Err(error) => {
                 self.exec.phase.send_replace(Phase::Ended { pid: 0, code: NOT_STARTED, at: Instant::now() });
                 match error {
+                    // The program itself is at fault.
+                    ShimError::Refused(report) if matches!(report.exit_code, Some(126 | 127)) => {
+                        Err(ExecError::Failed(report).into())
+                    }
+                    _ if ends_now(life, before).await => {
+                        Err(ContainerError::NotRunning(self.container.id.to_string()).into())
+                    }
                     ShimError::Refused(report) => Err(ExecError::Failed(report).into()),
                     other => Err(other.into()),
                 }
@@ -189,6 +203,14 @@ impl PendingExec {
             attach,
         })
     }
+}
+
+/// Whether the container has ended, or is about to: then it is no wonder that nothing can be run in
+/// it, and its end will be reported in a moment.
+/// `life` was watched since before.
+async fn ends_now(mut life: watch::Receiver<Life>, before: u64) -> bool {
+    let ended = life.wait_for(|life| life.ended > before || !life.running);
+    tokio::time::timeout(END_GRACE, ended).await.is_ok()
 }
 
 /// Writes a message to a client in its framing. A client that does not take it has gone.
