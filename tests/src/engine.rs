@@ -289,7 +289,8 @@ fn run(command: &mut Command) -> Done {
     Done::of(command, output)
 }
 
-fn dist() -> PathBuf {
+/// Where the programs under test are.
+pub fn dist() -> PathBuf {
     match std::env::var_os("SEACOW_DIST") {
         Some(dist) => dist.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist"),

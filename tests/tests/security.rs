@@ -81,18 +81,35 @@ fn nothing_of_the_engine_is_open_in_the_container() {
     }
 }
 
+/// CVE-2019-5736: a container that names `/proc/self/exe` as its program gets hold of the binary that
+/// entered it, and overwrites it on the host once nobody runs it any more.
 #[test]
-fn the_engine_s_binary_cannot_be_reached_from_inside() {
-    // CVE-2019-5736: the container's program is a link to whatever executes it.
+fn the_engine_s_binary_cannot_be_overwritten_from_inside() {
     let engine = Engine::start();
-    let script = "#!/proc/self/exe\n";
+    if engine.skip_on_docker() {
+        return;
+    }
+    let shim = seacow_tests::dist().join("seacow-shim");
+    let before = std::fs::read(&shim).unwrap();
     let file = engine.exec_root().join("evil");
-    std::fs::write(&file, script).unwrap();
+    std::fs::write(&file, "#!/proc/self/exe\n").unwrap();
     engine.docker(&["create", "--name", "box", "bb", "/evil"]).ok();
     engine.docker(&["cp", &file.display().to_string(), "box:/evil"]).ok();
-    let done = engine.docker(&["start", "-a", "box"]);
-    assert_ne!(done.code, 0);
-    engine.docker(&["run", "-d", "--name", "two", "bb", "sleep", "1000"]).ok();
-    let done = engine.docker(&["exec", "two", "/proc/self/exe", "--version"]);
-    assert!(!done.out.contains("seacow"), "{done:?}");
+    assert_ne!(engine.docker(&["start", "-a", "box"]).code, 0);
+    // Holds on to whatever enters, and writes to it again and again.
+    let attack = "while :; do for p in /proc/[0-9]*; do exec 9<$p/exe; echo owned 2>/dev/null >/proc/self/fd/9; exec 9<&-; done; done";
+    engine.docker(&["run", "-d", "--name", "two", "bb", "sh", "-c", attack]).ok();
+    for _ in 0..20 {
+        engine.docker(&["exec", "two", "/proc/self/exe", "--version"]);
+        engine.docker(&["exec", "two", "true"]).ok();
+    }
+    engine.docker(&["rm", "-f", "two"]).ok();
+    assert!(std::fs::read(&shim).unwrap() == before, "the shim's binary was changed from inside a container");
+    // What runs in place of the file cannot be written to by anybody.
+    engine.docker(&["run", "-d", "--name", "three", "bb", "sleep", "1000"]).ok();
+    let pid = engine.inspect("three", "{{.State.Pid}}");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let parent = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().to_owned();
+    let runs = std::fs::read_link(format!("/proc/{parent}/exe")).unwrap();
+    assert!(runs.to_string_lossy().starts_with("/memfd:"), "{}", runs.display());
 }

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -36,6 +36,9 @@ use crate::{Config, Engine, Inner, blocking, network, shim, slot, storage};
 const IDENTITY_KEY: &str = "networks";
 /// Containers looked after at a time.
 const PARALLEL: usize = 32;
+/// How long the lock of an engine that was killed while it started a shim may stay held: the child
+/// has a copy of the descriptor until it executes its own program.
+const LOCK_LINGERS: Duration = Duration::from_secs(2);
 /// How long a start that the earlier engine asked for may still take.
 const START_GRACE: Duration = Duration::from_secs(10);
 /// Exit status of a container that ran when the machine went down.
@@ -416,10 +419,16 @@ fn lock_exec_root(root: &Path) -> Result<OwnedFd, BootError> {
     };
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::AGAIN) => Err(BootError::InUse(root.display().to_string())),
-        Err(errno) => Err(failed(errno)),
+    let began = Instant::now();
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::AGAIN) if began.elapsed() < LOCK_LINGERS => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(rustix::io::Errno::AGAIN) => return Err(BootError::InUse(root.display().to_string())),
+            Err(errno) => return Err(failed(errno)),
+        }
     }
 }
 
