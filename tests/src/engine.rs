@@ -230,6 +230,8 @@ impl Engine {
             .arg(format!("--host=unix://{}", self.socket().display()))
             .arg(format!("--pidfile={}/pid", self.exec_root().display()))
             .arg(format!("--bridge={}", self.bridge()))
+            // Several engines may share one; apart, each shows what it leaves behind.
+            .arg(format!("--cgroup-parent=/{}", self.name))
             .arg(format!("--bip=10.{}.{}.1/24", 64 + (subnet >> 8), subnet & 0xff));
         command
     }

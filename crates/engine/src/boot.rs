@@ -111,8 +111,8 @@ impl Engine {
     }
 
     /// Makes an end: prepared containers are removed, records written. Containers run on, unless
-    /// they are not to be kept; where none does, the bridge and the mask of the host image go too,
-    /// and come back at the next boot.
+    /// they are not to be kept; where none does, bridge, cgroup and the mask of the host image go
+    /// too, and come back at the next boot.
     pub async fn shutdown(&self, keep_containers: bool) {
         self.0.pool.close(self).await;
         let containers = self.0.containers.all();
@@ -134,6 +134,7 @@ impl Engine {
             if let Ok(Err(error)) = removed {
                 tracing::warn!(%error, "the mask of the host image is left behind");
             }
+            remove_cgroup_parent(&self.config().cgroup_parent);
         }
     }
 
@@ -358,6 +359,19 @@ impl Engine {
         }
         let _ = blocking::run("remove an exec directory", move || slot::remove_tree(&dir)).await;
         tracing::info!(id = id.short(), "remains without a container were removed");
+    }
+}
+
+/// Removes the cgroup that containers had theirs in, from every hierarchy. One that another engine
+/// uses is not empty, and stays.
+fn remove_cgroup_parent(parent: &str) {
+    let mounted = Path::new("/sys/fs/cgroup");
+    let below = std::fs::read_dir(mounted).into_iter().flatten().filter_map(Result::ok);
+    for hierarchy in below.map(|entry| entry.path()).chain([mounted.to_owned()]) {
+        let group = hierarchy.join(parent.trim_start_matches('/'));
+        if group != hierarchy && group.join("cgroup.procs").exists() {
+            let _ = std::fs::remove_dir(group);
+        }
     }
 }
 
