@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// A root file system of busybox alone, as a tar; made once and kept.
 pub fn busybox_tar() -> PathBuf {
-    let dir = std::env::temp_dir().join("seacow-test-images");
+    let dir = crate::dist().with_file_name("test-images");
     std::fs::create_dir_all(&dir).unwrap();
     let tar = dir.join("busybox.tar");
     let lock = std::fs::File::create(dir.join("lock")).unwrap();

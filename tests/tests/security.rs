@@ -97,7 +97,7 @@ fn the_engine_s_binary_cannot_be_overwritten_from_inside() {
     engine.docker(&["cp", &file.display().to_string(), "box:/evil"]).ok();
     assert_ne!(engine.docker(&["start", "-a", "box"]).code, 0);
     // Holds on to whatever enters, and writes to it again and again.
-    let attack = "while :; do for p in /proc/[0-9]*; do exec 9<$p/exe; echo owned 2>/dev/null >/proc/self/fd/9; exec 9<&-; done; done";
+    let attack = "while :; do for p in /proc/[0-9]*; do (exec 9<$p/exe; echo owned >/proc/self/fd/9) 2>/dev/null; done; done";
     engine.docker(&["run", "-d", "--name", "two", "bb", "sh", "-c", attack]).ok();
     for _ in 0..20 {
         engine.docker(&["exec", "two", "/proc/self/exe", "--version"]);
