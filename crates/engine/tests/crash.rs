@@ -240,7 +240,8 @@ async fn a_shim_killed_while_the_engine_was_away() {
     std::thread::sleep(Duration::from_millis(100));
     helper.kill();
     for pid in place.shims() {
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        // ESRCH: one of a slot, which went with its engine.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
     eventually("the shims are dead", || place.shims().is_empty()).await;
     let engine = boot(&place).await;

@@ -418,6 +418,18 @@ async fn volumes_binds_and_tmpfs() {
     )
     .await;
     assert_eq!(output, "from-image\nnew\n");
+    let keeper = create(
+        &engine,
+        Some("keeper"),
+        with(request(&["true"]), |_, config| config.binds = Some(vec!["seacow-vol:/data".into()])),
+    )
+    .await;
+    let borrow = with(request(&["sh", "-c", "ls /data; touch /data/x || echo refused"]), |_, config| {
+        config.volumes_from = Some(vec!["keeper:ro".into()]);
+    });
+    let (output, _) = run(&engine, borrow).await;
+    assert!(output.contains("from-image\nnew\n") && output.contains("refused"), "{output}");
+    engine.remove(&keeper, RemoveOptions { volumes: true, ..Default::default() }).await.unwrap();
     // Anonymous volumes go with their container.
     let id = create(
         &engine,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use seacow_spec::docker::container::{CreateRequest, CreateResponse};
+use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::lifecycle::State;
 use seacow_spec::{ContainerId, Timestamp};
 
@@ -83,12 +84,7 @@ impl Engine {
         if image.host && !caller.may_use_host_image() {
             return Err(ContainerError::HostImage.into());
         }
-        let mut warnings = Vec::new();
-        if image.config.healthcheck.as_ref().is_some_and(|check| check.test.is_some())
-            && config.healthcheck.is_none()
-        {
-            warnings.push("The image's HEALTHCHECK is kept but not run: health checks are not implemented in seacow yet.".into());
-        }
+        let health_of_image = config.healthcheck.is_none() && image.config.healthcheck.is_some();
         merge::merge(&mut config, &image.config)?;
         normalize::merged(&mut config)?;
         let network = self.network_mode(&host_config.network_mode, config.network_disabled == Some(true))?;
@@ -99,12 +95,8 @@ impl Engine {
         }
         check_conflicts(&config, &network, mac_address.is_some())?;
         normalize::host(&mut host_config)?;
-        if host_config.auto_remove && host_config.resources.oom_kill_disable == Some(true) {
-            tracing::debug!("an auto-removed container without OOM killer");
-        }
-        if host_config.resources.oom_kill_disable == Some(true) && host_config.resources.memory == 0 {
-            warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
-        }
+        let taken_over = self.volumes_of_others(&host_config)?;
+        let warnings = warnings(&host_config, health_of_image);
         let record = Record {
             version: record::VERSION,
             // Replaced when the container gets its id.
@@ -112,7 +104,7 @@ impl Engine {
             name: name.unwrap_or_default().to_owned(),
             created: Timestamp::now(),
             image_id: image.id.clone(),
-            mounts: mounts::collect(&config, &host_config)?,
+            mounts: mounts::collect(&config, &host_config, taken_over)?,
             config,
             host_config,
             network,
@@ -201,8 +193,9 @@ impl Engine {
         }
         let container = Container::new(draft.record.clone());
         if let Some(slot) = draft.slot.take() {
+            self.make_sources(&draft.record).await?;
             // The shim mounts while the client goes on.
-            self.adopt(&container, slot, rootfs)?;
+            self.adopt(&container, slot, rootfs).await?;
             crate::step!("create: shim told");
         }
         if let Err(error) = self.save(&container).await {
@@ -214,6 +207,24 @@ impl Engine {
         self.keep_ready_for_a_while(&container);
         Ok(container)
     }
+}
+
+/// What is accepted but may not do what one expects.
+fn warnings(host: &HostConfig, health_of_image: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if health_of_image {
+        warnings.push(
+            "The image's HEALTHCHECK is kept but not run: health checks are not implemented in seacow yet."
+                .into(),
+        );
+    }
+    if host.resources.oom_kill_disable == Some(true) && host.resources.memory == 0 {
+        warnings.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."
+                .into(),
+        );
+    }
+    warnings
 }
 
 fn host_name() -> String {

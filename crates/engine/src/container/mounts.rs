@@ -25,6 +25,7 @@ const DEFAULT_PROPAGATION: &str = "rprivate";
 pub(super) fn collect(
     config: &ContainerConfig,
     host: &HostConfig,
+    taken_over: Vec<MountRecord>,
 ) -> Result<Vec<MountRecord>, ContainerError> {
     let mut mounts = Vec::new();
     for spec in host.binds.iter().flatten() {
@@ -40,6 +41,12 @@ pub(super) fn collect(
             return Err(Invalid::DuplicateMount(mount.point.destination.clone()).into());
         }
     }
+    // Own mounts hide those of others, and both those of the image.
+    for mount in taken_over {
+        if taken.insert(mount.point.destination.clone()) {
+            mounts.push(mount);
+        }
+    }
     for path in config.volumes.iter().flatten().map(|(path, _)| path) {
         let target = destination(path, path)?;
         if taken.insert(target.clone()) {
@@ -48,6 +55,26 @@ pub(super) fn collect(
     }
     mounts.sort_by_key(|mount| Path::new(&mount.point.destination).components().count());
     Ok(mounts)
+}
+
+/// The mounts of another container as `--volumes-from` takes them over. They stay the other's:
+/// nothing is made or filled for them, and they are not removed with the new container.
+///
+/// # Errors
+/// The mode is neither `ro` nor `rw`.
+pub(super) fn take_over(mounts: Vec<MountRecord>, mode: &str) -> Result<Vec<MountRecord>, Invalid> {
+    let mode = parse_mode(mode)?;
+    if mode.propagation.is_some() || mode.no_copy {
+        return Err(Invalid::BindMode(mode.text.to_owned()));
+    }
+    let taken = mounts.into_iter().filter(|mount| mount.point.kind != "tmpfs").map(|mut mount| {
+        mount.point.rw &= mode.writable;
+        if !mode.text.is_empty() {
+            mode.text.clone_into(&mut mount.point.mode);
+        }
+        MountRecord { anonymous: false, copy: false, create_source: false, ..mount }
+    });
+    Ok(taken.collect())
 }
 
 /// `source:destination[:mode]`, or a destination alone.
@@ -317,7 +344,7 @@ mod tests {
             binds: Some(specs.iter().map(|s| (*s).to_owned()).collect()),
             ..HostConfig::default()
         };
-        collect(&ContainerConfig::default(), &host)
+        collect(&ContainerConfig::default(), &host, Vec::new())
     }
 
     #[test]
@@ -367,7 +394,7 @@ mod tests {
             ..Default::default()
         };
         let host = HostConfig { binds: Some(vec!["/tmp:/data".into()]), ..HostConfig::default() };
-        let mounts = collect(&config, &host).unwrap();
+        let mounts = collect(&config, &host, Vec::new()).unwrap();
         assert_eq!(
             mounts.iter().filter(|m| m.anonymous).map(|m| m.point.destination.as_str()).collect::<Vec<_>>(),
             ["/more"]
@@ -386,6 +413,7 @@ mod tests {
             collect(
                 &ContainerConfig::default(),
                 &HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() },
+                Vec::new(),
             )
         };
         assert_eq!(

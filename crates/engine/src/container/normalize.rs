@@ -128,7 +128,6 @@ fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
         ("publishing ports (-p)", published),
         ("publishing all ports (-P)", host.publish_all_ports),
         ("links between containers (--link)", filled(&host.links)),
-        ("taking over volumes (--volumes-from)", filled(&host.volumes_from)),
         ("an init process (--init)", host.init == Some(true)),
         ("storage options (--storage-opt)", host.storage_opt.as_ref().is_some_and(|opts| !opts.is_empty())),
         ("the option Cgroup", !host.cgroup.is_empty()),
@@ -200,7 +199,10 @@ fn modes(host: &mut HostConfig) -> Result<(), ContainerError> {
     match host.ipc_mode.as_str() {
         "" => host.ipc_mode = "private".into(),
         "private" | "shareable" | "none" | "host" => {}
-        mode if peer(mode) => {}
+        // Its /dev/shm lies in the other's mount namespace, out of reach of a mount.
+        mode if peer(mode) => {
+            return Err(unsupported("another container's IPC namespace (--ipc container:)"));
+        }
         mode => return Err(Invalid::IpcMode(mode.to_owned()).into()),
     }
     match host.pid_mode.as_str() {

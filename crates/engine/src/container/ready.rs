@@ -5,6 +5,7 @@
 //! thousand created containers hold no thousand shims.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Engine {
 
     /// Gives a prepared shim its container. The shim works while the caller goes on; what comes
     /// of it is in [`Ready::outcome`].
-    pub(super) fn adopt(
+    pub(super) async fn adopt(
         &self,
         container: &Arc<Container>,
         slot: Slot,
@@ -50,7 +51,7 @@ impl Engine {
         let Slot { template, shim, endpoint, link, .. } = slot;
         shim.listen(self.sink(container));
         let request = self.create_request(&record, &template, endpoint.as_ref(), rootfs)?;
-        let sources = sources(&record);
+        let sources = sources(&record).await;
         let pending = shim.send(Request::Create(Box::new(request)), None)?;
         let (sender, outcome) = watch::channel(None);
         tokio::spawn(async move {
@@ -105,28 +106,42 @@ impl Engine {
         });
     }
 
+    /// Makes the missing directories of `-v` mounts, as Docker does.
+    pub(super) async fn make_sources(&self, record: &Record) -> Result<(), EngineError> {
+        let mounts = record.mounts.iter().filter(|mount| mount.create_source);
+        let paths: Vec<PathBuf> = mounts.map(|mount| mount.source.clone()).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        blocking::run("make bind mount sources", move || {
+            for path in paths.iter().filter(|path| std::fs::symlink_metadata(path).is_err()) {
+                std::fs::create_dir_all(path).map_err(|error| {
+                    ContainerError::io("error while creating mount source path", path, error)
+                })?;
+            }
+            Ok(())
+        })
+        .await?
+    }
+
     /// Prepares a shim for a container that has none: the cold path.
     pub(super) async fn make_ready(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         let record = container.record();
         let template = Template::of(&record, self.config(), |other| self.pid_of(other))?;
-        let missing = record.mounts.iter().any(|mount| mount.create_source);
-        if missing {
-            let record = record.clone();
-            blocking::run("make bind mount sources", move || make_sources(&record)).await??;
-        }
+        self.make_sources(&record).await?;
         let rootfs = self.rootfs(&record.id).await?;
         let slot = slot::prepare(self, template, record.id.clone(), Names::of(&record)).await?;
-        self.adopt_or_undo(container, slot, rootfs)
+        self.adopt_or_undo(container, slot, rootfs).await
     }
 
-    fn adopt_or_undo(
+    async fn adopt_or_undo(
         &self,
         container: &Arc<Container>,
         slot: Slot,
         rootfs: Rootfs,
     ) -> Result<(), EngineError> {
         let endpoint = slot.endpoint.clone();
-        match self.adopt(container, slot, rootfs) {
+        match self.adopt(container, slot, rootfs).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 // The shim went with the slot's connection.
@@ -160,7 +175,8 @@ impl Engine {
             Ok(made) => made.clone(),
             Err(_) => return None,
         };
-        if ready.shim.is_lost() || ready.sources != sources(&container.record()) {
+        let now = sources(&container.record()).await;
+        if ready.shim.is_lost() || ready.sources != now {
             return None;
         }
         made.map(|made| made.map(|()| ready.shim.clone()))
@@ -244,20 +260,16 @@ async fn give_back(engine: &Weak<crate::Inner>, container: &Weak<Container>) {
     }
 }
 
-/// Device and inode of every bind mount's source.
-fn sources(record: &Record) -> Vec<Option<(u64, u64)>> {
+/// Device and inode of every bind mount's source. On a thread that may block: it may lie on a file
+/// system of the network.
+async fn sources(record: &Record) -> Vec<Option<(u64, u64)>> {
     let binds = record.mounts.iter().filter(|mount| mount.point.kind == "bind");
-    binds.map(|mount| std::fs::metadata(&mount.source).ok().map(|meta| (meta.dev(), meta.ino()))).collect()
-}
-
-/// Makes the missing directories of `-v` mounts, as Docker does.
-pub(super) fn make_sources(record: &Record) -> Result<(), ContainerError> {
-    for mount in record.mounts.iter().filter(|mount| mount.create_source) {
-        if std::fs::symlink_metadata(&mount.source).is_err() {
-            std::fs::create_dir_all(&mount.source).map_err(|error| {
-                ContainerError::io("error while creating mount source path", &mount.source, error)
-            })?;
-        }
+    let paths: Vec<PathBuf> = binds.map(|mount| mount.source.clone()).collect();
+    if paths.is_empty() {
+        return Vec::new();
     }
-    Ok(())
+    let look = |path: &PathBuf| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    blocking::run("look at bind mount sources", move || paths.iter().map(look).collect())
+        .await
+        .unwrap_or_default()
 }

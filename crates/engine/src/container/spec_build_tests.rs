@@ -14,7 +14,7 @@ fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record 
     let mut host = HostConfig::default();
     change(&mut config, &mut host);
     normalize::host(&mut host).unwrap();
-    let mounts = mounts::collect(&config, &host).unwrap();
+    let mounts = mounts::collect(&config, &host, Vec::new()).unwrap();
     let network = match host.network_mode.as_str() {
         "host" => Mode::Host,
         "none" => Mode::None,

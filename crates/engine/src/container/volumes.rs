@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use seacow_spec::ChainId;
+use seacow_spec::docker::host_config::HostConfig;
 use seacow_store::VolumeError;
 
 use super::record::{MountRecord, Record};
+use super::{ContainerError, mounts};
 use crate::error::EngineError;
 use crate::event::event;
 use crate::{Engine, blocking};
@@ -20,6 +22,10 @@ pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<Str
         let Some(mount) = record.mounts.get_mut(index).filter(|mount| mount.point.kind == "volume") else {
             continue;
         };
+        if !mount.source.as_os_str().is_empty() {
+            // Taken over from another container.
+            continue;
+        }
         if mount.anonymous {
             mount.point.name = seacow_spec::id::random_hex().map_err(super::ContainerError::Random)?;
         }
@@ -37,6 +43,20 @@ pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<Str
         }
     }
     Ok(anonymous)
+}
+
+impl Engine {
+    /// The mounts that `--volumes-from` names.
+    pub(super) fn volumes_of_others(&self, host: &HostConfig) -> Result<Vec<MountRecord>, ContainerError> {
+        let mut taken = Vec::new();
+        for spec in host.volumes_from.iter().flatten() {
+            let (name, mode) = spec.split_once(':').unwrap_or((spec, ""));
+            let other = self.0.containers.find(name)?;
+            let mounts = other.cell().record.mounts.clone();
+            taken.extend(mounts::take_over(mounts, mode)?);
+        }
+        Ok(taken)
+    }
 }
 
 async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Result<(), EngineError> {
