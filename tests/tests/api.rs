@@ -128,6 +128,7 @@ fn what_is_not_built_yet_says_so() {
         )
         .refuses(400, "unknown or invalid runtime name: runsc");
     refused(r#""LogConfig":{"Type":"syslog"}"#, "syslog");
+    refused(r#""NetworkMode":"nosuch""#, "network nosuch not found");
     engine.docker(&["network", "create", "net"]).fails(1, "not");
     engine.docker(&["pull", "debian"]).fails(1, "registry");
     engine.docker(&["run", "--rm", "nosuchimage", "true"]).fails(125, "registry");

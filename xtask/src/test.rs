@@ -24,6 +24,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
     runner.args(args).env("SEACOW_DIST", &dist).env("SEACOW_DOCKER", &docker);
     let tests = shell::run(&mut runner);
+    name_skipped()?;
     let leaks = before.check();
     match (tests, leaks) {
         (Ok(()), Ok(())) => Ok(()),
@@ -31,6 +32,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         (Ok(()), Err(leaks)) => Err(leaks),
         (Err(tests), Err(leaks)) => bail!("{tests:#}\nand {leaks:#}"),
     }
+}
+
+/// Names what no ordinary run executes, and why: a number alone would hide it.
+fn name_skipped() -> Result<()> {
+    let grep = ["-rn", "--include=*.rs", r#"#\[ignore"#, "crates", "tests"];
+    let list = shell::output(Command::new("grep").current_dir(shell::root()).args(grep))?;
+    for line in list.lines() {
+        println!("skipped: {line}");
+    }
+    Ok(())
 }
 
 /// Lets Debian's dockerd take the end-to-end tests: what it does not pass is not asked of us.

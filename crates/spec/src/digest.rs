@@ -111,7 +111,7 @@ mod tests {
     fn parses_only_what_it_prints() {
         let digest = Digest::from_sha256(&[0xab; 32]);
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
-        for bad in ["sha256:abc", "md5:00", &digest.hex().to_owned(), &digest.as_str().to_uppercase()] {
+        for bad in ["sha256:abc", "md5:00", digest.hex(), &digest.as_str().to_uppercase()] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -12,7 +12,9 @@ pub enum ContainerError {
     #[error("No such container: {0}")]
     NotFound(String),
     /// The named network does not exist.
-    #[error("network {0} not found")]
+    #[error(
+        "network {0} not found: networks other than bridge, host and none are not implemented in seacow yet"
+    )]
     NoSuchNetwork(String),
     /// The prefix fits more than one id.
     #[error("multiple IDs found with provided prefix: {0}")]
@@ -177,9 +179,7 @@ impl ContainerError {
 impl Classified for ContainerError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) | Self::Gone(_) | Self::NoSuchNetwork(_) | Self::Platform { .. } => {
-                ErrorClass::NotFound
-            }
+            Self::NotFound(_) | Self::Gone(_) | Self::Platform { .. } => ErrorClass::NotFound,
             Self::Ambiguous(_)
             | Self::WaitCondition(_)
             | Self::NoStream
@@ -201,7 +201,10 @@ impl Classified for ContainerError {
             | Self::Illegal(_) => ErrorClass::Conflict,
             Self::Rename(source) | Self::Kill { source, .. } => source.class(),
             Self::NotModified(..) => ErrorClass::NotModified,
-            Self::Unsupported(_) | Self::UnreadableLogs | Self::RemoveLink => ErrorClass::NotImplemented,
+            // Not a 404, which clients take for a missing image.
+            Self::NoSuchNetwork(_) | Self::Unsupported(_) | Self::UnreadableLogs | Self::RemoveLink => {
+                ErrorClass::NotImplemented
+            }
             Self::HostImage => ErrorClass::Forbidden,
             // dockerd answers 400 when the program itself is at fault, 500 otherwise.
             Self::StartFailed(report) => match report.exit_code {
