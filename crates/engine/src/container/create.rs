@@ -37,6 +37,7 @@ struct Draft {
     /// Volumes that were made for it.
     anonymous: Vec<String>,
     snapshot: bool,
+    container: Option<Arc<Container>>,
 }
 
 impl Engine {
@@ -143,7 +144,7 @@ impl Engine {
             record.id = slot.id.clone();
         }
         let cold = template.is_some() && slot.is_none() && self.may_keep_ready();
-        let mut draft = Draft { record, slot, anonymous: Vec::new(), snapshot: false };
+        let mut draft = Draft { record, slot, anonymous: Vec::new(), snapshot: false, container: None };
         match self.furnish(name, &mut draft, &image).await {
             Ok(container) => {
                 self.emit(container.event("create", &[]));
@@ -191,18 +192,24 @@ impl Engine {
                 names.write(&self.config().exec_dir(&id), slot.endpoint.as_ref(), self.config())?;
             }
         }
-        let container = Container::new(draft.record.clone());
-        if let Some(slot) = draft.slot.take() {
+        if draft.slot.is_some() {
             self.make_sources(&draft.record).await?;
-            // The shim mounts while the client goes on.
-            self.adopt(&container, slot, rootfs).await?;
+        }
+        let container = draft.container.insert(Container::new(draft.record.clone())).clone();
+        let ephemeral = draft.record.auto_remove();
+        // What is written in no time is written before the shim is told, since that wakes it and it
+        // may take our processor; what waits for a disk, while the shim mounts.
+        if ephemeral {
+            self.save(&container).await?;
+        }
+        if let Some(slot) = draft.slot.take() {
+            self.adopt_or_undo(&container, slot, rootfs).await?;
             crate::step!("create: shim told");
         }
-        if let Err(error) = self.save(&container).await {
-            self.let_go(&container).await;
-            return Err(error);
+        if !ephemeral {
+            self.save(&container).await?;
+            crate::step!("create: record safe");
         }
-        crate::step!("create: record safe");
         registry.insert(Arc::clone(&container));
         self.keep_ready_for_a_while(&container);
         Ok(container)
@@ -255,6 +262,13 @@ impl Draft {
     /// Takes everything back; what cannot be taken back is logged and found at the next boot.
     async fn undo(self, engine: &Engine) {
         engine.0.containers.release(&self.record.name, &self.record.id);
+        if let Some(container) = self.container {
+            container.cell().removed = true;
+            engine.let_go(&container).await;
+            if let Err(error) = engine.forget_record(&container).await {
+                tracing::warn!(id = container.id.short(), %error, "delete the record of a failed create");
+            }
+        }
         if let Some(slot) = self.slot {
             slot.destroy(engine).await;
         }

@@ -41,12 +41,7 @@ impl Engine {
 
     /// Gives a prepared shim its container. The shim works while the caller goes on; what comes
     /// of it is in [`Ready::outcome`].
-    pub(super) async fn adopt(
-        &self,
-        container: &Arc<Container>,
-        slot: Slot,
-        rootfs: Rootfs,
-    ) -> Result<(), EngineError> {
+    async fn adopt(&self, container: &Arc<Container>, slot: Slot, rootfs: Rootfs) -> Result<(), EngineError> {
         let record = container.record();
         let Slot { template, shim, endpoint, link, .. } = slot;
         shim.listen(self.sink(container));
@@ -134,7 +129,7 @@ impl Engine {
         self.adopt_or_undo(container, slot, rootfs).await
     }
 
-    async fn adopt_or_undo(
+    pub(super) async fn adopt_or_undo(
         &self,
         container: &Arc<Container>,
         slot: Slot,
@@ -144,10 +139,11 @@ impl Engine {
         match self.adopt(container, slot, rootfs).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                // The shim went with the slot's connection.
+                // The shim goes with the slot's connection.
                 if let Some(endpoint) = endpoint {
                     self.bridge().release(endpoint.address);
                 }
+                self.remove_exec_dir(container).await;
                 Err(error)
             }
         }

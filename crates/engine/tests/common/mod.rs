@@ -112,6 +112,10 @@ pub fn config(dir: &Path, name: &str, pool: PoolSizes) -> Config {
     config.nft_table = format!("seacow-test-{name}");
     config.cgroup_parent = format!("/seacow-test-{name}");
     config.pool = pool;
+    // Engines that start at the same time would choose the same free subnet.
+    let number = name.bytes().fold(0u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(byte)));
+    let [high, low] = number.to_be_bytes();
+    config.subnet = Some(format!("10.{}.{low}.1/24", 128 + high / 2).parse().unwrap());
     config
 }
 
