@@ -510,7 +510,7 @@ async fn what_is_not_honoured_is_refused_before_anything_is_made() {
     let error = refused(with(request(&["true"]), |config, _| config.image = "nosuch:1".into())).await;
     assert_eq!(error.to_string(), "No such image: nosuch:1");
     let error = refused(with(request(&["true"]), |_, host| host.network_mode = "nosuch".into())).await;
-    assert_eq!(error.to_string(), "network nosuch not found");
+    assert!(error.to_string().starts_with("network nosuch not found"), "{error}");
     let error =
         engine.create(Some("a/b".into()), None, request(&["true"]), Caller::Engine).await.unwrap_err();
     assert_eq!(error.to_string(), "Invalid container name (a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
