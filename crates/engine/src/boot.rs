@@ -389,19 +389,17 @@ fn settle(record: &mut Record) {
 
 /// Everything that blocks.
 fn open(config: Config) -> Result<Engine, EngineError> {
-    for dir in [&config.exec_root, &config.exec_dirs(), &config.records_dir(), &config.container_dirs()] {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(dir)
-            .map_err(|source| BootError::Directory { path: dir.display().to_string(), source })?;
-    }
+    // Others may pass to the API's socket, and see nothing else.
+    directory(&config.exec_root, 0o711)?;
+    directory(&config.exec_dirs(), 0o700)?;
+    directory(&config.records_dir(), 0o700)?;
     let lock = lock_exec_root(&config.exec_root)?;
     let program = Program::load(&config.shim)
         .map_err(|source| BootError::Shim { path: config.shim.display().to_string(), source })?;
     let options = StoreOptions::new(&config.data_root, &config.exec_root);
     let store = Arc::new(Store::open(options).map_err(BootError::from)?);
+    // After the store, which makes the data root its way.
+    directory(&config.container_dirs(), 0o700)?;
     let mut networks = identity(&store)?;
     let bridge = Bridge::open(&config, networks.subnet).map_err(BootError::from)?;
     if networks.subnet != Some(bridge.subnet()) {
@@ -423,6 +421,15 @@ fn open(config: Config) -> Result<Engine, EngineError> {
         dirty: Arc::new(storage::Dirty::default()),
         _lock: lock,
     })))
+}
+
+fn directory(path: &Path, mode: u32) -> Result<(), BootError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| BootError::Directory { path: path.display().to_string(), source })
 }
 
 fn lock_exec_root(root: &Path) -> Result<OwnedFd, BootError> {

@@ -107,7 +107,7 @@ async fn launch(
 
 pub(crate) fn make_directory(path: &Path) -> Result<(), ContainerError> {
     use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(0o711).create(path) {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(ContainerError::io("make directory", path, error))
         }

@@ -1,6 +1,7 @@
 //! The three files that every container gets from its engine: hosts, hostname, resolv.conf.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -53,7 +54,7 @@ impl Names {
     ) -> Result<(), ContainerError> {
         let put = |name: &str, text: String| {
             let path = dir.join(name);
-            std::fs::write(&path, text).map_err(|error| ContainerError::io("write", &path, error))
+            write_readable(&path, &text).map_err(|error| ContainerError::io("write", &path, error))
         };
         put("hostname", seacow_net::hosts::hostname_file(&self.hostname))?;
         put("hosts", self.hosts(endpoint)?)?;
@@ -100,6 +101,13 @@ impl Names {
         }
         Ok(made.text)
     }
+}
+
+/// Writes a file that every user of the container may read, whatever the daemon's umask.
+fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o644))?)
 }
 
 #[cfg(test)]
