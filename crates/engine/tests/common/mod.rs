@@ -122,8 +122,16 @@ pub fn config(dir: &Path, name: &str, pool: PoolSizes) -> Config {
 impl Drop for Place {
     fn drop(&mut self) {
         // Only a failed test leaves shims; they are told by our directory in their arguments.
-        for pid in self.shims() {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // Tasks of its engine may still start some.
+        for _ in 0..50 {
+            let shims = self.shims();
+            if shims.is_empty() {
+                break;
+            }
+            for pid in shims {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         for id in self.exec_dirs() {
             let dir = self.dir.path().join("e/c").join(id);
