@@ -142,7 +142,10 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        // The process ends with this value; what is left of the socket would only mislead.
-        let _ = self.dir.remove_socket();
+        // The process ends with this value; what is left of the socket would only mislead. After a
+        // deletion it is gone, and one of that name is our successor's.
+        if self.deleted_at.is_none() {
+            let _ = self.dir.remove_socket();
+        }
     }
 }
