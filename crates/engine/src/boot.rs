@@ -130,11 +130,8 @@ impl Engine {
         if !containers.iter().any(|container| container.cell().is_alive()) {
             self.bridge().remove().await;
             let inner = Arc::clone(&self.0);
-            let removed = blocking::run("remove the host mask", move || inner.store.remove_host_mask()).await;
-            if let Ok(Err(error)) = removed {
-                tracing::warn!(%error, "the mask of the host image is left behind");
-            }
-            remove_cgroup_parent(&self.config().cgroup_parent);
+            // An error means that the task was cut off, with everything else.
+            let _ = blocking::run("leave nothing behind", move || leave_nothing(&inner)).await;
         }
     }
 
@@ -362,6 +359,21 @@ impl Engine {
     }
 }
 
+/// Takes away what the engine made outside its roots, beside the bridge. Goes on after a failure.
+fn leave_nothing(inner: &Inner) {
+    if !inner.networks.doors.is_empty() {
+        network::doors::close(&inner.networks.doors);
+        let closed = Identity { doors: Vec::new(), ..inner.networks.clone() };
+        if let Err(error) = keep_identity(&inner.store, &closed) {
+            tracing::warn!(%error, "note that the firewall's doors are closed");
+        }
+    }
+    if let Err(error) = inner.store.remove_host_mask() {
+        tracing::warn!(%error, "the mask of the host image is left behind");
+    }
+    remove_cgroup_parent(&inner.config.cgroup_parent);
+}
+
 /// Removes the cgroup that containers had theirs in, from every hierarchy. One that another engine
 /// uses is not empty, and stays.
 fn remove_cgroup_parent(parent: &str) {
@@ -402,8 +414,10 @@ fn open(config: Config) -> Result<Engine, EngineError> {
     directory(&config.container_dirs(), 0o700)?;
     let mut networks = identity(&store)?;
     let bridge = Bridge::open(&config, networks.subnet).map_err(BootError::from)?;
-    if networks.subnet != Some(bridge.subnet()) {
-        networks.subnet = Some(bridge.subnet());
+    let before = networks.clone();
+    networks.subnet = Some(bridge.subnet());
+    networks.doors = network::doors::open(bridge.name(), &networks.doors);
+    if networks != before {
         keep_identity(&store, &networks)?;
     }
     let pool = slot::Pool::new(&config);

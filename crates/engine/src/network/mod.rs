@@ -2,6 +2,7 @@
 //! network.
 
 pub(crate) mod bridge;
+pub(crate) mod doors;
 mod error;
 pub(crate) mod files;
 pub mod inspect;
@@ -99,7 +100,7 @@ impl Predefined {
     }
 }
 
-/// Ids of the predefined networks: drawn once, kept for good.
+/// Ids of the predefined networks, drawn once, and what is kept of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) bridge: String,
@@ -109,13 +110,16 @@ pub(crate) struct Identity {
     /// The bridge's subnet, so that it is the same next time.
     #[serde(default)]
     pub(crate) subnet: Option<ipnet::Ipv4Net>,
+    /// What was opened for it in other firewalls, and is ours to close.
+    #[serde(default)]
+    pub(crate) doors: Vec<seacow_net::doors::Door>,
 }
 
 impl Identity {
     pub(crate) fn draw() -> std::io::Result<Self> {
         let id = seacow_spec::id::random_hex;
         let created = seacow_spec::Timestamp::now();
-        Ok(Self { bridge: id()?, host: id()?, none: id()?, created, subnet: None })
+        Ok(Self { bridge: id()?, host: id()?, none: id()?, created, subnet: None, doors: Vec::new() })
     }
 
     pub(crate) fn id(&self, network: Predefined) -> &str {
