@@ -160,6 +160,7 @@ fn prepare(id: &str) -> Result<Prepare, Box<dyn Error>> {
             .collect(),
         readonly_paths: ["bus", "fs", "irq", "sys", "sysrq-trigger"].map(|p| format!("/proc/{p}")).to_vec(),
         privileged: false,
+        settings: Default::default(),
     })
 }
 
@@ -195,5 +196,6 @@ fn create(dir: &Path, rootfs: &Path, command: &[String], network: bool) -> Creat
         stdio: Stdio::default(),
         log: LogConfig::None,
         seccomp: SeccompChoice::Default,
+        state: Default::default(),
     }
 }

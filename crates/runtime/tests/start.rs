@@ -146,6 +146,7 @@ impl Bench {
                 masked_paths: common::masked(),
                 readonly_paths: common::readonly(),
                 privileged: false,
+                settings: Default::default(),
             },
             create: Create {
                 spec: spec(process),
@@ -159,6 +160,7 @@ impl Bench {
                 stdio: Stdio::default(),
                 log: LogConfig::None,
                 seccomp: SeccompChoice::Default,
+                state: Default::default(),
             },
         }
     }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorReport;
 use crate::id::{ContainerId, ExecId};
 use crate::lifecycle::{Exit, State};
-use crate::oci::runtime::{LinuxNamespace, LinuxResources, Mount, Process, Spec};
+use crate::oci::runtime::{IdMapping, LinuxNamespace, LinuxResources, Mount, Process, Spec, TimeOffset};
 use crate::time::Timestamp;
 
 /// Version of this protocol. A newer daemon serves older shims; never the other way round.
@@ -157,6 +157,21 @@ pub struct Prepare {
     pub readonly_paths: Vec<String>,
     /// Device nodes and default device rules are left out and all of the host's devices appear.
     pub privileged: bool,
+    /// What new user and time namespaces are filled with.
+    #[serde(default)]
+    pub settings: NamespaceSettings,
+}
+
+/// What belongs to a namespace when it is made. Empty where the kind is not made anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamespaceSettings {
+    /// User ids of a new user namespace.
+    pub uid_mappings: Vec<IdMapping>,
+    /// Group ids of a new user namespace.
+    pub gid_mappings: Vec<IdMapping>,
+    /// `monotonic` and `boottime` of a new time namespace.
+    pub time_offsets: std::collections::BTreeMap<String, TimeOffset>,
 }
 
 /// What the container is.
@@ -182,6 +197,10 @@ pub struct Create {
     pub log: LogConfig,
     /// System call filter.
     pub seccomp: SeccompChoice,
+    /// What the hooks of `spec` read: id, bundle, annotations. Status and pid are the runtime's to
+    /// fill in. Without it hooks are told an empty id.
+    #[serde(default)]
+    pub state: crate::oci::state::State,
 }
 
 /// Which system call filter a process gets.

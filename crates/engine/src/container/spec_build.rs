@@ -12,7 +12,7 @@ use seacow_spec::oci::runtime::{
     Capabilities, ConsoleSize, Linux, LinuxNamespace, LinuxResources, Mount, NamespaceKind, Process, Root,
     Spec, VERSION,
 };
-use seacow_spec::shim::{Create, LogConfig, NetworkConfig, Prepare, Rootfs, Stdio};
+use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, NetworkConfig, Prepare, Rootfs, Stdio};
 
 use super::error::ContainerError;
 use super::invalid::Invalid;
@@ -116,6 +116,7 @@ impl Template {
             masked_paths: self.masked_paths.clone(),
             readonly_paths: self.readonly_paths.clone(),
             privileged: self.privileged,
+            settings: NamespaceSettings::default(),
         }
     }
 }
@@ -247,6 +248,7 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
         stdio: stdio(record),
         log: log(record, parts.config)?,
         seccomp: security.seccomp,
+        state: Default::default(),
     })
 }
 

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use seacow_spec::id::ContainerId;
-use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec};
-use seacow_spec::shim::{Create, LogConfig, Prepare, Rootfs, SeccompChoice, Stdio};
+use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec, VERSION};
+use seacow_spec::oci::state::State;
+use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, SeccompChoice, Stdio};
 
 use super::error::CliError;
 use super::state::read_json;
@@ -40,6 +41,11 @@ pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
         masked_paths: linux.masked_paths.clone(),
         readonly_paths: linux.readonly_paths.clone(),
         privileged: false,
+        settings: NamespaceSettings {
+            uid_mappings: linux.uid_mappings.clone(),
+            gid_mappings: linux.gid_mappings.clone(),
+            time_offsets: linux.time_offsets.clone(),
+        },
     };
     let seccomp =
         linux.seccomp.clone().map_or(SeccompChoice::Unconfined, |s| SeccompChoice::Profile(Box::new(s)));
@@ -51,6 +57,13 @@ pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
         stdio: stdio(&process),
         log: LogConfig::None,
         seccomp,
+        state: State {
+            oci_version: VERSION.into(),
+            id: id.to_owned(),
+            bundle: dir.clone(),
+            annotations: spec.annotations.clone(),
+            ..State::default()
+        },
         spec: Spec { mounts: rest, ..spec },
     };
     Ok(Bundle { dir, rootfs, prepare, create, process })

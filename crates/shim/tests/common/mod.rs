@@ -350,6 +350,7 @@ impl Shim {
             masked_paths: vec!["/proc/kcore".into(), "/proc/keys".into()],
             readonly_paths: vec!["/proc/sys".into()],
             privileged: false,
+            settings: Default::default(),
         }
     }
 
@@ -393,6 +394,7 @@ impl Shim {
                 Some((max_size, max_files)) => LogConfig::JsonFile { path: self.log(), max_size, max_files },
             },
             seccomp: SeccompChoice::Default,
+            state: Default::default(),
         }
     }
 

@@ -5,3 +5,4 @@
 
 pub mod image;
 pub mod runtime;
+pub mod state;

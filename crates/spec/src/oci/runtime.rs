@@ -21,11 +21,11 @@ pub struct Spec {
     pub hostname: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domainname: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_default")]
     pub mounts: Vec<Mount>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
     pub annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
@@ -253,6 +253,31 @@ pub struct Linux {
     pub personality: Option<Personality>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_default")]
+    pub net_devices: BTreeMap<String, NetDevice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+}
+
+/// A network device of the host that moves into the container (version 1.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "fields are the specification's")]
+pub struct NetDevice {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+/// NUMA policy of the container's memory (version 1.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "fields are the specification's")]
+pub struct MemoryPolicy {
+    pub mode: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nodes: String,
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_default")]
+    pub flags: Vec<String>,
 }
 
 /// Offset of one clock in a time namespace.
