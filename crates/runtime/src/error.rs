@@ -4,7 +4,7 @@
 use seacow_spec::error::{Classified, ErrorClass, ErrorReport};
 use seacow_sys::Errno;
 
-use crate::{cgroup, process, seccomp};
+use crate::{cgroup, process, seccomp, validate};
 
 /// A failed step of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,9 @@ pub enum Error {
     /// The program cannot be executed.
     #[error(transparent)]
     Program(#[from] process::program::Error),
+    /// A field of the configuration.
+    #[error(transparent)]
+    Config(#[from] validate::Error),
     /// The request contradicts itself or names what does not exist.
     #[error("{what}")]
     Invalid {
@@ -105,6 +108,7 @@ impl Error {
             | Self::Cgroup(_)
             | Self::Seccomp(_)
             | Self::User(_)
+            | Self::Config(_)
             | Self::Invalid { .. }
             | Self::NotImplemented { .. }
             | Self::Conflict { .. }
@@ -120,6 +124,7 @@ impl Classified for Error {
         match self {
             Self::Cgroup(error) => error.class(),
             Self::Seccomp(error) => error.class(),
+            Self::Config(error) => error.class(),
             Self::User(_) | Self::Program(_) | Self::Invalid { .. } => ErrorClass::InvalidArgument,
             Self::NotImplemented { .. } => ErrorClass::NotImplemented,
             Self::Conflict { .. } => ErrorClass::Conflict,

@@ -180,8 +180,11 @@ fn join(
     process::die_with_parent().step(|| "tie the process to the shim's life".into())?;
     process::new_session().step(|| "start a new session".into())?;
     process::set_dumpable(false).step(|| "make the process undumpable".into())?;
+    let (initial, last) = scheduling::affinity(&exec.process)?;
+    scheduling::run_on(initial.as_ref(), "initial")?;
     let tasks: Vec<PathBuf> = container.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
     cgroup::join_self(&tasks)?;
+    scheduling::run_on(last.as_ref(), "final")?;
     trace.lap("join v1 cgroups");
     // Undumpable processes' own /proc files belong to root, which we still are.
     oom_score::set(exec.process.oom_score_adj)?;

@@ -23,6 +23,7 @@ pub mod process;
 pub mod seal;
 pub mod seccomp;
 mod trace;
+pub mod validate;
 mod wire;
 
 pub use error::Error;

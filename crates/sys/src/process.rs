@@ -335,3 +335,32 @@ pub fn set_scheduler(mut how: Scheduler) -> Result<(), Errno> {
     // SAFETY: the structure lives across the call and carries its own size.
     crate::raw::check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut how, 0) }).map(drop)
 }
+
+/// A set of processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuSet([u64; Self::MAX / 64]);
+
+impl CpuSet {
+    /// One more than the highest number it can hold (more than any kernel is built for).
+    pub const MAX: usize = 8192;
+
+    /// Adds a processor; a number out of range is left out.
+    pub fn add(&mut self, cpu: usize) {
+        if let Some(word) = self.0.get_mut(cpu / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+    }
+}
+
+impl Default for CpuSet {
+    fn default() -> Self {
+        Self([0; Self::MAX / 64])
+    }
+}
+
+/// Lets the calling thread run on these processors only. `EINVAL` when none of them may be used.
+pub fn set_affinity(cpus: &CpuSet) -> Result<(), Errno> {
+    // SAFETY: the set lives across the call and its size is given; the kernel reads no more.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of::<CpuSet>(), cpus.0.as_ptr()) };
+    crate::raw::check(done).map(drop)
+}

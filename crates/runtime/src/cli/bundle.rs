@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use seacow_runtime::{Error, validate};
 use seacow_spec::id::ContainerId;
 use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec, VERSION};
 use seacow_spec::oci::state::State;
 use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, SeccompChoice, Stdio};
 
 use super::error::CliError;
-use super::state::read_json;
 
 /// A bundle, read and split.
 #[derive(Debug)]
@@ -18,20 +18,22 @@ pub(crate) struct Bundle {
     pub(crate) prepare: Prepare,
     pub(crate) create: Create,
     pub(crate) process: Process,
+    /// Fields that are not fully honoured.
+    pub(crate) warnings: Vec<validate::Warning>,
 }
 
 /// Reads `config.json` in `dir`.
 pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
     let dir = dir.canonicalize().map_err(|e| CliError::file("find bundle", dir, e))?;
-    let spec: Spec = read_json(&dir.join("config.json"))?;
-    if !(spec.oci_version.starts_with("1.") || spec.oci_version.is_empty()) {
-        return Err(CliError::State(format!("ociVersion {:?} is not supported", spec.oci_version)));
-    }
+    let config = dir.join("config.json");
+    let json = std::fs::read(&config).map_err(|e| CliError::file("read", &config, e))?;
+    let spec = validate::read(&json).map_err(Error::from)?;
+    let warnings = validate::check(&spec).map_err(Error::from)?;
     let process = spec.process.clone().ok_or_else(|| CliError::State("config.json has no process".into()))?;
     let root = spec.root.clone().ok_or_else(|| CliError::State("config.json has no root".into()))?;
     let rootfs = dir.join(&root.path);
     let linux = spec.linux.clone().unwrap_or_default();
-    refuse_missing(&linux, &spec)?;
+    validate::check_rootfs(&rootfs).map_err(Error::from)?;
     let (staged, rest) = split_mounts(&spec.mounts);
     let prepare = Prepare {
         id: library_id(id),
@@ -66,7 +68,7 @@ pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
         },
         spec: Spec { mounts: rest, ..spec },
     };
-    Ok(Bundle { dir, rootfs, prepare, create, process })
+    Ok(Bundle { dir, rootfs, prepare, create, process, warnings })
 }
 
 /// `uid:gid`, as the library takes users.
@@ -115,28 +117,6 @@ fn split_mounts(mounts: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
         let below = ["/proc", "/sys", "/dev"].iter().any(|top| Path::new(&m.destination).starts_with(top));
         kernel && !bind && below
     })
-}
-
-fn refuse_missing(linux: &Linux, spec: &Spec) -> Result<(), CliError> {
-    let missing = |what: &str| Err(CliError::NotImplemented(what.to_owned()));
-    if !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty() {
-        return missing("a user namespace");
-    }
-    if !linux.time_offsets.is_empty() {
-        return missing("a time namespace");
-    }
-    if linux.intel_rdt.is_some() {
-        return missing("intelRdt");
-    }
-    if !linux.mount_label.is_empty() {
-        return missing("an SELinux mount label");
-    }
-    if let Some(hooks) = &spec.hooks
-        && !(hooks.create_container.is_empty() && hooks.start_container.is_empty())
-    {
-        return missing("a createContainer or startContainer hook");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::bundle::{self, Bundle};
 use super::error::CliError;
 use super::state::{self, Record, START_SOCKET, StateDir, Status};
 use super::streams::{self, Foreground};
-use super::{delete, hooks, start};
+use super::{delete, hooks, log, start};
 
 /// Makes a container up to the point where it waits for `start`.
 pub(crate) fn create(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
@@ -55,6 +55,7 @@ fn make(globals: &Globals, parsed: &Parsed, away: bool) -> Result<Made, CliError
     let id = parsed.id()?;
     let dir = parsed.value("bundle").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let bundle = bundle::load(&dir, id)?;
+    bundle.warnings.iter().for_each(|warning| log::warn(globals, warning));
     let console = parsed.value("console-socket").map(Path::new);
     if bundle.process.terminal && console.is_none() && away {
         return Err(CliError::State(

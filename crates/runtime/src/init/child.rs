@@ -19,6 +19,7 @@ use crate::mounts::{devices, place, rootfs};
 use crate::process::finish::{Finish, Stdio};
 use crate::process::{oom_score, sysctl};
 use crate::trace::Trace;
+use crate::validate::linux as checked;
 use crate::wire::{self, ToChild};
 use crate::{network, seccomp};
 
@@ -181,7 +182,7 @@ fn configure(
     }
     host_settings(setup, create, linux, process)?;
     trace.lap("sysctls, names, oom score");
-    let root = rootfs::mount(stage, &create.rootfs)?;
+    let root = rootfs::mount(stage, &create.rootfs, linux)?;
     trace.lap("mount root file system");
     stage.move_into(&root)?;
     trace.lap("move staged trees");
@@ -243,16 +244,16 @@ fn open_stdio(root: &Root, create: &Create, stdio: Vec<OwnedFd>) -> Result<(Stdi
 fn enter_root(root: BorrowedFd<'_>, create: &Create, linux: &Linux) -> Result<(), Error> {
     mount::pivot_into(root)?;
     let readonly = create.spec.root.as_ref().is_some_and(|r| r.readonly);
-    let propagation = match linux.rootfs_propagation.as_str() {
-        "" | "private" | "rprivate" | "slave" | "rslave" => None,
-        "shared" | "rshared" => Some(Propagation::Shared),
-        "unbindable" | "runbindable" => Some(Propagation::Unbindable),
-        other => return Err(Error::Invalid { what: format!("rootfs propagation {other:?}") }),
-    };
-    if readonly || propagation.is_some() {
-        let set = if readonly { Attributes::READ_ONLY } else { Attributes::empty() };
-        mount::change_at(Path::new("/"), &Change { set, propagation, ..Change::default() })
-            .step(|| "set the root mount's options".into())?;
+    if readonly {
+        mount::change_at(Path::new("/"), &Change { set: Attributes::READ_ONLY, ..Change::default() })
+            .step(|| "make the root read-only".into())?;
+    }
+    // Private it is, or a slave, since it was mounted.
+    if let Some((propagation @ (Propagation::Shared | Propagation::Unbindable), recursive)) =
+        checked::propagation(&linux.rootfs_propagation)?
+    {
+        let how = Change { propagation: Some(propagation), recursive, ..Change::default() };
+        mount::change_at(Path::new("/"), &how).step(|| "set linux.rootfsPropagation".into())?;
     }
     Ok(())
 }

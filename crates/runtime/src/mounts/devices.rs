@@ -1,14 +1,17 @@
 //! Device nodes and links in `/dev`.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{FileType, Mode, OFlags};
 use seacow_spec::oci::runtime::LinuxDevice;
 use seacow_sys::Errno;
-use seacow_sys::rooted::Root;
+use seacow_sys::mount;
+use seacow_sys::rooted::{Entry, Root};
 
 use crate::error::{Error, Step};
+use crate::validate::{self, linux as checked};
 
 /// Nodes every container has: name, major, minor (Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u32, u32); 6] =
@@ -41,7 +44,13 @@ pub(crate) fn populate(dev: &Root, all_of_host: bool) -> Result<(), Error> {
 
 fn node(dev: &Root, name: &str, kind: FileType, mode: u32, major: u32, minor: u32) -> Result<(), Error> {
     let entry = dev.entry(Path::new(name)).step(|| format!("find /dev/{name}"))?;
-    entry.mknod(kind, Mode::from(mode), major, minor).step(|| format!("make device /dev/{name}"))
+    match entry.mknod(kind, Mode::from(mode), major, minor) {
+        // In a user namespace nobody makes devices; the host's own is lent.
+        Err(Errno::PERM) => {
+            bind_host(&entry, &Path::new("/dev").join(name), checked::Node { kind, major, minor, mode })
+        }
+        done => done.step(|| format!("make device /dev/{name}")),
+    }
 }
 
 /// Directories of the host's `/dev` that are file systems of their own or mean something else in
@@ -85,40 +94,77 @@ fn copy_node(dev: &Root, at: &Path, kind: FileType, meta: &std::fs::Metadata) ->
         Ok(()) => entry.chown(meta.uid(), meta.gid()).step(making),
         // One of the standard nodes.
         Err(Errno::EXIST) => Ok(()),
+        Err(Errno::PERM) => {
+            let node = checked::Node { kind, major, minor, mode: 0 };
+            bind_host(&entry, &Path::new("/dev").join(at), node)
+        }
         Err(errno) => Err(errno).step(making),
     }
 }
 
-/// Makes the devices the configuration asks for, below the container's root.
+/// Makes the devices the configuration asks for, below the container's root. One that is there
+/// already is kept, with the mode and owner asked for.
 pub(crate) fn add(root: &Root, devices: &[LinuxDevice]) -> Result<(), Error> {
-    for device in devices {
+    for (index, device) in devices.iter().enumerate() {
         let making = || format!("make device {}", device.path);
-        let invalid = || Error::Invalid { what: format!("device {}: bad type or number", device.path) };
-        let kind = match device.kind.as_str() {
-            "c" | "u" => FileType::CharacterDevice,
-            "b" => FileType::BlockDevice,
-            "p" => FileType::Fifo,
-            _ => return Err(invalid()),
-        };
+        let node = checked::device(index, device)?;
         let path = Path::new(&device.path);
         if let Some(parent) = path.parent() {
             drop(root.mkdir_all(parent, Mode::from(0o755)).step(making)?);
         }
-        let major = u32::try_from(device.major).map_err(|_| invalid())?;
-        let minor = u32::try_from(device.minor).map_err(|_| invalid())?;
-        // The upper bits, should there be any, are the type's.
-        let mode = Mode::from(device.file_mode.unwrap_or(0o666) & 0o7777);
+        let mode = Mode::from(node.mode);
         let entry = root.entry(path).step(making)?;
-        match entry.mknod(kind, mode, major, minor) {
+        match entry.mknod(node.kind, mode, node.major, node.minor) {
             Ok(()) => {}
-            Err(Errno::EXIST) => {
-                entry.unlink().step(|| format!("replace device {}", device.path))?;
-                entry.mknod(kind, mode, major, minor).step(making)?;
+            Err(Errno::EXIST) => same_node(&entry, index, device, node)?,
+            // In a user namespace nobody makes devices; the host's own is lent.
+            Err(Errno::PERM) => {
+                bind_host(&entry, path, node)?;
+                continue;
             }
             Err(errno) => return Err(errno).step(making),
+        }
+        if is_bound(&entry).step(making)? {
+            continue;
         }
         entry.chmod(mode).step(making)?;
         entry.chown(device.uid.unwrap_or(0), device.gid.unwrap_or(0)).step(making)?;
     }
     Ok(())
+}
+
+/// Whether the node is one of the host's, bound here: its mode and owner are the host's matter.
+fn is_bound(entry: &Entry) -> Result<bool, Errno> {
+    Ok(entry.stat()?.st_dev != rustix::fs::fstat(entry.dir())?.st_dev)
+}
+
+/// Refuses what is there under a device's name but is not that device.
+fn same_node(entry: &Entry, index: usize, device: &LinuxDevice, wanted: checked::Node) -> Result<(), Error> {
+    let stat = entry.stat().step(|| format!("status of {}", device.path))?;
+    let numbers = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let same = FileType::from_raw_mode(stat.st_mode) == wanted.kind
+        && (wanted.kind == FileType::Fifo || numbers == (wanted.major, wanted.minor));
+    if same {
+        return Ok(());
+    }
+    let what = format!("{} exists and is another file", device.path);
+    Err(validate::Error::field(format!("linux.devices[{index}].path"), what).into())
+}
+
+/// Binds the host's node of the same path on a new empty file.
+fn bind_host(entry: &Entry, host: &Path, wanted: checked::Node) -> Result<(), Error> {
+    let making = || format!("bind the host's device {}", host.display());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = rustix::fs::open(host, flags, Mode::empty()).step(making)?;
+    let stat = rustix::fs::fstat(&node).step(making)?;
+    let numbers = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    if FileType::from_raw_mode(stat.st_mode) != wanted.kind || numbers != (wanted.major, wanted.minor) {
+        let (major, minor) = (wanted.major, wanted.minor);
+        return Err(Error::Invalid {
+            what: format!("the host's {} is not device {major}:{minor}", host.display()),
+        });
+    }
+    let tree = mount::clone_tree(node.as_fd(), false).step(making)?;
+    let target = entry.create_new(Mode::from(0o644)).step(making)?;
+    mount::attach(tree.as_fd(), target.as_fd()).step(making)
 }

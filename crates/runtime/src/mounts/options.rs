@@ -13,8 +13,14 @@ pub(crate) struct Options {
     pub(crate) clear: Attributes,
     /// Attributes of the mount and all below (`rro`, …).
     pub(crate) set_recursive: Attributes,
+    /// Attributes to clear of the mount and all below (`rrw`, …).
+    pub(crate) clear_recursive: Attributes,
     /// Propagation of the mount, and whether of all below.
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// Map ids (`idmap`), and with all mounts below (`ridmap`).
+    pub(crate) id_map: Option<Bind>,
+    /// Switches of the file system that mount(2) takes as flags.
+    fs_flags: u32,
     /// Options of the file system, comma separated.
     pub(crate) data: String,
     /// Copy what the mount hides into the new tmpfs.
@@ -40,17 +46,15 @@ impl Options {
 
     fn take(&mut self, text: &str) {
         if let Some((attribute, on)) = attribute(text) {
-            if on {
-                self.set |= attribute;
-                self.clear = self.clear.without(attribute);
-            } else {
-                self.clear |= attribute;
-                self.set = self.set.without(attribute);
-            }
+            turn((&mut self.set, &mut self.clear), attribute, on);
             return;
         }
-        if let Some((attribute, true)) = text.strip_prefix('r').and_then(attribute) {
-            self.set_recursive |= attribute;
+        if let Some((attribute, on)) = text.strip_prefix('r').and_then(attribute) {
+            turn((&mut self.set_recursive, &mut self.clear_recursive), attribute, on);
+            return;
+        }
+        if let Some((flag, on)) = fs_flag(text) {
+            self.fs_flags = if on { self.fs_flags | flag.bits() } else { self.fs_flags & !flag.bits() };
             return;
         }
         match text {
@@ -64,8 +68,10 @@ impl Options {
             "rslave" => self.propagation = Some((Propagation::Slave, true)),
             "unbindable" => self.propagation = Some((Propagation::Unbindable, false)),
             "runbindable" => self.propagation = Some((Propagation::Unbindable, true)),
+            "idmap" => self.id_map = Some(Bind::Single),
+            "ridmap" => self.id_map = Some(Bind::Recursive),
             "tmpcopyup" => self.copy_up = true,
-            "defaults" | "async" | "relatime" | "norelatime" | "" => {}
+            "defaults" | "" => {}
             other => {
                 if !self.data.is_empty() {
                     self.data.push(',');
@@ -75,7 +81,7 @@ impl Options {
         }
     }
 
-    /// The attributes as mount(2) takes them.
+    /// The attributes and switches as mount(2) takes them.
     pub(crate) fn flags(&self) -> MountFlags {
         let pairs = [
             (Attributes::READ_ONLY, MountFlags::RDONLY),
@@ -85,8 +91,10 @@ impl Options {
             (Attributes::NO_ATIME, MountFlags::NOATIME),
             (Attributes::NO_DIRATIME, MountFlags::NODIRATIME),
             (Attributes::STRICT_ATIME, MountFlags::STRICTATIME),
+            // MS_NOSYMFOLLOW (Linux 5.10)
+            (Attributes::NO_SYMFOLLOW, MountFlags::from_bits_retain(0x100)),
         ];
-        let mut flags = MountFlags::empty();
+        let mut flags = MountFlags::from_bits_retain(self.fs_flags);
         for (attribute, flag) in pairs {
             if self.set.contains(attribute) {
                 flags |= flag;
@@ -94,6 +102,13 @@ impl Options {
         }
         flags
     }
+}
+
+/// The last word counts, and of the three access time modes the last one alone.
+fn turn((set, clear): (&mut Attributes, &mut Attributes), attribute: Attributes, on: bool) {
+    let field = if Attributes::ATIME_MODES.contains(attribute) { Attributes::ATIME_MODES } else { attribute };
+    (*set, *clear) = (set.without(field), clear.without(field));
+    if on { *set |= attribute } else { *clear |= field }
 }
 
 /// An option that is an attribute of the mount, and whether it sets it.
@@ -111,10 +126,33 @@ fn attribute(text: &str) -> Option<(Attributes, bool)> {
         "atime" => (Attributes::NO_ATIME, false),
         "strictatime" => (Attributes::STRICT_ATIME, true),
         "nostrictatime" => (Attributes::STRICT_ATIME, false),
+        // The default of the kernel, which is what is left when no mode is set.
+        "relatime" | "norelatime" => (Attributes::ATIME_MODES, false),
         "nodiratime" => (Attributes::NO_DIRATIME, true),
         "diratime" => (Attributes::NO_DIRATIME, false),
         "nosymfollow" => (Attributes::NO_SYMFOLLOW, true),
         "symfollow" => (Attributes::NO_SYMFOLLOW, false),
+        _ => return None,
+    })
+}
+
+/// An option that is a flag of mount(2) but no attribute of the mount.
+fn fs_flag(text: &str) -> Option<(MountFlags, bool)> {
+    // MS_REMOUNT, which rustix keeps for itself, and MS_I_VERSION.
+    let (remount, i_version) = (MountFlags::from_bits_retain(0x20), MountFlags::from_bits_retain(0x80_0000));
+    Some(match text {
+        "sync" => (MountFlags::SYNCHRONOUS, true),
+        "async" => (MountFlags::SYNCHRONOUS, false),
+        "dirsync" => (MountFlags::DIRSYNC, true),
+        "mand" => (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, true),
+        "nomand" => (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, false),
+        "lazytime" => (MountFlags::LAZYTIME, true),
+        "nolazytime" => (MountFlags::LAZYTIME, false),
+        "iversion" => (i_version, true),
+        "noiversion" => (i_version, false),
+        "silent" => (MountFlags::SILENT, true),
+        "loud" => (MountFlags::SILENT, false),
+        "remount" => (remount, true),
         _ => return None,
     })
 }
@@ -136,6 +174,14 @@ mod tests {
         let o = parse("rbind,rro,rslave");
         assert_eq!((o.bind, o.set_recursive), (Some(Bind::Recursive), Attributes::READ_ONLY));
         assert_eq!(o.propagation, Some((Propagation::Slave, true)));
+        assert_eq!(parse("rro,rrw,rnosuid").clear_recursive, Attributes::READ_ONLY);
+        assert_eq!(parse("rnoatime,rrelatime").clear_recursive, Attributes::ATIME_MODES);
+        assert_eq!(parse("noatime,strictatime").set, Attributes::STRICT_ATIME);
+        assert_eq!(parse("sync,nosymfollow,mand").data, "");
+        assert_eq!(
+            (parse("idmap").id_map, parse("ridmap").id_map),
+            (Some(Bind::Single), Some(Bind::Recursive))
+        );
         assert_eq!(parse("bind,rbind").bind, Some(Bind::Recursive));
         assert_eq!(parse("rbind,bind").bind, Some(Bind::Recursive));
     }

@@ -46,9 +46,9 @@ fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedF
     if !options.set.is_empty() || !options.clear.is_empty() {
         change(Change { set: options.set, clear: options.clear, ..Change::default() }, "options")?;
     }
-    if !options.set_recursive.is_empty() {
-        let how = Change { set: options.set_recursive, recursive: true, ..Change::default() };
-        change(how, "recursive options")?;
+    if !options.set_recursive.is_empty() || !options.clear_recursive.is_empty() {
+        let (set, clear) = (options.set_recursive, options.clear_recursive);
+        change(Change { set, clear, recursive: true, ..Change::default() }, "recursive options")?;
     }
     let source_type =
         FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use seacow_spec::oci::runtime::Mount;
+use seacow_spec::oci::runtime::{Linux, Mount};
 use seacow_spec::shim::{Lower, Rootfs};
 use seacow_sys::mount::{self, Attributes, Overlay, Upper};
 use seacow_sys::rooted::Root;
@@ -13,17 +13,18 @@ use super::options::Options;
 use super::place;
 use super::stage::Stage;
 use crate::error::{Error, Step};
+use crate::validate::linux as checked;
 
 /// Mounts the root file system on the stage and opens it.
-pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs) -> Result<Root, Error> {
+pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs, linux: &Linux) -> Result<Root, Error> {
     let detached = match rootfs {
-        Rootfs::Directory(dir) => directory(dir)?,
+        Rootfs::Directory(dir) => directory(dir, keeps_master(linux)?)?,
         Rootfs::Overlay { lowers, upper } => {
             let lowers = lower_dirs(stage, lowers)?;
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
             if let ([only], None) = (lowers.as_slice(), upper) {
                 // An overlay of one read-only layer is the layer, read-only.
-                let tree = directory(only)?;
+                let tree = directory(only, None)?;
                 let how = mount::Change { set: Attributes::READ_ONLY, ..mount::Change::default() };
                 mount::change(tree.as_fd(), &how).step(|| format!("make {} read-only", only.display()))?;
                 tree
@@ -40,14 +41,26 @@ pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs) -> Result<Root, Error> {
     Root::open(&at).step(|| "open root file system".into())
 }
 
-fn directory(dir: &Path) -> Result<OwnedFd, Error> {
+/// A root that is asked to be a slave goes on receiving the host's mounts; `Some` says whether the
+/// mounts below it do too. Our own namespace is a slave of the host's already.
+fn keeps_master(linux: &Linux) -> Result<Option<bool>, Error> {
+    Ok(match checked::propagation(&linux.rootfs_propagation)? {
+        Some((mount::Propagation::Slave, recursive)) => Some(recursive),
+        Some(_) | None => None,
+    })
+}
+
+/// A directory as a mount that passes nothing on, and receives only what `slave` says.
+fn directory(dir: &Path, slave: Option<bool>) -> Result<OwnedFd, Error> {
     let tree = mount::clone_tree_at(dir, true).step(|| format!("bind root directory {}", dir.display()))?;
-    let private = mount::Change {
-        propagation: Some(mount::Propagation::Private),
-        recursive: true,
-        ..mount::Change::default()
+    let change = |propagation, recursive| {
+        let how = mount::Change { propagation: Some(propagation), recursive, ..mount::Change::default() };
+        mount::change(tree.as_fd(), &how).step(|| format!("detach root directory {}", dir.display()))
     };
-    mount::change(tree.as_fd(), &private).step(|| format!("detach root directory {}", dir.display()))?;
+    match slave {
+        None => change(mount::Propagation::Private, true)?,
+        Some(recursive) => change(mount::Propagation::Slave, recursive)?,
+    }
     Ok(tree)
 }
 

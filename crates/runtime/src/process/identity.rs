@@ -29,7 +29,8 @@ impl Wanted {
             effective: set(&from.effective),
             permitted: set(&from.permitted),
             inheritable: set(&from.inheritable),
-            ambient: set(&from.ambient),
+            // The kernel refuses others; runc leaves them out as well.
+            ambient: set(&from.ambient) & set(&from.permitted) & set(&from.inheritable),
         })
     }
 

@@ -1,69 +1,39 @@
-//! Scheduler, I/O priority, execution domain.
+//! Scheduler, I/O priority, processors, execution domain.
 
 use seacow_spec::oci::runtime::{Personality, Process};
-use seacow_sys::process::{self, Scheduler};
+use seacow_sys::process::{self, CpuSet};
 
 use crate::error::{Error, Step};
+use crate::validate::{linux, process as checked};
 
 /// Applies what the configuration names.
 pub(crate) fn apply(of: &Process) -> Result<(), Error> {
     if let Some(wanted) = &of.scheduler {
-        let policy = match wanted.policy.as_str() {
-            "SCHED_OTHER" => 0,
-            "SCHED_FIFO" => 1,
-            "SCHED_RR" => 2,
-            "SCHED_BATCH" => 3,
-            "SCHED_ISO" => 4,
-            "SCHED_IDLE" => 5,
-            "SCHED_DEADLINE" => 6,
-            other => return Err(Error::Invalid { what: format!("scheduler policy {other:?}") }),
-        };
-        let mut flags = 0;
-        for flag in &wanted.flags {
-            flags |= match flag.as_str() {
-                "SCHED_FLAG_RESET_ON_FORK" => 0x1,
-                "SCHED_FLAG_RECLAIM" => 0x2,
-                "SCHED_FLAG_DL_OVERRUN" => 0x4,
-                "SCHED_FLAG_KEEP_POLICY" => 0x8,
-                "SCHED_FLAG_KEEP_PARAMS" => 0x10,
-                "SCHED_FLAG_UTIL_CLAMP_MIN" => 0x20,
-                "SCHED_FLAG_UTIL_CLAMP_MAX" => 0x40,
-                other => return Err(Error::Invalid { what: format!("scheduler flag {other:?}") }),
-            };
-        }
-        let priority = u32::try_from(wanted.priority)
-            .map_err(|_| Error::Invalid { what: format!("scheduler priority {}", wanted.priority) })?;
-        let mut how = Scheduler::default();
-        (how.policy, how.flags, how.nice, how.priority) = (policy, flags, wanted.nice, priority);
-        (how.runtime, how.deadline, how.period) = (wanted.runtime, wanted.deadline, wanted.period);
-        process::set_scheduler(how).step(|| format!("set scheduler {}", wanted.policy))?;
+        let how = checked::scheduler(wanted)?;
+        process::set_scheduler(how).step(|| format!("set process.scheduler {}", wanted.policy))?;
     }
     if let Some(wanted) = &of.io_priority {
-        let class = match wanted.class.as_str() {
-            "IOPRIO_CLASS_RT" => 1,
-            "IOPRIO_CLASS_BE" => 2,
-            "IOPRIO_CLASS_IDLE" => 3,
-            other => return Err(Error::Invalid { what: format!("I/O priority class {other:?}") }),
-        };
-        let level = u16::try_from(wanted.priority)
-            .ok()
-            .filter(|l| *l < 8)
-            .ok_or_else(|| Error::Invalid { what: format!("I/O priority {}", wanted.priority) })?;
-        process::set_io_priority(class, level).step(|| format!("set I/O priority {}", wanted.class))?;
+        let (class, level) = checked::io_priority(wanted)?;
+        process::set_io_priority(class, level)
+            .step(|| format!("set process.ioPriority {} {level}", wanted.class))?;
     }
     Ok(())
+}
+
+/// Where an exec runs before and after it joined its cgroup, if the configuration says.
+pub(crate) fn affinity(of: &Process) -> Result<(Option<CpuSet>, Option<CpuSet>), Error> {
+    Ok(of.exec_cpu_affinity.as_ref().map(checked::cpu_affinity).transpose()?.unwrap_or_default())
+}
+
+/// Moves the caller to these processors. `which` is the field's name.
+pub(crate) fn run_on(cpus: Option<&CpuSet>, which: &str) -> Result<(), Error> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    process::set_affinity(cpus).step(|| format!("set process.execCPUAffinity.{which}"))
 }
 
 /// Sets the execution domain.
 pub(crate) fn personality(wanted: Option<&Personality>) -> Result<(), Error> {
     let Some(wanted) = wanted else { return Ok(()) };
-    if !wanted.flags.is_empty() {
-        return Err(Error::NotImplemented { what: "personality flags".into() });
-    }
-    let domain = match wanted.domain.as_str() {
-        "LINUX" => 0,
-        "LINUX32" => 8,
-        other => return Err(Error::Invalid { what: format!("personality {other:?}") }),
-    };
-    process::set_personality(domain).step(|| format!("set personality {}", wanted.domain))
+    let domain = linux::personality(wanted)?;
+    process::set_personality(domain).step(|| format!("set linux.personality {}", wanted.domain))
 }

@@ -1,11 +1,13 @@
 //! Kernel settings of the container's namespaces.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use seacow_sys::ns::Kinds;
 
 use crate::error::{Error, Step};
 use crate::init::namespaces::Plan;
+use crate::validate;
 
 /// Settings of the System V IPC namespace.
 const IPC: [&str; 8] = [
@@ -19,29 +21,42 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// Writes them through the host's `/proc/sys`, which shows the caller's own namespaces. Refuses
-/// what belongs to no namespace that the container has for itself: it would change the host.
+/// Writes them through the host's `/proc/sys`, which shows the caller's own namespaces.
 pub(crate) fn apply(settings: &BTreeMap<String, String>, plan: &Plan) -> Result<(), Error> {
     for (key, value) in settings {
-        // net/ipv4/conf/eth0.100/… keeps its dots when the key is written with slashes.
-        let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
-        if !permitted(&path.replace('/', "."), plan) || path.split('/').any(|p| p.is_empty() || p == "..") {
-            return Err(Error::Invalid {
-                what: format!("sysctl {key:?} is not in a separate kernel namespace"),
-            });
-        }
-        std::fs::write(format!("/proc/sys/{path}"), value)
-            .step(|| format!("set sysctl {key} to {value:?}"))?;
+        let file = file_of(key, |kind| plan.leaves_host(kind))?;
+        std::fs::write(file, value).step(|| format!("set sysctl {key} to {value:?}"))?;
     }
     Ok(())
 }
 
-fn permitted(key: &str, plan: &Plan) -> bool {
+/// The file of a setting. Refused when it belongs to no namespace that the container has for
+/// itself: it would change the host.
+pub(crate) fn file_of(key: &str, leaves_host: impl Fn(Kinds) -> bool) -> Result<PathBuf, validate::Error> {
+    // net/ipv4/conf/eth0.100/… keeps its dots when the key is written with slashes.
+    let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
+    let path = path.trim_start_matches('/');
+    let refused = |what: String| Err(validate::Error::field(format!("linux.sysctl[{key:?}]"), what));
+    if path.split('/').any(|p| p.is_empty() || p == "." || p == "..") || path.contains('\0') {
+        return refused("not the name of a setting".into());
+    }
+    let dotted = path.replace('/', ".");
+    if dotted == "kernel.hostname" {
+        return refused("sysctl kernel.hostname conflicts with the field hostname".into());
+    }
+    if permitted(&dotted, leaves_host) {
+        Ok(PathBuf::from("/proc/sys").join(path))
+    } else {
+        refused(format!("sysctl {key:?} is not in a separate kernel namespace"))
+    }
+}
+
+fn permitted(key: &str, leaves_host: impl Fn(Kinds) -> bool) -> bool {
     if IPC.contains(&key) || key.starts_with("fs.mqueue.") {
-        return plan.leaves_host(Kinds::IPC);
+        return leaves_host(Kinds::IPC);
     }
     if key.starts_with("net.") {
-        return plan.leaves_host(Kinds::NETWORK);
+        return leaves_host(Kinds::NETWORK);
     }
-    key == "kernel.domainname" && plan.leaves_host(Kinds::UTS)
+    key == "kernel.domainname" && leaves_host(Kinds::UTS)
 }

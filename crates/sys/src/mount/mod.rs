@@ -85,6 +85,9 @@ impl Attributes {
         Self(self.0 & !other.0)
     }
 
+    /// The field of the three access time modes; cleared it means relative ones.
+    pub const ATIME_MODES: Self = Self(Self::ATIME_MASK);
+
     const ATIME_MASK: u64 = 0x70;
 }
 
@@ -247,8 +250,9 @@ pub fn change_at(path: &Path, how: &Change<'_>) -> Result<(), Errno> {
 }
 
 fn mount_setattr(dir: i32, path: &std::ffi::CStr, flags: i32, how: &Change<'_>) -> Result<(), Errno> {
-    // The access time modes are one field: setting any needs clearing all.
-    let atime = if how.set.0 & Attributes::ATIME_MASK != 0 { Attributes::ATIME_MASK } else { 0 };
+    // The access time modes are one field: changing any needs clearing all.
+    let atime =
+        if (how.set.0 | how.clear.0) & Attributes::ATIME_MASK != 0 { Attributes::ATIME_MASK } else { 0 };
     let attr = MountAttr {
         set: how.set.0,
         clear: how.clear.0 | atime,
