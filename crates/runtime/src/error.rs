@@ -4,7 +4,7 @@
 use seacow_spec::error::{Classified, ErrorClass, ErrorReport};
 use seacow_sys::Errno;
 
-use crate::{cgroup, process, seccomp, validate};
+use crate::{cgroup, hooks, process, seccomp, validate};
 
 /// A failed step of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum Error {
     /// A field of the configuration.
     #[error(transparent)]
     Config(#[from] validate::Error),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] hooks::Error),
     /// The request contradicts itself or names what does not exist.
     #[error("{what}")]
     Invalid {
@@ -109,6 +112,7 @@ impl Error {
             | Self::Seccomp(_)
             | Self::User(_)
             | Self::Config(_)
+            | Self::Hook(_)
             | Self::Invalid { .. }
             | Self::NotImplemented { .. }
             | Self::Conflict { .. }
@@ -130,9 +134,12 @@ impl Classified for Error {
             Self::Conflict { .. } => ErrorClass::Conflict,
             Self::NotFound { .. } => ErrorClass::NotFound,
             Self::Child(report) => report.class,
-            Self::Step { .. } | Self::Mount(_) | Self::Network(_) | Self::Lost { .. } | Self::Message(_) => {
-                ErrorClass::Internal
-            }
+            Self::Hook(_)
+            | Self::Step { .. }
+            | Self::Mount(_)
+            | Self::Network(_)
+            | Self::Lost { .. }
+            | Self::Message(_) => ErrorClass::Internal,
         }
     }
 }

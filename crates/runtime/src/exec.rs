@@ -97,9 +97,7 @@ pub fn start_with(
     trace.lap("clone");
     let terminal = match child.answer()? {
         Some(FromChild::Configured(terminal)) => terminal,
-        Some(FromChild::Detached | FromChild::Executing | FromChild::Failed(_)) => {
-            return Err(out_of_order());
-        }
+        Some(_) => return Err(out_of_order()),
         None => return Err(child.lost("join the container")),
     };
     child.await_exec()?;
@@ -160,6 +158,7 @@ fn run(
             socket,
             preserve_fds,
             outlive_parent,
+            hooks: None,
         }
         .execute(&mut trace),
         Err(error) => error,

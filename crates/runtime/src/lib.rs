@@ -16,6 +16,7 @@
 pub mod cgroup;
 pub mod error;
 pub mod exec;
+pub mod hooks;
 pub mod init;
 mod mounts;
 mod network;

@@ -4,6 +4,8 @@
 //! parent                                child
 //!   │ ──── Settle ──────────────────────▶ │  cgroups exist: join them, finish the stage
 //!   │ ──── Configure + stdio ───────────▶ │  network, root file system, pivot_root
+//!   │ ◀─── Mounted ────────────────────── │  only when the parent has hooks to run:
+//!   │ ──── EnterRoot ───────────────────▶ │  they went well
 //!   │ ◀─── Configured + terminal ──────── │
 //!   │ ──── Detach + listener ───────────▶ │  optional: outlive the parent, hear Start from whoever
 //!   │ ◀─── Detached ───────────────────── │  connects to the listener; the rest goes there
@@ -29,6 +31,7 @@ use crate::error::{Error, Step};
 pub(crate) enum ToChild {
     Settle,
     Configure(Box<Create>, Vec<OwnedFd>),
+    EnterRoot,
     Detach { preserve_fds: u32, listener: Option<OwnedFd> },
     Start,
 }
@@ -36,6 +39,7 @@ pub(crate) enum ToChild {
 /// What the child says.
 #[derive(Debug)]
 pub(crate) enum FromChild {
+    Mounted,
     Configured(Option<OwnedFd>),
     Detached,
     Executing,
@@ -44,6 +48,8 @@ pub(crate) enum FromChild {
 
 const SETTLE: u8 = b's';
 const CONFIGURE: u8 = b'c';
+const ENTER_ROOT: u8 = b'e';
+const MOUNTED: u8 = b'M';
 const DETACH: u8 = b'd';
 const START: u8 = b'g';
 const CONFIGURED: u8 = b'C';
@@ -80,6 +86,14 @@ pub(crate) fn send_configured(socket: BorrowedFd<'_>, terminal: Option<BorrowedF
     send(socket, CONFIGURED, &[], terminal.as_slice())
 }
 
+pub(crate) fn send_mounted(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, MOUNTED, &[], &[])
+}
+
+pub(crate) fn send_enter_root(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, ENTER_ROOT, &[], &[])
+}
+
 pub(crate) fn send_detached(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, DETACHED, &[], &[])
 }
@@ -98,6 +112,7 @@ pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>
     Ok(Some(match kind {
         DETACH => ToChild::Detach { preserve_fds: parse(&body)?, listener: fds.pop() },
         SETTLE => ToChild::Settle,
+        ENTER_ROOT => ToChild::EnterRoot,
         CONFIGURE => ToChild::Configure(parse(&body)?, fds),
         START => ToChild::Start,
         _ => return Err(unknown(kind)),
@@ -109,6 +124,7 @@ pub(crate) fn receive_in_parent(socket: BorrowedFd<'_>) -> Result<Option<FromChi
     let Some((kind, body, mut fds)) = receive(socket)? else { return Ok(None) };
     Ok(Some(match kind {
         CONFIGURED => FromChild::Configured(fds.pop()),
+        MOUNTED => FromChild::Mounted,
         DETACHED => FromChild::Detached,
         EXECUTING => FromChild::Executing,
         FAILED => FromChild::Failed(parse(&body)?),

@@ -161,7 +161,7 @@ fn hooks_see_the_state() {
     };
     let Some(bundle) = Bundle::new("hooks", "true", |spec| spec.hooks = Some(hooks)) else { return };
     bundle.ok(&["run", &bundle.id]);
-    for (name, status) in [("prestart", "created"), ("poststart", "running"), ("poststop", "stopped")] {
+    for (name, status) in [("prestart", "creating"), ("poststart", "running"), ("poststop", "stopped")] {
         let text = std::fs::read(out.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(

@@ -12,9 +12,9 @@ use seacow_sys::{process, unix};
 use super::args::{Globals, Parsed};
 use super::bundle::{self, Bundle};
 use super::error::CliError;
-use super::state::{self, Record, START_SOCKET, StateDir, Status};
+use super::state::{self, Record, START_SOCKET, StateDir};
 use super::streams::{self, Foreground};
-use super::{delete, hooks, log, start};
+use super::{delete, log, start};
 
 /// Makes a container up to the point where it waits for `start`.
 pub(crate) fn create(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
@@ -83,9 +83,6 @@ fn make_in(
     let mut prepared = Prepared::new(&bundle.prepare, &dir.path.join("stage"))?;
     prepared.settle()?;
     let record = record(parsed.id()?, bundle, prepared.pid())?;
-    let state = state::oci(&record, Status::Created);
-    let early = [&record.hooks.prestart[..], &record.hooks.create_runtime[..]].concat();
-    hooks::run("createRuntime", &early, &state)?;
     let mut created = prepared.configure(&bundle.create, streams)?;
     let terminal = created.take_terminal();
     let terminal = match (terminal, console) {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use seacow_runtime::cgroup::Cgroups;
+use seacow_runtime::hooks::Stage;
 use seacow_sys::{Errno, process};
 
 use super::args::{Globals, Parsed};
@@ -39,7 +40,8 @@ pub(crate) fn by_id(globals: &Globals, id: &str, force: bool) -> Result<(), CliE
         cgroups.remove()?;
     }
     dir.remove()?;
-    hooks::run("poststop", &record.hooks.poststop, &state::oci(&record, Status::Stopped))
+    hooks::run_all(globals, Stage::Poststop, &record, Status::Stopped);
+    Ok(())
 }
 
 /// How long a killed init may take to end.

@@ -39,9 +39,6 @@ pub(crate) enum CliError {
         #[source]
         source: serde_json::Error,
     },
-    /// A hook that failed.
-    #[error("{0}")]
-    Hook(String),
     /// The runtime itself.
     #[error("{0}")]
     Runtime(#[from] Error),

@@ -2,13 +2,14 @@
 
 use std::os::fd::AsFd;
 
+use seacow_runtime::hooks::Stage;
 use seacow_runtime::init;
 use seacow_sys::unix;
 
 use super::args::{Globals, Parsed};
 use super::error::CliError;
 use super::hooks;
-use super::state::{self, START_SOCKET, StateDir, Status};
+use super::state::{START_SOCKET, StateDir, Status};
 
 /// Lets a created container execute its program.
 pub(crate) fn start(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
@@ -26,11 +27,6 @@ pub(crate) fn start(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> 
         .map_err(|e| CliError::file("connect to", &socket, e))?;
     init::start_detached(connection.as_fd())?;
     std::fs::remove_file(&socket).map_err(|e| CliError::file("remove", &socket, e))?;
-    // Their failure does not stop a container that runs (OCI runtime specification).
-    if let Err(error) =
-        hooks::run("poststart", &record.hooks.poststart, &state::oci(&record, Status::Running))
-    {
-        eprintln!("{}", error.line());
-    }
+    hooks::run_all(globals, Stage::Poststart, &record, Status::Running);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use seacow_spec::oci::runtime::{Linux, Process};
+use seacow_spec::oci::state::Status;
 use seacow_spec::shim::{Create, Prepare};
 use seacow_sys::mount::{self, Attributes, Change, Propagation};
 use seacow_sys::ns::{self, Kinds};
@@ -12,6 +13,7 @@ use seacow_sys::rooted::Root;
 use seacow_sys::{cred, process};
 
 use super::namespaces::Plan;
+use super::stages;
 use crate::cgroup::{self, Cgroups};
 use crate::error::{Error, Step};
 use crate::mounts::stage::Stage;
@@ -53,9 +55,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     let mut stage = prepare(setup, trace)?;
     match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Settle) => {}
-        Some(ToChild::Configure(..) | ToChild::Detach { .. } | ToChild::Start) => {
-            return Err(super::handle::out_of_order());
-        }
+        Some(_) => return Err(super::handle::out_of_order()),
         None => return Ok(Gone),
     }
     trace.reset();
@@ -65,9 +65,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     trace.lap("compile the usual seccomp filter");
     let (create, stdio) = match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Configure(create, stdio)) => (create, stdio),
-        Some(ToChild::Settle | ToChild::Detach { .. } | ToChild::Start) => {
-            return Err(super::handle::out_of_order());
-        }
+        Some(_) => return Err(super::handle::out_of_order()),
         None => return Ok(Gone),
     };
     trace.reset();
@@ -85,9 +83,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         Some(ToChild::Detach { preserve_fds, listener: Some(listener) }) => {
             (Some(detach(setup.socket.as_fd(), &listener)?), preserve_fds)
         }
-        Some(ToChild::Settle | ToChild::Configure(..) | ToChild::Detach { listener: None, .. }) => {
-            return Err(super::handle::out_of_order());
-        }
+        Some(_) => return Err(super::handle::out_of_order()),
         None => return Ok(Gone),
     };
     trace.reset();
@@ -100,6 +96,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         socket: starter.as_ref().map_or(setup.socket.as_fd(), |s| s.as_fd()),
         preserve_fds,
         outlive_parent: starter.is_some(),
+        hooks: create.spec.hooks.as_ref().map(|all| (all, stages::state_inside(&create, Status::Created))),
     };
     let error = finish.execute(trace);
     match starter {
@@ -181,7 +178,7 @@ fn configure(
         trace.lap("network in the namespace");
     }
     host_settings(setup, create, linux, process)?;
-    trace.lap("sysctls, names, oom score");
+    trace.lap("names, oom score");
     let root = rootfs::mount(stage, &create.rootfs, linux)?;
     trace.lap("mount root file system");
     stage.move_into(&root)?;
@@ -199,15 +196,17 @@ fn configure(
         rootfs::make_cwd(&root, &process.cwd)?;
     }
     trace.lap("devices, terminal, remaining masks, cwd");
+    stages::before_root(setup.socket.as_fd(), create)?;
+    // Hooks may have made the network devices that these are about.
+    sysctl::apply(&linux.sysctl, setup.plan)?;
     enter_root(root.as_fd(), create, linux)?;
-    trace.lap("pivot_root");
+    trace.lap("sysctls, pivot_root");
     wire::send_configured(setup.socket.as_fd(), master.as_ref().map(|m| m.as_fd()))?;
     Ok(stdio)
 }
 
 /// What is set through the host's `/proc` or by calls, before the root changes.
 fn host_settings(setup: &Setup<'_>, create: &Create, linux: &Linux, process: &Process) -> Result<(), Error> {
-    sysctl::apply(&linux.sysctl, setup.plan)?;
     let spec = &create.spec;
     if !spec.hostname.is_empty() {
         if !setup.plan.leaves_host(Kinds::UTS) {

@@ -92,9 +92,7 @@ fn answer(socket: BorrowedFd<'_>) -> Result<Option<FromChild>, Error> {
 pub(crate) fn await_exec(socket: BorrowedFd<'_>) -> Result<bool, Error> {
     match answer(socket)? {
         Some(FromChild::Executing) => {}
-        Some(FromChild::Configured(_) | FromChild::Detached | FromChild::Failed(_)) => {
-            return Err(out_of_order());
-        }
+        Some(_) => return Err(out_of_order()),
         None => return Ok(false),
     }
     match answer(socket)? {

@@ -21,6 +21,7 @@
 mod child;
 pub(crate) mod handle;
 pub(crate) mod namespaces;
+mod stages;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -151,11 +152,15 @@ impl Prepared {
         let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
         self.cgroups.apply(resources, self.privileged)?;
         self.trace.lap("cgroup limits and device rules");
-        let terminal = match self.child.answer()? {
+        let mut answer = self.child.answer()?;
+        if let Some(FromChild::Mounted) = answer {
+            stages::in_parent(create, self.child.pid)?;
+            wire::send_enter_root(self.child.socket())?;
+            answer = self.child.answer()?;
+        }
+        let terminal = match answer {
             Some(FromChild::Configured(terminal)) => terminal,
-            Some(FromChild::Detached | FromChild::Executing | FromChild::Failed(_)) => {
-                return Err(handle::out_of_order());
-            }
+            Some(_) => return Err(handle::out_of_order()),
             None => return Err(self.child.lost("be configured")),
         };
         self.trace.lap("wait for init to be configured");
@@ -216,9 +221,7 @@ impl Created {
         wire::send_detach(self.child.socket(), preserve_fds, listener)?;
         match self.child.answer()? {
             Some(FromChild::Detached) => {}
-            Some(FromChild::Configured(_) | FromChild::Executing | FromChild::Failed(_)) => {
-                return Err(handle::out_of_order());
-            }
+            Some(_) => return Err(handle::out_of_order()),
             None => return Err(self.child.lost("be detached")),
         }
         let (pid, pidfd) = self.child.release();

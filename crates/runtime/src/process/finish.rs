@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use seacow_spec::oci::runtime::Process;
+use seacow_spec::oci::runtime::{Hooks, Process};
+use seacow_spec::oci::state::State;
 use seacow_sys::rlimit::{self, Kind, Limit};
 use seacow_sys::rooted::Root;
 use seacow_sys::{Errno, cred, process, pty, seccomp as kernel_filter, signal};
@@ -13,6 +14,7 @@ use super::identity::{self, Wanted};
 use super::program;
 use super::user::{self, Identity};
 use crate::error::{Error, Step};
+use crate::hooks::{self, Stage};
 use crate::seccomp::Filter;
 use crate::trace::Trace;
 use crate::wire;
@@ -93,6 +95,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) preserve_fds: u32,
     /// Nobody's end ends the process.
     pub(crate) outlive_parent: bool,
+    /// What runs with the process's own rights before it: its programs are the image's.
+    pub(crate) hooks: Option<(&'a Hooks, State)>,
 }
 
 impl Finish<'_> {
@@ -139,6 +143,9 @@ impl Finish<'_> {
         let (argv, envp) = (program::c_strings(&process.args)?, program::c_strings(&env)?);
         let c_path = program::c_path(&path)?;
         signal::reset().step(|| "reset signals".into())?;
+        if let Some((hooks, state)) = &self.hooks {
+            hooks::run(Stage::StartContainer, hooks, state)?;
+        }
         trace.lap("find program, reset signals");
         // From here the parent believes in success unless it hears otherwise. It also notices a
         // parent that has gone: the write fails.

@@ -189,11 +189,6 @@ fn check_hooks(hooks: &Hooks) -> Result<(), Error> {
         ("poststart", &hooks.poststart),
         ("poststop", &hooks.poststop),
     ];
-    for (stage, list) in [stages[2], stages[3]] {
-        if !list.is_empty() {
-            return Err(Error::missing(format!("hooks.{stage}"), "hooks inside the container"));
-        }
-    }
     for (stage, list) in stages {
         for (index, hook) in list.iter().enumerate() {
             let at = format!("hooks.{stage}[{index}]");
