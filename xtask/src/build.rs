@@ -19,6 +19,15 @@ const BINARIES: [(&str, &str, &str, bool); 4] = [
     ("seacow-runtime", "seacow-runtime", "small", true),
 ];
 
+/// The directory that `SEACOW_DIST` names, or everything built anew: so that what measures need not
+/// build at the same moment.
+pub(crate) fn given_or_dist() -> Result<PathBuf> {
+    match std::env::var_os("SEACOW_DIST") {
+        Some(dir) => std::path::absolute(&dir).with_context(|| format!("SEACOW_DIST: {}", dir.display())),
+        None => dist(),
+    }
+}
+
 /// Builds everything and returns the directory that holds it.
 pub(crate) fn dist() -> Result<PathBuf> {
     let dist = shell::target().join("dist");

@@ -23,6 +23,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `dist/seacowd` under `name`, which also names its directories and its bridge.
     pub(crate) fn start(dist: &Path, name: &str) -> Result<Self> {
+        Self::start_with(dist, name, &[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn start_with(dist: &Path, name: &str, options: &[&str]) -> Result<Self> {
         let exec_root = PathBuf::from(format!("/run/{name}"));
         std::fs::create_dir_all(&exec_root).with_context(|| format!("create {}", exec_root.display()))?;
         let socket = exec_root.join("seacow.sock");
@@ -36,6 +41,7 @@ impl Daemon {
             .arg(format!("--cgroup-parent=/{name}"))
             // Interface names have at most 15 characters.
             .arg(format!("--bridge={}", &name[..name.len().min(15)]))
+            .args(options)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -63,6 +69,16 @@ impl Daemon {
     /// `unix://…`, for `-H`.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it printed so far.

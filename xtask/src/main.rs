@@ -7,7 +7,7 @@
 //! | `oracle` | lets Debian's dockerd take the end-to-end tests |
 //! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime` in `target/dist/` |
 //! | `arch` | checks who links whom, where async and unsafe may be |
-//! | `bench` | measures against Docker in one interleaved run |
+//! | `bench` | measures against Docker, podman and bare runtimes in one interleaved run |
 //!
 //! Debian packages that a command needs and the machine lacks are installed by it, and named.
 #![forbid(unsafe_code)]
@@ -31,7 +31,8 @@ const USAGE: &str = "Usage: cargo xtask <command>
   oracle [-- ARGS]     the end-to-end tests against Debian's dockerd instead of ours
   build                release binaries in target/dist/
   arch                 link edges, async and unsafe where they belong, house lints
-  bench start [N]      start times against dockerd, interleaved, N rounds (default 20)
+  bench start [...]    what containers cost, against dockerd, podman and bare runtimes in one run;
+                       --only SECTION, --rounds N, --quick, --trace
 ";
 
 fn main() -> ExitCode {

@@ -67,7 +67,7 @@ pub(crate) fn become_root() -> Result<()> {
     println!("xtask: this needs root; continuing with sudo");
     let exe = std::env::current_exe().context("own path")?;
     let mut sudo = Command::new("sudo");
-    sudo.arg("--preserve-env=PATH,CARGO,CARGO_TARGET_DIR,HOME,RUSTUP_HOME,CARGO_HOME,CI");
+    sudo.arg("--preserve-env=PATH,CARGO,CARGO_TARGET_DIR,HOME,RUSTUP_HOME,CARGO_HOME,SEACOW_DIST,CI");
     let status = sudo.arg(exe).args(std::env::args_os().skip(1)).status().context("sudo")?;
     std::process::exit(status.code().unwrap_or(1));
 }

@@ -1,0 +1,67 @@
+//! `cargo xtask bench start`: what a container's start, life and end cost, beside the peers.
+//!
+//! Everything that is compared is measured in one run and interleaved, so that a noisy moment hits
+//! everybody. Isolated starts come after a [pause](stats::PAUSE): back-to-back loops hide what a start
+//! after a silence pays (RCU grace periods, cold caches). Nothing in here is a test; it prints medians,
+//! ratios and, for every bar that the project has set itself, whether it was reached.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`options`] | command line |
+//! | [`lab`] | the engines under measurement, started when a section needs them |
+//! | [`peers`] | seacowd, dockerd, podman, bare runtimes |
+//! | [`sections`] | one file per thing that is measured |
+//! | [`sampler`] | runs and times command lines, here or inside a peer's namespaces |
+//! | [`http`], [`api`] | the engines' API, without a client program |
+//! | [`stats`], [`report`] | samples, tables, bars |
+//! | [`memory`], [`traces`] | what containers occupy, and what is left of them |
+//! | [`trace`] | the engine's own marks on the start path |
+
+mod api;
+mod http;
+mod image;
+mod lab;
+mod memory;
+mod options;
+mod peers;
+mod report;
+mod sampler;
+mod sections;
+mod stats;
+mod trace;
+mod traces;
+
+use anyhow::{Result, bail};
+
+use crate::{build, packages, shell};
+use lab::Lab;
+use options::Options;
+use report::Report;
+
+/// Runs the named benchmark.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let rest = args.get(1..).unwrap_or_default();
+    match args.first().map(String::as_str) {
+        Some("start") => start(&Options::parse(rest)?),
+        Some(sampler::COMMAND) => sampler::serve(),
+        Some(other) => bail!("unknown benchmark {other:?}; there is: start"),
+        None => bail!("which benchmark? there is: start"),
+    }
+}
+
+fn start(options: &Options) -> Result<()> {
+    let dist = build::given_or_dist()?;
+    shell::become_root()?;
+    packages::ensure(&["busybox-static", "iptables", "procps"], "the benchmark")?;
+    let lab = Lab::new(dist, options)?;
+    if options.trace {
+        return trace::print(&lab, options);
+    }
+    let mut report = Report::default();
+    report.print_machine();
+    for section in &options.sections {
+        (section.measure)(&lab, options, &mut report)?;
+    }
+    report.print_bars();
+    Ok(())
+}
