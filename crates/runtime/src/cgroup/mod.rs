@@ -15,6 +15,7 @@ mod layout;
 mod limits_v1;
 mod limits_v2;
 mod oom;
+mod stats;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use seacow_sys::Errno;
 
 pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;
+pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats, Usage};
 
 /// Why a cgroup operation failed.
 #[derive(Debug, thiserror::Error)]

@@ -22,8 +22,8 @@ pub(crate) struct Bundle {
     pub(crate) warnings: Vec<validate::Warning>,
 }
 
-/// Reads `config.json` in `dir`.
-pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
+/// Reads `config.json` in `dir`. `by_systemd` chooses the cgroup driver.
+pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, CliError> {
     let dir = dir.canonicalize().map_err(|e| CliError::file("find bundle", dir, e))?;
     let config = dir.join("config.json");
     let json = std::fs::read(&config).map_err(|e| CliError::file("read", &config, e))?;
@@ -34,6 +34,9 @@ pub(crate) fn load(dir: &Path, id: &str) -> Result<Bundle, CliError> {
     let rootfs = dir.join(&root.path);
     let linux = spec.linux.clone().unwrap_or_default();
     validate::check_rootfs(&rootfs).map_err(Error::from)?;
+    if by_systemd {
+        return Err(CliError::NotImplemented("--systemd-cgroup".into()));
+    }
     let (staged, rest) = split_mounts(&spec.mounts);
     let prepare = Prepare {
         id: library_id(id),

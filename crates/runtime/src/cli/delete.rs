@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use seacow_runtime::cgroup::Cgroups;
 use seacow_runtime::hooks::Stage;
 use seacow_sys::{Errno, process};
 
 use super::args::{Globals, Parsed};
 use super::error::CliError;
 use super::hooks;
+use super::log::Log;
 use super::state::{self, Record, StateDir, Status};
 
 /// Removes what is left of a container.
@@ -20,28 +20,49 @@ pub(crate) fn delete(globals: &Globals, parsed: &Parsed) -> Result<(), CliError>
 /// As [`delete`]; `force` kills it first, and finds nothing wrong with a container that is not there.
 pub(crate) fn by_id(globals: &Globals, id: &str, force: bool) -> Result<(), CliError> {
     let dir = StateDir::of(globals, id)?;
+    let _lock = match dir.lock() {
+        Err(CliError::NoContainer(_)) if force => return Ok(()),
+        lock => lock?,
+    };
     let record = match dir.read() {
+        // Its maker did not come further than the directory.
         Err(CliError::NoContainer(_)) if force => return dir.remove(),
         read => read?,
     };
     let status = dir.status(&record);
-    if status != Status::Stopped {
-        if !force && status != Status::Created {
-            return Err(CliError::State(format!(
-                "cannot delete container {id} that is not stopped: {}",
-                status.word()
-            )));
+    match status {
+        Status::Stopped => {}
+        Status::Created => kill(&record)?,
+        Status::Creating | Status::Running | Status::Paused if force => kill(&record)?,
+        Status::Creating | Status::Running | Status::Paused => {
+            let why = format!("cannot delete container {id} that is not stopped: {}", status.word());
+            return Err(CliError::State(why));
         }
-        kill(&record)?;
     }
-    let cgroups = Cgroups::new(&record.cgroups_path)?;
-    if cgroups.exists() {
-        cgroups.kill_all()?;
-        cgroups.remove()?;
-    }
+    remove_cgroups(&record, &globals.log)?;
     dir.remove()?;
     hooks::run_all(globals, Stage::Poststop, &record, Status::Stopped);
     Ok(())
+}
+
+/// Ends whoever is left in the cgroups, and removes them.
+fn remove_cgroups(record: &Record, log: &Log) -> Result<(), CliError> {
+    let cgroups = record.cgroups()?;
+    if !cgroups.exists() {
+        return Ok(());
+    }
+    if record.own_pids && record.pid != 0 {
+        // With init all of the container has ended: whoever is left came from elsewhere.
+        let others = cgroups.pids()?.into_iter().filter(|pid| state::stat(*pid).is_some_and(|s| s.0 != 'Z'));
+        let others = others.count();
+        if others > 0 {
+            log.warn(&format_args!("container's cgroup is left to {others} other process(es) in it"));
+            return Ok(());
+        }
+    } else {
+        cgroups.kill_all()?;
+    }
+    Ok(cgroups.remove()?)
 }
 
 /// How long a killed init may take to end.
@@ -54,7 +75,7 @@ fn kill(record: &Record) -> Result<(), CliError> {
         Err(errno) => return Err(CliError::file("kill", format!("process {}", record.pid), errno)),
     }
     // A frozen process dies when it is thawed.
-    let _ = Cgroups::new(&record.cgroups_path).and_then(|c| c.thaw());
+    let _ = record.cgroups().map(|c| c.thaw());
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     match rustix::event::poll(&mut fds, Some(&PATIENCE)) {
         Ok(1) => Ok(()),

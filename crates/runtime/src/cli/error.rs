@@ -8,11 +8,17 @@ use seacow_runtime::Error;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// Wrong words on the command line.
-    #[error("{0}; see seacow-runtime --help")]
+    #[error("{0}; see {program} --help", program = super::help::program())]
     Usage(String),
+    /// A verb that nobody knows.
+    #[error("No help topic for '{0}'")]
+    NoVerb(String),
     /// A verb or flag without implementation.
     #[error("{0} is not implemented by seacow-runtime")]
     NotImplemented(String),
+    /// What went wrong with an exec; the program's own exit status must stay apart.
+    #[error(transparent)]
+    Exec(Box<Self>),
     /// The container's state forbids it.
     #[error("{0}")]
     State(String),
@@ -56,9 +62,27 @@ impl CliError {
         Self::File { action, path: path.into(), source: source.into() }
     }
 
+    /// runc's exit statuses: 255 for an exec that did not take place, whose program can exit with
+    /// anything else; 3 for an unknown verb; otherwise 1.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exec(_) => 255,
+            Self::NoVerb(_) => 3,
+            Self::Usage(_)
+            | Self::NotImplemented(_)
+            | Self::State(_)
+            | Self::NoContainer(_)
+            | Self::File { .. }
+            | Self::Json { .. }
+            | Self::Runtime(_)
+            | Self::Cgroup(_) => 1,
+        }
+    }
+
     /// The whole chain in one line.
     pub(crate) fn line(&self) -> String {
         match self {
+            Self::Exec(error) => error.line(),
             Self::Runtime(error) => error.report().to_string(),
             other => {
                 let mut text = other.to_string();

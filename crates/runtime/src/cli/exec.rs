@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use seacow_runtime::cgroup::Cgroups;
 use seacow_runtime::exec::{Container, Options, start_with};
 use seacow_spec::id::ExecId;
 use seacow_spec::oci::runtime::{Capabilities, Process};
@@ -19,10 +18,17 @@ use super::streams::{self, Foreground};
 
 /// Runs one more process in a running container.
 pub(crate) fn exec(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
+    run(globals, parsed).map_err(|error| CliError::Exec(Box::new(error)))
+}
+
+fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
     for flag in ["process-label", "cgroup"] {
         if parsed.value(flag).is_some() {
             return Err(CliError::NotImplemented(format!("exec --{flag}")));
         }
+    }
+    if parsed.operands.len() < 2 && parsed.value("process").is_none() {
+        return Err(CliError::Usage("exec needs a command, or --process FILE".into()));
     }
     // Before anything else: the binary that enters the container shall not be the file on disk.
     seacow_runtime::seal::ensure()?;
@@ -30,8 +36,15 @@ pub(crate) fn exec(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliEr
     let record = dir.read()?;
     match dir.status(&record) {
         Status::Running | Status::Created => {}
-        Status::Paused => return Err(CliError::State("cannot exec in a paused container".into())),
-        Status::Stopped => return Err(CliError::State("cannot exec in a stopped container".into())),
+        Status::Paused if parsed.has("ignore-paused") => {}
+        Status::Paused => {
+            return Err(CliError::State(
+                "cannot exec in a paused container (use --ignore-paused to override)".into(),
+            ));
+        }
+        Status::Creating | Status::Stopped => {
+            return Err(CliError::State("cannot exec in a stopped container".into()));
+        }
     }
     let init = state::open_init(&record).ok_or_else(|| CliError::State("container not running".into()))?;
     let process = process(parsed, &record)?;
@@ -52,13 +65,20 @@ pub(crate) fn exec(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliEr
         process,
     };
     let foreground = if detach { None } else { Some(Foreground::new()?) };
-    let cgroups = Cgroups::new(&record.cgroups_path)?;
+    let cgroups = record.cgroups()?;
     let container = Container { pid: record.pid, pidfd: init.as_fd(), cgroups: &cgroups };
-    let options =
-        Options { preserve_fds: parsed.number("preserve-fds")?.unwrap_or(0), outlive_parent: detach };
+    let preserve_fds = parsed.number("preserve-fds")?.unwrap_or(0);
+    streams::check_inherited(preserve_fds)?;
+    let options = Options { preserve_fds, outlive_parent: detach };
+    globals.log.debug("nsexec container setup: cloning a process into the container's namespaces");
     let started = start_with(container, &request, streams::own(request.process.terminal)?, options)?;
+    globals.log.debug(&format!("child process in init(): pid {}", started.pid));
+    globals.log.debug("setns_init: about to exec: done");
     if let Some(path) = parsed.value("pid-file") {
-        write_pid(Path::new(path), started.pid)?;
+        // Who is told that exec failed must not find its process running.
+        write_pid(Path::new(path), started.pid).inspect_err(|_| {
+            let _ = seacow_sys::process::pidfd_signal(started.pidfd.as_fd(), libc::SIGKILL);
+        })?;
     }
     let terminal = match (started.terminal, console) {
         (Some(master), Some(socket)) => {
@@ -82,9 +102,6 @@ fn process(parsed: &Parsed, record: &Record) -> Result<Process, CliError> {
         return read_json(Path::new(file));
     }
     let args = parsed.operands.get(1..).unwrap_or(&[]).to_vec();
-    if args.is_empty() {
-        return Err(CliError::Usage("exec needs a command, or --process FILE".into()));
-    }
     let mut process = Process { args, terminal: parsed.has("tty"), ..record.process.clone() };
     if let Some(cwd) = parsed.value("cwd") {
         process.cwd = cwd.to_owned();

@@ -3,10 +3,8 @@
 use seacow_runtime::cgroup::{Layout, layout};
 use seacow_sys::cred::Caps;
 
-use super::error::CliError;
-
-/// Prints what this runtime can do, as the OCI specification's features document.
-pub(crate) fn features() -> Result<(), CliError> {
+/// What this runtime can do, as the OCI specification's features document.
+pub(crate) fn features() -> String {
     let v1 = matches!(layout(), Ok(Layout::V1 { .. }));
     let v2 = matches!(layout(), Ok(Layout::V2 { .. }));
     let document = serde_json::json!({
@@ -47,6 +45,5 @@ pub(crate) fn features() -> Result<(), CliError> {
         },
         "annotations": { "org.seacow.runtime.version": env!("CARGO_PKG_VERSION") }
     });
-    println!("{document:#}");
-    Ok(())
+    format!("{document:#}\n")
 }

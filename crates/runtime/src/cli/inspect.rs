@@ -1,52 +1,46 @@
-//! `state`, `list`, `ps`.
-
-use std::collections::BTreeSet;
-use std::process::Command;
-
-use seacow_runtime::cgroup::Cgroups;
+//! `state`, `list`.
 
 use super::args::{Globals, Parsed};
 use super::error::CliError;
-use super::state::{self, Record, StateDir, Status};
+use super::state::{self, OciState, Record, StateDir, Status};
 
-/// Prints the OCI state.
-pub(crate) fn state(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
+/// The OCI state.
+pub(crate) fn state(globals: &Globals, parsed: &Parsed) -> Result<String, CliError> {
     let dir = StateDir::of(globals, parsed.id()?)?;
     let record = dir.read()?;
-    println!("{:#}", state::oci(&record, dir.status(&record)));
-    Ok(())
+    let state = OciState::of(&record, dir.status(&record));
+    serde_json::to_string_pretty(&state)
+        .map(|text| text + "\n")
+        .map_err(|source| CliError::Json { path: "state".into(), source })
 }
 
-/// Prints all containers.
-pub(crate) fn list(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
+/// All containers.
+pub(crate) fn list(globals: &Globals, parsed: &Parsed) -> Result<String, CliError> {
+    let json = parsed.wants_json()?;
     let found = all(globals)?;
     if parsed.has("quiet") {
-        found.iter().for_each(|(record, _)| println!("{}", record.id));
-        return Ok(());
+        return Ok(found.iter().map(|(record, _)| format!("{}\n", record.id)).collect());
     }
-    if parsed.value("format") == Some("json") {
-        let states: Vec<_> = found.iter().map(|(record, status)| state::oci(record, *status)).collect();
-        println!("{}", serde_json::Value::Array(states));
-        return Ok(());
+    let states: Vec<_> = found.iter().map(|(record, status)| OciState::of(record, *status)).collect();
+    if json {
+        return serde_json::to_string(&states)
+            .map(|text| text + "\n")
+            .map_err(|source| CliError::Json { path: "states".into(), source });
     }
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED"].map(str::to_owned)];
-    for (record, status) in &found {
-        let pid = if *status == Status::Stopped { 0 } else { record.pid };
-        rows.push([
-            record.id.clone(),
-            pid.to_string(),
-            status.word().to_owned(),
-            record.bundle.display().to_string(),
-            record.created.clone(),
-        ]);
-    }
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    rows.extend(states.iter().map(OciState::row));
+    Ok(aligned(&rows))
+}
+
+/// Columns of the width of their longest cell, at least nine wide, three spaces apart.
+fn aligned(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(String::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    for row in &rows {
+    let widths: Vec<usize> = (0..6).map(|column| width(column).max(9)).collect();
+    let line = |row: &[String; 6]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-        println!("{}", cells.join("   ").trim_end());
-    }
-    Ok(())
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
 }
 
 fn all(globals: &Globals) -> Result<Vec<(Record, Status)>, CliError> {
@@ -58,40 +52,16 @@ fn all(globals: &Globals) -> Result<Vec<(Record, Status)>, CliError> {
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let Ok(dir) = StateDir::of(globals, &entry.file_name().to_string_lossy()) else { continue };
-        // One that is just being made or removed has no record.
-        if let Ok(record) = dir.read() {
-            let status = dir.status(&record);
-            found.push((record, status));
+        // One that is just being removed has no record.
+        match dir.read() {
+            Ok(record) => {
+                let status = dir.status(&record);
+                found.push((record, status));
+            }
+            Err(CliError::NoContainer(_)) => {}
+            Err(error) => globals.log.warn(&error.line()),
         }
     }
     found.sort_by(|a, b| a.0.id.cmp(&b.0.id));
     Ok(found)
-}
-
-/// Prints the processes in a container: pids as JSON, or the host's `ps` cut down to them.
-pub(crate) fn ps(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
-    let record = StateDir::of(globals, parsed.id()?)?.read()?;
-    let pids = Cgroups::new(&record.cgroups_path)?.pids()?;
-    if parsed.value("format") == Some("json") {
-        println!("{}", serde_json::json!(pids));
-        return Ok(());
-    }
-    let pids: BTreeSet<String> = pids.iter().map(i32::to_string).collect();
-    let mut options = parsed.operands.get(1..).unwrap_or(&[]).to_vec();
-    if options.is_empty() {
-        options.push("-ef".into());
-    }
-    let output = Command::new("ps").args(&options).output().map_err(|e| CliError::file("run", "ps", e))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut lines = text.lines();
-    let Some(header) = lines.next() else { return Ok(()) };
-    let column = header
-        .split_whitespace()
-        .position(|title| title == "PID")
-        .ok_or_else(|| CliError::State("ps printed no PID column".into()))?;
-    println!("{header}");
-    for line in lines.filter(|l| l.split_whitespace().nth(column).is_some_and(|pid| pids.contains(pid))) {
-        println!("{line}");
-    }
-    Ok(())
 }

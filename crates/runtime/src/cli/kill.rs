@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use seacow_runtime::cgroup::Cgroups;
 use seacow_spec::signal;
 use seacow_sys::process;
 
@@ -15,9 +14,11 @@ pub(crate) fn kill(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
     let dir = StateDir::of(globals, parsed.id()?)?;
     let record = dir.read()?;
     let name = parsed.operands.get(1).map_or("SIGTERM", String::as_str);
-    let signal = signal::parse(name).map_err(|_| CliError::Usage(format!("unknown signal {name:?}")))?;
+    // 0 sends nothing and tells whether there is somebody to send to.
+    let signal = if name == "0" { Ok(0) } else { signal::parse(name) };
+    let signal = signal.map_err(|_| CliError::State(format!("unknown signal {name:?}")))?;
     if parsed.has("all") {
-        return Ok(Cgroups::new(&record.cgroups_path)?.signal_all(signal)?);
+        return Ok(record.cgroups()?.signal_all(signal)?);
     }
     let pidfd = state::open_init(&record).ok_or_else(|| CliError::State("container not running".into()))?;
     process::pidfd_signal(pidfd.as_fd(), signal)
@@ -29,8 +30,10 @@ pub(crate) fn pause(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> 
     let dir = StateDir::of(globals, parsed.id()?)?;
     let record = dir.read()?;
     match dir.status(&record) {
-        Status::Running | Status::Created => Ok(Cgroups::new(&record.cgroups_path)?.freeze()?),
-        Status::Paused | Status::Stopped => Err(CliError::State("container not running".into())),
+        Status::Running | Status::Created => Ok(record.cgroups()?.freeze()?),
+        Status::Creating | Status::Paused | Status::Stopped => {
+            Err(CliError::State("container not running".into()))
+        }
     }
 }
 
@@ -39,8 +42,8 @@ pub(crate) fn resume(globals: &Globals, parsed: &Parsed) -> Result<(), CliError>
     let dir = StateDir::of(globals, parsed.id()?)?;
     let record = dir.read()?;
     match dir.status(&record) {
-        Status::Paused => Ok(Cgroups::new(&record.cgroups_path)?.thaw()?),
-        Status::Running | Status::Created | Status::Stopped => {
+        Status::Paused => Ok(record.cgroups()?.thaw()?),
+        Status::Creating | Status::Running | Status::Created | Status::Stopped => {
             Err(CliError::State("container not paused".into()))
         }
     }

@@ -1,45 +1,74 @@
-//! Telling the caller: standard error, and the log file its kind of callers read.
+//! Telling the caller: standard error, and the log file that its kind of callers read.
 
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use seacow_spec::time::Timestamp;
 
-use super::args::Globals;
 use super::error::CliError;
 
-/// Reports a failed command and gives its exit status.
-pub(crate) fn report(globals: &Globals, error: &CliError) -> ExitCode {
-    let line = error.line();
-    write(globals, "error", &line);
-    eprintln!("{line}");
-    let code = match error {
-        CliError::Runtime(error) => error.exit_code().unwrap_or(1),
-        _ => 1,
-    };
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+/// Where messages go. Without a file it is standard error.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    file: Option<File>,
+    json: bool,
+    debug: bool,
 }
 
-/// Tells of something that does not stop a command: in the log where there is one, otherwise on
-/// standard error.
-pub(crate) fn warn(globals: &Globals, what: &dyn std::fmt::Display) {
-    let line = what.to_string();
-    write(globals, "warning", &line);
-    if globals.log.is_none() {
-        eprintln!("seacow-runtime: warning: {line}");
+impl Log {
+    /// Opens the log file, appending.
+    pub(crate) fn open(path: Option<&str>, json: bool, debug: bool) -> Result<Self, CliError> {
+        let file = match path {
+            None | Some("") => None,
+            Some(path) => Some(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .map_err(|e| CliError::file("open log", Path::new(path), e))?,
+            ),
+        };
+        Ok(Self { file, json, debug })
     }
-}
 
-fn write(globals: &Globals, level: &str, line: &str) {
-    let Some(path) = &globals.log else { return };
-    let time = Timestamp::now().to_string();
-    let text = if globals.log_json {
-        serde_json::json!({ "level": level, "msg": line, "time": time }).to_string()
-    } else {
-        format!("time={time:?} level={level} msg={line:?}")
-    };
-    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    if let Err(error) = opened.and_then(|mut file| writeln!(file, "{text}")) {
-        eprintln!("write log {}: {error}", path.display());
+    /// A step, with `--debug`.
+    pub(crate) fn debug(&self, message: &str) {
+        if self.debug {
+            self.write("debug", message);
+        }
+    }
+
+    /// Something the caller should know of.
+    pub(crate) fn warn(&self, what: &dyn std::fmt::Display) {
+        self.write("warning", &what.to_string());
+    }
+
+    /// Reports a failed command and gives its exit status.
+    pub(crate) fn report(&self, error: &CliError) -> ExitCode {
+        let line = error.line();
+        if self.file.is_some() {
+            self.write("error", &line);
+        }
+        eprintln!("{line}");
+        ExitCode::from(error.exit_code())
+    }
+
+    fn write(&self, level: &str, message: &str) {
+        let time = Timestamp::now().to_string();
+        let line = if self.json {
+            serde_json::json!({ "level": level, "msg": message, "time": time }).to_string()
+        } else {
+            format!("time={time:?} level={level} msg={message:?}")
+        };
+        match &self.file {
+            // A log that cannot be written must not end the command.
+            Some(file) => {
+                let mut file: &File = file;
+                drop(writeln!(file, "{line}"));
+            }
+            None => eprintln!("{line}"),
+        }
     }
 }

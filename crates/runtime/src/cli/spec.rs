@@ -1,10 +1,12 @@
 //! `spec`.
 
+use std::io::Write;
 use std::path::PathBuf;
 
+use seacow_runtime::cgroup::{Layout, layout};
 use seacow_spec::oci::runtime::{
-    Capabilities, DeviceRule, Linux, LinuxNamespace, LinuxResources, Mount, NamespaceKind, Process, Rlimit,
-    Root, Spec, VERSION,
+    Capabilities, DeviceRule, IdMapping, Linux, LinuxNamespace, LinuxResources, Mount, NamespaceKind,
+    Process, Rlimit, Root, Spec, VERSION,
 };
 
 use super::args::Parsed;
@@ -12,16 +14,42 @@ use super::error::CliError;
 
 /// Writes a `config.json` to start from.
 pub(crate) fn spec(parsed: &Parsed) -> Result<(), CliError> {
-    if parsed.has("rootless") {
-        return Err(CliError::NotImplemented("spec --rootless".into()));
-    }
     let path = parsed.value("bundle").map_or_else(PathBuf::new, PathBuf::from).join("config.json");
-    if path.exists() {
-        return Err(CliError::State(format!("file {} exists. Remove it first", path.display())));
+    let mut spec = example();
+    if parsed.has("rootless") {
+        make_rootless(&mut spec);
     }
-    let text = serde_json::to_string_pretty(&example())
+    let text = serde_json::to_string_pretty(&spec)
         .map_err(|source| CliError::Json { path: path.clone(), source })?;
-    std::fs::write(&path, text).map_err(|e| CliError::file("write", path, e))
+    match std::fs::File::create_new(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(CliError::State(format!("file {} exists. Remove it first", path.display())))
+        }
+        Err(e) => Err(CliError::file("write", path, e)),
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(|e| CliError::file("write", path, e)),
+    }
+}
+
+/// For a caller who is not root: a user namespace in which the caller is, the host's network, and
+/// nothing that only root may do.
+fn make_rootless(spec: &mut Spec) {
+    let own = |host_id: u32| vec![IdMapping { container_id: 0, host_id, size: 1 }];
+    let linux = spec.linux.get_or_insert_with(Linux::default);
+    linux.namespaces.retain(|n| n.kind != NamespaceKind::Network);
+    linux.namespaces.push(LinuxNamespace { kind: NamespaceKind::User, path: String::new() });
+    linux.uid_mappings = own(rustix::process::geteuid().as_raw());
+    linux.gid_mappings = own(rustix::process::getegid().as_raw());
+    linux.resources = None;
+    for mount in &mut spec.mounts {
+        // Ids that are not mapped cannot be given to anybody.
+        mount.options.retain(|o| !o.starts_with("gid=") && !o.starts_with("uid="));
+        if mount.destination == "/sys" {
+            // The host's network cannot mount a sysfs of its own.
+            mount.kind = "none".into();
+            mount.source = "/sys".into();
+            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
+        }
+    }
 }
 
 fn example() -> Spec {
@@ -38,6 +66,7 @@ fn example() -> Spec {
             bounding: caps(),
             effective: caps(),
             permitted: caps(),
+            ambient: caps(),
             ..Capabilities::default()
         }),
         rlimits: vec![Rlimit { kind: "RLIMIT_NOFILE".into(), hard: 1024, soft: 1024 }],
@@ -45,12 +74,13 @@ fn example() -> Spec {
         ..Process::default()
     };
     use NamespaceKind::{Cgroup, Ipc, Mount as Mounts, Network, Pid, Uts};
+    // Version 1 hierarchies are bound one by one without a namespace, as other runtimes do.
+    let unified = matches!(layout(), Ok(Layout::V2 { .. }));
+    let kinds = [Pid, Network, Ipc, Uts, Mounts].into_iter().chain(unified.then_some(Cgroup));
     let deny = DeviceRule { allow: false, access: "rwm".into(), ..DeviceRule::default() };
     let linux = Linux {
         resources: Some(LinuxResources { devices: vec![deny], ..LinuxResources::default() }),
-        namespaces: [Pid, Network, Ipc, Uts, Mounts, Cgroup]
-            .map(|kind| LinuxNamespace { kind, path: String::new() })
-            .to_vec(),
+        namespaces: kinds.map(|kind| LinuxNamespace { kind, path: String::new() }).collect(),
         masked_paths: [
             "/proc/acpi",
             "/proc/asound",
@@ -74,7 +104,7 @@ fn example() -> Spec {
         oci_version: VERSION.into(),
         process: Some(process),
         root: Some(Root { path: "rootfs".into(), readonly: true }),
-        hostname: "seacow".into(),
+        hostname: super::help::program(),
         mounts: mounts(),
         linux: Some(linux),
         ..Spec::default()

@@ -33,6 +33,21 @@ pub(crate) fn own(terminal: bool) -> Result<Streams, CliError> {
     })
 }
 
+/// Whether descriptors 3 to 2 + `count` are the caller's to hand on: they came through execve, so
+/// they are open and not close-on-exec. All of ours are, and none of them may leak.
+pub(crate) fn check_inherited(count: u32) -> Result<(), CliError> {
+    for number in 3..count.saturating_add(3) {
+        let missing = |e: std::io::Error| CliError::file("preserve descriptor", number.to_string(), e);
+        let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).map_err(missing)?;
+        let octal = flags.lines().find_map(|l| l.strip_prefix("flags:")).map(str::trim).unwrap_or_default();
+        let flags = i32::from_str_radix(octal, 8).unwrap_or(libc::O_CLOEXEC);
+        if flags & libc::O_CLOEXEC != 0 {
+            return Err(missing(Errno::BADF.into()));
+        }
+    }
+    Ok(())
+}
+
 /// Sends the terminal's master to whoever listens at `socket`.
 pub(crate) fn send_console(socket: &Path, master: &OwnedFd) -> Result<(), CliError> {
     let connection = unix::connect_path(socket).map_err(|e| CliError::file("connect to", socket, e))?;
