@@ -132,6 +132,22 @@ fn a_terminal_goes_to_the_console_socket() {
 }
 
 #[test]
+fn a_created_container_with_a_terminal_lets_go_of_the_callers_streams() {
+    let Some(bundle) = Bundle::new("letgo", "exec sleep 60", |spec| {
+        spec.process.as_mut().unwrap().terminal = true;
+    }) else {
+        return;
+    };
+    use std::os::fd::AsFd;
+    let dir = std::fs::File::open(bundle.path()).unwrap();
+    let _listener = seacow_sys::unix::listen(dir.as_fd(), "console", 1).unwrap();
+    // Ends only when nobody has the other end of the pipe any more.
+    let creating = bundle.spawn(&["create", "--console-socket", "console", &bundle.id]);
+    assert!(creating.wait_with_output().unwrap().status.success());
+    assert_eq!(bundle.status(), "created");
+}
+
+#[test]
 fn what_is_missing_is_said() {
     let Some(bundle) = Bundle::new("missing", "true", |_| {}) else { return };
     for words in [&["checkpoint", "x"][..], &["restore", "x"], &["create", "--no-pivot", "x"]] {

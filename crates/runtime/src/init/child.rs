@@ -81,6 +81,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     let (starter, preserve_fds) = match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Start) => (None, 0),
         Some(ToChild::Detach { preserve_fds, listener: Some(listener) }) => {
+            stdio.replace_inherited()?;
             (Some(detach(setup.socket.as_fd(), &listener)?), preserve_fds)
         }
         Some(_) => return Err(super::handle::out_of_order()),

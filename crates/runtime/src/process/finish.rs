@@ -51,6 +51,17 @@ impl Stdio {
         Ok((Self::Terminal { slave: pair.slave }, Some(pair.master)))
     }
 
+    /// Lets go of the caller's streams: who waits for the end of our output shall not wait for a
+    /// container that has its own terminal.
+    pub(crate) fn replace_inherited(&self) -> Result<(), Error> {
+        let Self::Terminal { slave } = self else { return Ok(()) };
+        for number in 0..3 {
+            process::install_stdio(slave.as_fd(), number)
+                .step(|| format!("replace standard stream {number}"))?;
+        }
+        Ok(())
+    }
+
     fn install(&self, uid: u32) -> Result<(), Error> {
         let fds: [BorrowedFd<'_>; 3] = match self {
             Self::Files([stdin, stdout, stderr]) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
