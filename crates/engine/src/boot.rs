@@ -30,7 +30,7 @@ use crate::error::EngineError;
 use crate::network::bridge::Bridge;
 use crate::network::{Identity, NetworkError};
 use crate::shim::{Program, ShimClient};
-use crate::{Config, Engine, Inner, blocking, network, shim, slot, storage};
+use crate::{Config, Engine, Inner, blocking, lsm, network, shim, slot, storage};
 
 /// Key of the networks' ids among the engine's records.
 const IDENTITY_KEY: &str = "networks";
@@ -102,6 +102,8 @@ impl Engine {
     /// made.
     pub async fn boot(config: Config) -> Result<Self, EngineError> {
         let engine = blocking::run("open the engine", move || open(config)).await??;
+        // Before any container needs it. Why it cannot be had is in the log and in `info`.
+        blocking::run("load the AppArmor profile", || drop(lsm::apparmor::ensure_default())).await?;
         engine.reconcile().await?;
         engine.clear_away_builds().await;
         let weak = Arc::downgrade(&engine.0);

@@ -18,6 +18,7 @@
 //! | [`exec`] | further processes in containers |
 //! | [`filter`] | `filters=` |
 //! | [`image`] | images: Docker's rules over the store's |
+//! | `lsm` | AppArmor and SELinux |
 //! | [`network`] | the default bridge and the other modes |
 //! | [`pipe`] | byte and progress streams across the blocking border |
 //! | [`shim`] | connections to shims |
@@ -38,6 +39,7 @@ pub mod event;
 pub mod exec;
 pub mod filter;
 pub mod image;
+mod lsm;
 pub mod network;
 pub mod pipe;
 pub mod shim;

@@ -12,6 +12,7 @@ use super::list::state_word;
 use super::record::Record;
 use crate::Engine;
 use crate::error::EngineError;
+use crate::lsm::apparmor;
 use crate::network::Mode;
 
 /// The snapshot driver under the name that Docker's clients know.
@@ -66,7 +67,7 @@ impl Engine {
             platform: "linux".into(),
             mount_label: String::new(),
             process_label: String::new(),
-            app_armor_profile: apparmor(record),
+            app_armor_profile: apparmor_profile(record),
             exec_ids: (!execs.is_empty()).then_some(execs),
             host_config: record.host_config.clone(),
             graph_driver: GraphDriver { data: self.graph_data(record), name: DRIVER.into() },
@@ -142,9 +143,10 @@ fn state(record: &Record, oom: bool) -> ContainerState {
     }
 }
 
-fn apparmor(record: &Record) -> String {
+fn apparmor_profile(record: &Record) -> String {
     let options = record.host_config.security_opt.iter().flatten();
     let mut profiles = options
         .filter_map(|option| option.strip_prefix("apparmor=").or_else(|| option.strip_prefix("apparmor:")));
-    profiles.next_back().unwrap_or_default().to_owned()
+    let asked = profiles.next_back().filter(|profile| !profile.is_empty());
+    apparmor::profile_of(asked, record.host_config.privileged)
 }

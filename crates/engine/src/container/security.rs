@@ -11,8 +11,8 @@ use super::seccomp;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Security {
     pub(crate) seccomp: SeccompChoice,
-    /// Name of an AppArmor profile; empty is none of ours.
-    pub(crate) apparmor: String,
+    /// Name of an AppArmor profile; none is the default one.
+    pub(crate) apparmor: Option<String>,
     pub(crate) no_new_privileges: bool,
     /// `systempaths=unconfined`: nothing masked or read-only.
     pub(crate) open_system_paths: bool,
@@ -46,8 +46,8 @@ pub(crate) fn parse(
             ("seccomp", Some(profile)) => {
                 security.seccomp = SeccompChoice::Profile(Box::new(custom(profile, caps)?));
             }
-            ("apparmor", Some("unconfined" | "")) => security.apparmor = String::new(),
-            ("apparmor", Some(profile)) => profile.clone_into(&mut security.apparmor),
+            ("apparmor", Some("")) => security.apparmor = None,
+            ("apparmor", Some(profile)) => security.apparmor = Some(profile.to_owned()),
             ("systempaths", Some("unconfined")) => security.open_system_paths = true,
             // No host we run on enforces SELinux labels for us: off is what there is.
             ("label", Some("disable")) => {}
@@ -77,7 +77,9 @@ mod tests {
         assert!(of(&["no-new-privileges"]).unwrap().no_new_privileges);
         assert!(of(&["no-new-privileges:true"]).unwrap().no_new_privileges);
         assert_eq!(of(&["seccomp=unconfined"]).unwrap().seccomp, SeccompChoice::Unconfined);
-        assert_eq!(of(&["apparmor=mine"]).unwrap().apparmor, "mine");
+        assert_eq!(of(&["apparmor=mine"]).unwrap().apparmor.as_deref(), Some("mine"));
+        assert_eq!(of(&["apparmor:unconfined"]).unwrap().apparmor.as_deref(), Some("unconfined"));
+        assert_eq!(of(&["apparmor="]).unwrap().apparmor, None);
         let SeccompChoice::Profile(profile) =
             of(&[r#"seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO"}]}"#])
                 .unwrap()

@@ -19,6 +19,7 @@ use super::invalid::Invalid;
 use super::record::{MountRecord, Record};
 use super::{capabilities, mounts, normalize, resources, security};
 use crate::config::Config;
+use crate::lsm::apparmor;
 use crate::network::Mode;
 
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -279,7 +280,7 @@ fn process(record: &Record, caps: Vec<String>, security: &security::Security) ->
         capabilities: Some(capability_sets(caps)),
         rlimits: ulimits.map(resources::rlimit).collect::<Result<_, _>>()?,
         no_new_privileges: security.no_new_privileges,
-        apparmor_profile: security.apparmor.clone(),
+        apparmor_profile: apparmor::profile_of(security.apparmor.as_deref(), host.privileged),
         oom_score_adj: Some(host.oom_score_adj),
         ..Process::default()
     })

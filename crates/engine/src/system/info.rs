@@ -11,6 +11,7 @@ use super::SystemError;
 use super::host::{self, Cgroups};
 use super::version::VERSION;
 use crate::error::EngineError;
+use crate::lsm::apparmor::Unavailable;
 use crate::{Engine, blocking};
 
 /// What clients log in to when they name no registry.
@@ -34,8 +35,9 @@ impl Engine {
     pub async fn info(&self) -> Result<Info, EngineError> {
         let counts = self.count_containers();
         let engine = self.clone();
-        let (cgroups, id, backing) = blocking::run("look at this machine", move || {
-            (host::cgroups(), engine.own_id(), host::file_system(&engine.config().data_root))
+        let (cgroups, id, backing, apparmor) = blocking::run("look at this machine", move || {
+            let apparmor = crate::lsm::apparmor::ensure_default();
+            (host::cgroups(), engine.own_id(), host::file_system(&engine.config().data_root), apparmor)
         })
         .await?;
         let images = self.store().images().list();
@@ -44,6 +46,10 @@ impl Engine {
             .filter(|image| !image.names.is_empty() || self.store().images().children(&image.id).is_empty());
         let config = self.config();
         let limits = Limits::of(&cgroups);
+        let mut warnings = limits.warnings(&cgroups);
+        if let Err(why @ (Unavailable::NoParser | Unavailable::Failed { .. })) = &apparmor {
+            warnings.push(format!("WARNING: containers run without an AppArmor profile: {why}"));
+        }
         Ok(Info {
             id: id?,
             containers: counts.all,
@@ -111,9 +117,9 @@ impl Engine {
             containerd_commit: InfoCommit::default(),
             runc_commit: InfoCommit::default(),
             init_commit: InfoCommit::default(),
-            security_options: vec!["name=seccomp,profile=builtin".into(), "name=cgroupns".into()],
+            security_options: security_options(apparmor),
             cdi_spec_dirs: None,
-            warnings: Some(limits.warnings(&cgroups)).filter(|warnings| !warnings.is_empty()),
+            warnings: Some(warnings).filter(|warnings| !warnings.is_empty()),
         })
     }
 
@@ -190,6 +196,13 @@ impl Limits {
         .map(|(_, warning)| warning.to_owned())
         .collect()
     }
+}
+
+/// What confines containers, in Docker's words.
+fn security_options(apparmor: Result<(), Unavailable>) -> Vec<String> {
+    let apparmor = apparmor.is_ok().then_some("name=apparmor");
+    let all = apparmor.into_iter().chain(["name=seccomp,profile=builtin", "name=cgroupns"]);
+    all.map(str::to_owned).collect()
 }
 
 fn plugins() -> InfoPlugins {

@@ -4,6 +4,7 @@ use seacow_spec::docker::system::Check;
 
 use super::super::host::{self, Cgroups};
 use super::{failed, ok, warning};
+use crate::lsm::apparmor;
 
 /// Controllers and what is lost without them.
 const CONTROLLERS: [(&str, &str); 4] = [
@@ -79,11 +80,14 @@ pub(super) fn mandatory_access() -> Check {
             "If something is refused, look for it with ausearch -m avc.",
         ),
         (Some(false), _) => ok(name, "SELinux is permissive; containers are not labelled."),
-        (None, true) => warning(
-            name,
-            "AppArmor is on; seacow does not apply a profile to containers yet.",
-            "Nothing has to be done: capabilities, seccomp and masked paths protect the host.",
-        ),
+        (None, true) => match apparmor::ensure_default() {
+            Ok(()) => ok(name, format!("AppArmor confines containers by {}.", apparmor::DEFAULT_PROFILE)),
+            Err(why) => warning(
+                name,
+                format!("AppArmor is on, but containers run without a profile: {why}."),
+                "Install apparmor_parser (Debian, Ubuntu: the package apparmor).",
+            ),
+        },
         (None, false) => ok(name, "Neither SELinux nor AppArmor is on."),
     }
 }

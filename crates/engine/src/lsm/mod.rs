@@ -1,0 +1,3 @@
+//! Security modules of the host that confine containers beside capabilities and seccomp.
+
+pub(crate) mod apparmor;
