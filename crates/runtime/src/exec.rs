@@ -28,8 +28,9 @@ use crate::error::{Error, Step};
 use crate::init::handle::{Child, out_of_order};
 use crate::init::{Streams, clone_into_pid_namespace};
 use crate::process::finish::{Finish, Stdio};
+use crate::process::labels::Labels;
 use crate::process::{oom_score, scheduling};
-use crate::seccomp;
+use crate::seccomp::{self, notify::Agent};
 use crate::trace::Trace;
 use crate::wire::{self, FromChild};
 
@@ -63,7 +64,9 @@ pub fn start(container: Container<'_>, exec: &Exec, streams: Streams) -> Result<
 
 /// What a caller of [`start_with`] may choose.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
+    /// Who decides the calls that the filter leaves to somebody.
+    pub agent: Option<&'a Agent>,
     /// The program inherits descriptors 3 to 2 + this.
     pub preserve_fds: u32,
     /// It lives on when the caller ends.
@@ -75,7 +78,7 @@ pub fn start_with(
     container: Container<'_>,
     exec: &Exec,
     streams: Streams,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Started, Error> {
     let mut trace = Trace::start("exec-p");
     let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
@@ -100,7 +103,7 @@ pub fn start_with(
         Some(_) => return Err(out_of_order()),
         None => return Err(child.lost("join the container")),
     };
-    child.await_exec()?;
+    child.await_exec(options.agent)?;
     trace.lap("until exec");
     let (pid, pidfd) = child.release();
     Ok(Started { pid, pidfd, terminal })
@@ -144,17 +147,18 @@ fn run(
     streams: Streams,
     filter: Option<&seccomp::Filter>,
     socket: BorrowedFd<'_>,
-    options: Options,
+    options: Options<'_>,
 ) -> ! {
-    let Options { preserve_fds, outlive_parent } = options;
+    let Options { preserve_fds, outlive_parent, agent: _ } = options;
     let mut trace = Trace::start("exec");
     let error = match join(container, exec, streams, socket, &mut trace) {
-        Ok(stdio) => Finish {
+        Ok((stdio, labels)) => Finish {
             process: &exec.process,
             user: &exec.user,
             extra_groups: &exec.extra_groups,
             filter,
             stdio,
+            labels,
             socket,
             preserve_fds,
             outlive_parent,
@@ -175,7 +179,7 @@ fn join(
     streams: Streams,
     socket: BorrowedFd<'_>,
     trace: &mut Trace,
-) -> Result<Stdio, Error> {
+) -> Result<(Stdio, Labels), Error> {
     process::die_with_parent().step(|| "tie the process to the shim's life".into())?;
     process::new_session().step(|| "start a new session".into())?;
     process::set_dumpable(false).step(|| "make the process undumpable".into())?;
@@ -188,6 +192,7 @@ fn join(
     // Undumpable processes' own /proc files belong to root, which we still are.
     oom_score::set(exec.process.oom_score_adj)?;
     scheduling::apply(&exec.process)?;
+    let labels = Labels::open(&exec.process)?;
     ns::enter_process(container.pidfd, ALL_BUT_PID)
         .step(|| format!("join the namespaces of process {}", container.pid))?;
     trace.lap("join namespaces");
@@ -199,7 +204,7 @@ fn join(
     let size = (exec.stdio.rows, exec.stdio.cols);
     let (stdio, master) = Stdio::open(&root, exec.stdio.terminal, size, files)?;
     wire::send_configured(socket, master.as_ref().map(|m| m.as_fd()))?;
-    Ok(stdio)
+    Ok((stdio, labels))
 }
 
 /// What is joined by the child itself; it was born in the pid namespace. Being in the same one

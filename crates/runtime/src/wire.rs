@@ -11,6 +11,8 @@
 //!   │ ◀─── Detached ───────────────────── │  connects to the listener; the rest goes there
 //!   │ ──── Start ───────────────────────▶ │  user, capabilities, filter
 //!   │ ◀─── Executing ──────────────────── │  the next thing is execve …
+//!   │ ◀─── Listener + descriptor ──────── │  only when an agent decides calls (seccomp::notify)
+//!   │ ──── Taken ───────────────────────▶ │
 //!   │ ◀─── end of stream ──────────────── │  … which closed the socket: started
 //!   │ ◀─── Failed ─────────────────────── │  at any time, instead
 //! ```
@@ -34,6 +36,7 @@ pub(crate) enum ToChild {
     EnterRoot,
     Detach { preserve_fds: u32, listener: Option<OwnedFd> },
     Start,
+    Taken,
 }
 
 /// What the child says.
@@ -43,6 +46,7 @@ pub(crate) enum FromChild {
     Configured(Option<OwnedFd>),
     Detached,
     Executing,
+    Listener(Option<OwnedFd>),
     Failed(ErrorReport),
 }
 
@@ -52,9 +56,11 @@ const ENTER_ROOT: u8 = b'e';
 const MOUNTED: u8 = b'M';
 const DETACH: u8 = b'd';
 const START: u8 = b'g';
+const TAKEN: u8 = b't';
 const CONFIGURED: u8 = b'C';
 const DETACHED: u8 = b'D';
 const EXECUTING: u8 = b'X';
+const LISTENER: u8 = b'L';
 const FAILED: u8 = b'F';
 const HEADER: usize = 5;
 
@@ -102,6 +108,14 @@ pub(crate) fn send_executing(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, EXECUTING, &[], &[])
 }
 
+pub(crate) fn send_listener(socket: BorrowedFd<'_>, listener: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, LISTENER, &[], &[listener])
+}
+
+pub(crate) fn send_taken(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, TAKEN, &[], &[])
+}
+
 pub(crate) fn send_failed(socket: BorrowedFd<'_>, report: &ErrorReport) -> Result<(), Error> {
     send(socket, FAILED, &serde_json::to_vec(report).map_err(Error::Message)?, &[])
 }
@@ -115,6 +129,7 @@ pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>
         ENTER_ROOT => ToChild::EnterRoot,
         CONFIGURE => ToChild::Configure(parse(&body)?, fds),
         START => ToChild::Start,
+        TAKEN => ToChild::Taken,
         _ => return Err(unknown(kind)),
     }))
 }
@@ -127,6 +142,7 @@ pub(crate) fn receive_in_parent(socket: BorrowedFd<'_>) -> Result<Option<FromChi
         MOUNTED => FromChild::Mounted,
         DETACHED => FromChild::Detached,
         EXECUTING => FromChild::Executing,
+        LISTENER => FromChild::Listener(fds.pop()),
         FAILED => FromChild::Failed(parse(&body)?),
         _ => return Err(unknown(kind)),
     }))

@@ -8,7 +8,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use seacow_runtime::cgroup::{self, Cgroups, OomWatch};
 use seacow_runtime::exec;
 use seacow_runtime::init::{Created, Prepared, Running, Streams};
+use seacow_runtime::seccomp::notify::Agent;
 use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind};
+use seacow_spec::oci::state::{State, Status};
 use seacow_spec::shim::{CleanupRecord, Create, Exec, Prepare, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 
@@ -71,6 +73,8 @@ enum Life {
 /// A container.
 pub(crate) struct Container {
     id: ContainerId,
+    /// What agents of system call filters are told; from create on.
+    state: State,
     life: Life,
     cgroups: Cgroups,
     /// Init's end ends everybody else.
@@ -95,6 +99,7 @@ impl Container {
         let owns_pids = prepare.namespaces.iter().any(new_pids);
         let container = Self {
             id: prepare.id.clone(),
+            state: State::default(),
             life: Life::Prepared(prepared),
             cgroups,
             owns_pids,
@@ -133,6 +138,7 @@ impl Container {
             }
         };
         let (theirs, ours) = streams(create.stdio)?;
+        self.state.clone_from(&create.state);
         let mut created = prepared.configure(create, theirs).map_err(|error| error.report())?;
         let ends = match ours {
             Some(ends) => ends,
@@ -168,7 +174,13 @@ impl Container {
             (None, false) => (nowhere()?, None),
             (Some(_), _) | (None, true) => streams(exec.stdio)?,
         };
-        let started = exec::start(container, exec, theirs).map_err(|error| error.report())?;
+        let agent = Agent::of(&exec.seccomp, || State {
+            pid: running.pid,
+            status: Status::Running,
+            ..self.state.clone()
+        });
+        let options = exec::Options { agent: agent.as_ref(), ..exec::Options::default() };
+        let started = exec::start_with(container, exec, theirs, options).map_err(|error| error.report())?;
         let made = Made { pid: started.pid, pidfd: started.pidfd };
         Ok((made, ours.or(started.terminal.map(Ends::Terminal))))
     }

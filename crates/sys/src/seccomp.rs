@@ -1,6 +1,6 @@
 //! System call filters.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::Errno;
 
@@ -75,4 +75,95 @@ pub fn knows_action(action: u32) -> bool {
     const GET_ACTION_AVAIL: libc::c_uint = 2;
     // SAFETY: the operation reads one u32 that lives across the call.
     unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action) == 0 }
+}
+
+/// A call that waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Names it in the answer.
+    pub id: u64,
+    /// Who calls, as the receiver sees it.
+    pub pid: u32,
+    /// The call's number.
+    pub number: i32,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel does what was asked.
+    Continue,
+    /// The call fails with this errno.
+    Fail(i32),
+    /// The call returns this value.
+    Value(i64),
+}
+
+/// `struct seccomp_notif`.
+#[repr(C)]
+#[derive(Default)]
+struct RawNotification {
+    id: u64,
+    pid: u32,
+    flags: u32,
+    number: i32,
+    arch: u32,
+    instruction: u64,
+    args: [u64; 6],
+}
+
+/// `struct seccomp_notif_resp`.
+#[repr(C)]
+struct RawAnswer {
+    id: u64,
+    value: i64,
+    error: i32,
+    flags: u32,
+}
+
+/// Waits for the next call; `None` when nobody has the filter any more.
+pub fn receive(listener: BorrowedFd<'_>) -> Result<Option<Notification>, Errno> {
+    /// `SECCOMP_IOCTL_NOTIF_RECV`: `_IOWR('!', 0, struct seccomp_notif)`.
+    const RECEIVE: u32 = 0xc050_2100;
+    loop {
+        let mut raw = RawNotification::default();
+        // SAFETY: raw has the kernel's layout, is zeroed as it demands, and lives across the call.
+        let done = unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE as libc::Ioctl, &raw mut raw) };
+        match crate::raw::check(done.into()) {
+            Ok(_) => {
+                let RawNotification { id, pid, number, args, .. } = raw;
+                return Ok(Some(Notification { id, pid, number, args }));
+            }
+            // A signal, or the caller was killed before we looked: then there may be nobody left.
+            Err(Errno::INTR) => {}
+            Err(Errno::NOENT) if hung_up(listener)? => return Ok(None),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn hung_up(listener: BorrowedFd<'_>) -> Result<bool, Errno> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut fds = [PollFd::from_borrowed_fd(listener, PollFlags::empty())];
+    poll(&mut fds, Some(&rustix::event::Timespec::default()))?;
+    Ok(fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)))
+}
+
+/// Answers one call. `ENOENT` when the caller has gone.
+pub fn answer(listener: BorrowedFd<'_>, id: u64, what: Answer) -> Result<(), Errno> {
+    /// `SECCOMP_IOCTL_NOTIF_SEND`: `_IOWR('!', 1, struct seccomp_notif_resp)`.
+    const SEND: u32 = 0xc018_2101;
+    const CONTINUE: u32 = 1;
+    let (value, error, flags) = match what {
+        Answer::Continue => (0, 0, CONTINUE),
+        Answer::Fail(errno) => (0, -errno, 0),
+        Answer::Value(value) => (value, 0, 0),
+    };
+    let raw = RawAnswer { id, value, error, flags };
+    // SAFETY: raw has the kernel's layout and lives across the call, which only reads it.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), SEND as libc::Ioctl, &raw const raw) };
+    crate::raw::check(done.into()).map(drop)
 }

@@ -2,7 +2,8 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -42,6 +43,15 @@ pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 
 /// Connects to a socket by a path of any length.
 pub fn connect_path(path: &std::path::Path) -> Result<OwnedFd, Errno> {
+    connect_path_with(path, None)
+}
+
+/// As [`connect_path`], but neither the connection nor any later [`send`] waits longer: `EAGAIN`.
+pub fn connect_path_within(path: &std::path::Path, patience: Duration) -> Result<OwnedFd, Errno> {
+    connect_path_with(path, Some(patience))
+}
+
+fn connect_path_with(path: &std::path::Path, patience: Option<Duration>) -> Result<OwnedFd, Errno> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let name = path.file_name().and_then(|n| n.to_str()).ok_or(Errno::INVAL)?;
     let dir = rustix::fs::open(
@@ -49,8 +59,12 @@ pub fn connect_path(path: &std::path::Path) -> Result<OwnedFd, Errno> {
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )?;
-    use std::os::fd::AsFd;
-    connect(dir.as_fd(), name)
+    let socket = stream_socket()?;
+    if patience.is_some() {
+        rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Send, patience)?;
+    }
+    rustix::net::connect(&socket, &address(dir.as_fd(), name)?)?;
+    Ok(socket)
 }
 
 /// Takes the next connection.

@@ -12,6 +12,7 @@ use seacow_spec::oci::runtime::{
     Capabilities, ConsoleSize, Linux, LinuxNamespace, LinuxResources, Mount, NamespaceKind, Process, Root,
     Spec, VERSION,
 };
+use seacow_spec::oci::state::State;
 use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, NetworkConfig, Prepare, Rootfs, Stdio};
 
 use super::error::ContainerError;
@@ -249,7 +250,12 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
         stdio: stdio(record),
         log: log(record, parts.config)?,
         seccomp: security.seccomp,
-        state: Default::default(),
+        state: State {
+            oci_version: VERSION.into(),
+            id: record.id.to_string(),
+            bundle: parts.files.to_owned(),
+            ..State::default()
+        },
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use seacow_runtime::{Error, validate};
+use seacow_runtime::{Error, seccomp, validate};
 use seacow_spec::id::ContainerId;
 use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec, VERSION};
 use seacow_spec::oci::state::State;
@@ -28,7 +28,10 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
     let config = dir.join("config.json");
     let json = std::fs::read(&config).map_err(|e| CliError::file("read", &config, e))?;
     let spec = validate::read(&json).map_err(Error::from)?;
-    let warnings = validate::check(&spec).map_err(Error::from)?;
+    let mut warnings = validate::check(&spec).map_err(Error::from)?;
+    if let Some(profile) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) {
+        warnings.extend(seccomp::check(profile).map_err(Error::from)?);
+    }
     let process = spec.process.clone().ok_or_else(|| CliError::State("config.json has no process".into()))?;
     let root = spec.root.clone().ok_or_else(|| CliError::State("config.json has no root".into()))?;
     let rootfs = dir.join(&root.path);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use seacow_runtime::exec::{Container, Options, start_with};
+use seacow_runtime::seccomp::notify::Agent;
 use seacow_spec::id::ExecId;
 use seacow_spec::oci::runtime::{Capabilities, Process};
 use seacow_spec::shim::Exec;
@@ -69,7 +70,8 @@ fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
     let container = Container { pid: record.pid, pidfd: init.as_fd(), cgroups: &cgroups };
     let preserve_fds = parsed.number("preserve-fds")?.unwrap_or(0);
     streams::check_inherited(preserve_fds)?;
-    let options = Options { preserve_fds, outlive_parent: detach };
+    let agent = Agent::of(&request.seccomp, || state::oci(&record, Status::Running));
+    let options = Options { agent: agent.as_ref(), preserve_fds, outlive_parent: detach };
     globals.log.debug("nsexec container setup: cloning a process into the container's namespaces");
     let started = start_with(container, &request, streams::own(request.process.terminal)?, options)?;
     globals.log.debug(&format!("child process in init(): pid {}", started.pid));

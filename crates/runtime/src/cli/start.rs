@@ -4,12 +4,13 @@ use std::os::fd::AsFd;
 
 use seacow_runtime::hooks::Stage;
 use seacow_runtime::init;
+use seacow_runtime::seccomp::notify::Agent;
 use seacow_sys::{Errno, unix};
 
 use super::args::{Globals, Parsed};
 use super::error::CliError;
 use super::hooks;
-use super::state::{START_SOCKET, StateDir, Status};
+use super::state::{self, START_SOCKET, StateDir, Status};
 
 /// Lets a created container execute its program.
 pub(crate) fn start(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
@@ -35,7 +36,8 @@ pub(crate) fn start(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> 
         connected => connected.map_err(|e| CliError::file("connect to", &socket, e))?,
     };
     globals.log.debug("init: about to exec");
-    init::start_detached(connection.as_fd())?;
+    let agent = Agent::of(&record.seccomp, || state::oci(&record, Status::Created));
+    init::start_detached(connection.as_fd(), record.pid, agent.as_ref())?;
     std::fs::remove_file(&socket).map_err(|e| CliError::file("remove", &socket, e))?;
     drop(lock);
     hooks::run_all(globals, Stage::Poststart, &record, Status::Running);

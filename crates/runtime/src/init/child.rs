@@ -19,6 +19,7 @@ use crate::error::{Error, Step};
 use crate::mounts::stage::Stage;
 use crate::mounts::{devices, place, rootfs};
 use crate::process::finish::{Finish, Stdio};
+use crate::process::labels::Labels;
 use crate::process::{oom_score, sysctl};
 use crate::trace::Trace;
 use crate::validate::linux as checked;
@@ -71,6 +72,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     trace.reset();
     let no_process = || Error::Invalid { what: "a container without process".into() };
     let process = create.spec.process.as_ref().ok_or_else(no_process)?;
+    let labels = Labels::open(process)?;
     let stdio = configure(setup, &stage, &create, process, stdio, trace)?;
     drop(stage);
     // While the parent thinks: everything that needs no answer.
@@ -94,6 +96,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         extra_groups: &create.extra_groups,
         filter: filter.as_ref(),
         stdio,
+        labels,
         socket: starter.as_ref().map_or(setup.socket.as_fd(), |s| s.as_fd()),
         preserve_fds,
         outlive_parent: starter.is_some(),

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use seacow_sys::process::{self, Ended};
 
 use crate::error::{Error, Step};
+use crate::seccomp::notify::Agent;
 use crate::wire::{self, FromChild};
 
 /// A child and the socket to it. Dropped without [`Child::release`], it is killed and reaped.
@@ -70,8 +71,12 @@ impl Child {
     }
 
     /// Waits until the program was executed: the child's last word, then the end of its half.
-    pub(crate) fn await_exec(&self) -> Result<(), Error> {
-        if await_exec(self.socket())? { Ok(()) } else { Err(self.lost("execute its program")) }
+    pub(crate) fn await_exec(&self, agent: Option<&Agent>) -> Result<(), Error> {
+        if await_exec(self.socket(), self.pid, agent)? {
+            Ok(())
+        } else {
+            Err(self.lost("execute its program"))
+        }
     }
 
     /// Lets the child live on without this handle.
@@ -88,12 +93,21 @@ fn answer(socket: BorrowedFd<'_>) -> Result<Option<FromChild>, Error> {
     }
 }
 
-/// Waits for the child's last word and the end of its half; false when it ended without a word.
-pub(crate) fn await_exec(socket: BorrowedFd<'_>) -> Result<bool, Error> {
+/// Waits for the child's last word and the end of its half; false when it ended without a word. On
+/// the way the agent gets the listener of its filter.
+pub(crate) fn await_exec(socket: BorrowedFd<'_>, pid: i32, agent: Option<&Agent>) -> Result<bool, Error> {
     match answer(socket)? {
         Some(FromChild::Executing) => {}
         Some(_) => return Err(out_of_order()),
         None => return Ok(false),
+    }
+    match (answer(socket)?, agent) {
+        (None, _) => return Ok(true),
+        (Some(FromChild::Listener(Some(listener))), Some(agent)) => {
+            agent.hand_over(listener.as_fd(), pid)?;
+            wire::send_taken(socket)?;
+        }
+        (Some(_), _) => return Err(out_of_order()),
     }
     match answer(socket)? {
         None => Ok(true),

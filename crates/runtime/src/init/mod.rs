@@ -26,6 +26,7 @@ mod stages;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use seacow_spec::oci::state::{State, Status};
 use seacow_spec::shim::{Create, Prepare};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Clone, Cloned};
@@ -36,6 +37,7 @@ use self::namespaces::Plan;
 use crate::cgroup::Cgroups;
 use crate::error::{Error, Step};
 use crate::mounts::rootfs;
+use crate::seccomp::notify::Agent;
 use crate::trace::Trace;
 use crate::wire::{self, FromChild};
 
@@ -164,11 +166,17 @@ impl Prepared {
             None => return Err(self.child.lost("be configured")),
         };
         self.trace.lap("wait for init to be configured");
+        let agent = Agent::of(&create.seccomp, || State {
+            pid: self.child.pid,
+            status: Status::Created,
+            ..create.state.clone()
+        });
         Ok(Created {
             child: self.child,
             cgroups: self.cgroups,
             mount_namespace: self.mount_namespace,
             terminal,
+            agent,
             trace: self.trace,
         })
     }
@@ -181,6 +189,7 @@ pub struct Created {
     cgroups: Cgroups,
     mount_namespace: OwnedFd,
     terminal: Option<OwnedFd>,
+    agent: Option<Agent>,
     trace: Trace,
 }
 
@@ -209,7 +218,7 @@ impl Created {
     pub fn start(mut self) -> Result<Running, Error> {
         self.trace.reset();
         wire::send_start(self.child.socket())?;
-        self.child.await_exec()?;
+        self.child.await_exec(self.agent.as_ref())?;
         self.trace.lap("start until exec");
         let (pid, pidfd) = self.child.release();
         Ok(Running { pid, pidfd, cgroups: self.cgroups, mount_namespace: self.mount_namespace })
@@ -229,10 +238,11 @@ impl Created {
     }
 }
 
-/// Lets a detached init execute its program; `connection` leads to its listener.
-pub fn start_detached(connection: BorrowedFd<'_>) -> Result<(), Error> {
+/// Lets a detached init, which is process `pid`, execute its program; `connection` leads to its
+/// listener. The agent is that of its system call filter, if it has one.
+pub fn start_detached(connection: BorrowedFd<'_>, pid: i32, agent: Option<&Agent>) -> Result<(), Error> {
     wire::send_start(connection)?;
-    if handle::await_exec(connection)? {
+    if handle::await_exec(connection, pid, agent)? {
         return Ok(());
     }
     Err(Error::Lost { how: "connection closed".into(), doing: "execute its program" })

@@ -20,6 +20,7 @@ pub(crate) fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
 /// Mounts one entry of the configuration below `root`, making the mount point where missing. `tree`
 /// is a bind mount's source when it was cloned before.
 pub(crate) fn place(root: &Root, entry: &Mount, tree: Option<OwnedFd>) -> Result<(), Error> {
+    refuse_in_proc(&entry.destination)?;
     let options = Options::parse(&entry.options);
     if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
         return Err(Error::NotImplemented { what: format!("id-mapped mount {}", entry.destination) });
@@ -53,6 +54,7 @@ fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedF
     let source_type =
         FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);
     let target = mount_point(root, Path::new(destination), source_type == FileType::Directory)?;
+    refuse_over_proc(target.as_fd(), destination, is_procfs(tree.as_fd(), destination)?)?;
     mount::attach(tree.as_fd(), target.as_fd()).step(|| format!("mount {source} on {destination}"))
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn clone_source(entry: &Mount, options: &Options) -> Result<OwnedFd, 
 fn place_filesystem(root: &Root, entry: &Mount, options: &Options) -> Result<(), Error> {
     let Mount { kind, source, destination, .. } = entry;
     let target = mount_point(root, Path::new(destination), true)?;
+    refuse_over_proc(target.as_fd(), destination, kind == "proc")?;
     if options.copy_up {
         return Err(Error::NotImplemented { what: format!("tmpcopyup of {destination}") });
     }
@@ -79,6 +82,53 @@ fn place_filesystem(root: &Root, entry: &Mount, options: &Options) -> Result<(),
         mount::change(placed.as_fd(), &how).step(|| format!("set propagation of {destination}"))?;
     }
     Ok(())
+}
+
+/// Files of `/proc` that may be covered by a mount (lxcfs does), as runc has them.
+const PROC_FILES: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
+/// A mount over `/proc` or inside it would fool whoever reads or writes there, and uncover what is
+/// masked.
+fn refuse_in_proc(destination: &str) -> Result<(), Error> {
+    let path = Path::new(destination);
+    let inside = path.starts_with("/proc") && path != Path::new("/proc");
+    if inside && !PROC_FILES.iter().any(|file| path == Path::new(file)) {
+        return Err(refused(destination, "inside /proc"));
+    }
+    Ok(())
+}
+
+/// What counts is where the destination leads: the image may have links (CVE-2019-16884,
+/// CVE-2019-19921, CVE-2023-27561).
+fn refuse_over_proc(target: BorrowedFd<'_>, destination: &str, with_proc: bool) -> Result<(), Error> {
+    let path = Path::new(destination);
+    if path == Path::new("/proc") {
+        return if with_proc { Ok(()) } else { Err(refused(destination, "/proc, and not of type proc")) };
+    }
+    if is_procfs(target, destination)? && !PROC_FILES.iter().any(|file| path == Path::new(file)) {
+        return Err(refused(destination, "inside /proc"));
+    }
+    Ok(())
+}
+
+fn refused(destination: &str, why: &str) -> Error {
+    Error::Invalid { what: format!("{destination:?} cannot be mounted because it is {why}") }
+}
+
+fn is_procfs(fd: BorrowedFd<'_>, what: &str) -> Result<bool, Error> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let found = rustix::fs::fstatfs(fd).step(|| format!("file system of {what}"))?;
+    Ok(found.f_type as i64 == PROC_SUPER_MAGIC)
 }
 
 /// The directory or file at `path` below the root, made when missing.

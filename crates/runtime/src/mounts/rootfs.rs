@@ -93,7 +93,6 @@ fn lower_dirs(stage: &Stage, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
 pub(crate) fn place_all(root: &Root, mounts: &[Mount], shared: Vec<OwnedFd>) -> Result<(), Error> {
     let mut shared = shared.into_iter();
     for entry in mounts {
-        refuse_in_proc(entry)?;
         let tree = if is_shared(entry) { shared.next() } else { None };
         place::place(root, entry, tree)?;
     }
@@ -113,31 +112,6 @@ pub(crate) fn clone_shared(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Error> {
 fn is_shared(entry: &Mount) -> bool {
     let options = Options::parse(&entry.options);
     options.bind.is_some() && matches!(options.propagation, Some((mount::Propagation::Shared, _)))
-}
-
-/// Files of `/proc` that may be covered by a mount (lxcfs does), as runc has them.
-const PROC_FILES: [&str; 9] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-];
-
-/// A mount over `/proc/self/attr` and the like would fool whoever writes there later.
-fn refuse_in_proc(entry: &Mount) -> Result<(), Error> {
-    let path = Path::new(&entry.destination);
-    let inside = path.starts_with("/proc") && path != Path::new("/proc");
-    if inside && !PROC_FILES.iter().any(|f| path == Path::new(f)) {
-        return Err(Error::Invalid {
-            what: format!("{:?} cannot be mounted because it is inside /proc", entry.destination),
-        });
-    }
-    Ok(())
 }
 
 /// The working directory, made when the image does not have it, as Docker does.

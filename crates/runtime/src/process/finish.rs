@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use seacow_spec::oci::runtime::{Hooks, Process};
 use seacow_spec::oci::state::State;
 use seacow_sys::rlimit::{self, Kind, Limit};
@@ -11,11 +10,12 @@ use seacow_sys::rooted::Root;
 use seacow_sys::{Errno, cred, process, pty, seccomp as kernel_filter, signal};
 
 use super::identity::{self, Wanted};
+use super::labels::Labels;
 use super::program;
 use super::user::{self, Identity};
 use crate::error::{Error, Step};
 use crate::hooks::{self, Stage};
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, notify};
 use crate::trace::Trace;
 use crate::wire;
 
@@ -101,6 +101,7 @@ pub(crate) struct Finish<'a> {
     pub(crate) extra_groups: &'a [String],
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) stdio: Stdio,
+    pub(crate) labels: Labels,
     pub(crate) socket: BorrowedFd<'a>,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserve_fds: u32,
@@ -128,11 +129,12 @@ impl Finish<'_> {
         let env = environment(process, &who);
         set_rlimits(process)?;
         self.stdio.install(who.uid)?;
+        self.labels.label_keys()?;
         new_keyring()?;
         let in_cwd = enter_cwd(&process.cwd);
         process::close_on_exec_from(3 + self.preserve_fds)
             .step(|| "mark descriptors close-on-exec".into())?;
-        security_labels(process)?;
+        self.labels.apply()?;
         trace.lap("limits, streams, keyring, directory");
         if process.no_new_privileges {
             cred::set_no_new_privileges().step(|| "set no_new_privs".into())?;
@@ -161,17 +163,27 @@ impl Finish<'_> {
         // From here the parent believes in success unless it hears otherwise. It also notices a
         // parent that has gone: the write fails.
         wire::send_executing(self.socket)?;
-        self.load_filter(&wanted, admin_for_filter)?;
+        let listener = self.load_filter(&wanted, admin_for_filter)?;
         trace.lap("load seccomp filter");
         let errno = process::execve(&c_path, &argv, &envp);
+        drop(listener);
         Err(program::refused(command, &path, errno).into())
     }
 
-    fn load_filter(&self, wanted: &Wanted, admin: bool) -> Result<(), Error> {
-        if let Some(filter) = self.filter {
-            kernel_filter::load(&filter.program, filter.flags).step(|| "load the seccomp filter".into())?;
+    fn load_filter(&self, wanted: &Wanted, admin: bool) -> Result<Option<notify::Held>, Error> {
+        let listener = match self.filter {
+            Some(filter) if filter.notifies => Some(notify::load(filter, self.socket)?),
+            Some(filter) => {
+                kernel_filter::load(&filter.program, filter.flags)
+                    .step(|| "load the seccomp filter".into())?;
+                None
+            }
+            None => None,
+        };
+        if admin {
+            identity::drop_rest(wanted)?;
         }
-        if admin { identity::drop_rest(wanted) } else { Ok(()) }
+        Ok(listener)
     }
 }
 
@@ -216,25 +228,4 @@ fn enter_cwd(cwd: &str) -> Result<(), Error> {
         || Error::Invalid { what: format!("current working directory {cwd:?} is outside of the container") };
     let real = rustix::process::getcwd(Vec::new()).step(|| format!("getcwd after chdir to {cwd:?}"))?;
     if real.to_bytes().starts_with(b"/") { Ok(()) } else { Err(outside()) }
-}
-
-fn security_labels(process: &Process) -> Result<(), Error> {
-    if !process.selinux_label.is_empty() {
-        return Err(Error::NotImplemented { what: "an SELinux label".into() });
-    }
-    if process.apparmor_profile.is_empty() || process.apparmor_profile == "unconfined" {
-        return Ok(());
-    }
-    let applying = || format!("apply AppArmor profile {:?}", process.apparmor_profile);
-    let files = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
-    let file = files.into_iter().find(|f| Path::new(f).exists()).unwrap_or("/proc/self/attr/exec");
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::open(file, flags, Mode::empty()).step(applying)?;
-    // A volume over /proc would swallow the profile (CVE-2019-16884).
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    if rustix::fs::fstatfs(&fd).step(applying)?.f_type as i64 != PROC_SUPER_MAGIC {
-        return Err(Error::Invalid { what: "/proc of the container is not procfs".into() });
-    }
-    let command = format!("exec {}", process.apparmor_profile);
-    rustix::io::write(&fd, command.as_bytes()).map(drop).step(applying)
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod finish;
 pub(crate) mod identity;
+pub(crate) mod labels;
 pub(crate) mod oom_score;
 pub mod program;
 pub(crate) mod scheduling;

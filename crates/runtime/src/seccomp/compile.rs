@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use seacow_sys::seccomp::SockFilter;
 
 use super::profile::{
-    Action, Arch, Calls, Condition, ENOSYS, KILL_PROCESS, Profile, Test, Verdict, X32_BIT, errno,
+    ARM_BASE, Action, Arch, Condition, ENOSYS, KILL_PROCESS, Profile, Test, Verdict, X32_BIT, errno,
 };
 
 // linux/bpf_common.h
@@ -52,44 +52,61 @@ pub(super) fn program(profile: &Profile) -> Vec<SockFilter> {
 }
 
 /// Verdicts by first number, each up to the next one's.
-type Ranges = Vec<(u32, Verdict)>;
+#[derive(Default)]
+struct Ranges(Vec<(u32, Verdict)>);
 
-fn ranges(profile: &Profile, arches: &[Arch]) -> Ranges {
-    let mut found: Ranges = Vec::new();
-    let mut push = |start: u32, verdict: Verdict| {
+impl Ranges {
+    fn push(&mut self, start: u32, verdict: &Verdict) {
         // A later verdict for the same number takes its place, and may then continue its neighbour.
-        if found.last().is_some_and(|(last, _)| *last == start) {
-            found.pop();
+        if self.0.last().is_some_and(|(last, _)| *last == start) {
+            self.0.pop();
         }
-        if found.last().is_none_or(|(_, present)| *present != verdict) {
-            found.push((start, verdict));
+        if self.0.last().is_none_or(|(_, present)| present != verdict) {
+            self.0.push((start, verdict.clone()));
         }
-    };
-    let default = Verdict::Fixed(profile.default);
-    for arch in [Arch::X86, Arch::Aarch64, Arch::X86_64, Arch::X32] {
-        if !arches.contains(&arch) {
-            continue;
-        }
-        let base = if arch == Arch::X32 { X32_BIT } else { 0 };
-        push(base, default.clone());
-        let mut after = base;
-        for (number, verdict) in profile.calls.get(&arch).into_iter().flat_map(Calls::iter) {
+    }
+
+    /// Calls from number `from` on, with the default in their gaps; the number behind the last.
+    fn calls<'a>(
+        &mut self,
+        from: u32,
+        calls: impl Iterator<Item = (u32, &'a Verdict)>,
+        default: &Verdict,
+    ) -> u32 {
+        self.push(from, default);
+        let mut after = from;
+        for (number, verdict) in calls {
             if number != after {
-                push(after, default.clone());
+                self.push(after, default);
             }
-            push(number, verdict.clone());
+            self.push(number, if verdict.is_default() { default } else { verdict });
             after = number + 1;
         }
-        // Numbers that this profile cannot have known.
-        let unknown = if profile.default == errno(1) { Verdict::Fixed(ENOSYS) } else { default.clone() };
-        push(after, unknown);
+        after
+    }
+}
+
+fn ranges(profile: &Profile, arches: &[Arch]) -> Vec<(u32, Verdict)> {
+    let mut found = Ranges::default();
+    let default = Verdict::Fixed(profile.default);
+    // Numbers that this profile cannot have known.
+    let unknown = if profile.default == errno(1) { Verdict::Fixed(ENOSYS) } else { default.clone() };
+    for arch in [Arch::X86, Arch::Aarch64, Arch::Arm, Arch::X86_64, Arch::X32] {
+        let Some(calls) = profile.calls.get(&arch).filter(|_| arches.contains(&arch)) else { continue };
+        let base = if arch == Arch::X32 { X32_BIT } else { 0 };
+        let after = found.calls(base, calls.iter(), &default);
+        found.push(after, &unknown);
+        if arch == Arch::Arm {
+            let after = found.calls(ARM_BASE, calls.private(), &default);
+            found.push(after, &unknown);
+        }
     }
     if arches.contains(&Arch::X86_64) && !arches.contains(&Arch::X32) {
-        push(X32_BIT, Verdict::Fixed(KILL_PROCESS));
+        found.push(X32_BIT, &Verdict::Fixed(KILL_PROCESS));
     }
     // -1 is what a tracer makes of a call it has replaced.
-    push(u32::MAX, default);
-    found
+    found.push(u32::MAX, &default);
+    found.0
 }
 
 /// Appends the tree of these ranges. All in one buffer: allocations are what this would cost most.
@@ -125,12 +142,63 @@ fn leaf(code: &mut Vec<SockFilter>, verdict: &Verdict, default: Action) {
     match verdict {
         Verdict::Fixed(action) => code.push(plain(RETURN, *action)),
         Verdict::Conditional(alternatives) => {
+            if let Some((index, values, action)) = one_of(alternatives) {
+                code.extend(membership(index, &values, action, default));
+                return;
+            }
             for (conditions, action) in alternatives {
                 code.extend(alternative(conditions, *action));
             }
             code.push(plain(RETURN, default));
         }
     }
+}
+
+/// Alternatives that all ask whether one argument has one of a few small values, or is less than
+/// one: the argument, the tests, and the action they share.
+fn one_of(alternatives: &[(Vec<Condition>, Action)]) -> Option<(u8, Vec<Test>, Action)> {
+    let [(first, action), _, ..] = alternatives else { return None };
+    let index = first.first()?.index;
+    let small = |value: u64| u32::try_from(value).is_ok();
+    let tests = alternatives.iter().map(|(conditions, present)| match conditions.as_slice() {
+        [Condition { index: same, test: test @ (Test::Equal(value) | Test::Less(value)) }]
+            if *same == index && present == action && small(*value) =>
+        {
+            Some(*test)
+        }
+        _ => None,
+    });
+    // So that every jump reaches its end.
+    let tests = tests.collect::<Option<Vec<Test>>>()?;
+    (tests.len() < 200).then_some((index, tests, *action))
+}
+
+/// Reads the argument once and compares it with each value: the action, or the default.
+fn membership(index: u8, tests: &[Test], action: Action, default: Action) -> Vec<SockFilter> {
+    let low = ARGS + u32::from(index) * 8;
+    let refuse = plain(RETURN, default);
+    let mut code = vec![
+        plain(LOAD, low + 4),
+        SockFilter { code: JUMP_EQUAL, jt: 1, jf: 0, k: 0 },
+        refuse,
+        plain(LOAD, low),
+    ];
+    for (at, test) in tests.iter().enumerate() {
+        // To the last instruction, past the remaining tests and the refusal.
+        let found = (tests.len() - at) as u8;
+        code.push(match *test {
+            Test::Less(value) => SockFilter { code: JUMP_GREATER_EQUAL, jt: 0, jf: found, k: value as u32 },
+            Test::Equal(value) => SockFilter { code: JUMP_EQUAL, jt: found, jf: 0, k: value as u32 },
+            // Not taken up by one_of.
+            Test::NotEqual(_)
+            | Test::LessOrEqual(_)
+            | Test::Greater(_)
+            | Test::GreaterOrEqual(_)
+            | Test::Masked { .. } => continue,
+        });
+    }
+    code.extend([refuse, plain(RETURN, action)]);
+    code
 }
 
 /// Where a comparison goes.

@@ -1,12 +1,12 @@
-//! A profile in terms of numbers, and the way there from the OCI specification's names.
+//! A profile in terms of numbers.
 
 use std::collections::BTreeMap;
 
-use seacow_spec::oci::runtime::{Seccomp, SeccompArg, SeccompRule};
 use seacow_sys::seccomp::Flags;
 
-use super::Error;
-use super::calls::{CALLS, NO, Row};
+use crate::validate::Warning;
+
+use super::calls::{ARM_PRIVATE, CALLS, ELSEWHERE, MULTIPLEXED, NO, Row};
 
 /// An instruction set with its own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,10 +15,14 @@ pub(super) enum Arch {
     X86,
     X32,
     Aarch64,
+    Arm,
 }
 
 /// Marks numbers of the x32 calls (`__X32_SYSCALL_BIT`).
 pub(super) const X32_BIT: u32 = 0x4000_0000;
+
+/// Where ARM's private calls start (`__ARM_NR_BASE`).
+pub(super) const ARM_BASE: u32 = 0x000f_0000;
 
 impl Arch {
     /// `AUDIT_ARCH_*`; x86_64 and x32 share one.
@@ -27,38 +31,71 @@ impl Arch {
             Self::X86_64 | Self::X32 => 0xc000_003e,
             Self::X86 => 0x4000_0003,
             Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
+        }
+    }
+
+    /// The specification's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "SCMP_ARCH_X86_64",
+            Self::X86 => "SCMP_ARCH_X86",
+            Self::X32 => "SCMP_ARCH_X32",
+            Self::Aarch64 => "SCMP_ARCH_AARCH64",
+            Self::Arm => "SCMP_ARCH_ARM",
         }
     }
 
     /// The number of a call.
-    fn number(self, row: &Row) -> Option<u32> {
+    pub(super) fn number(self, row: &Row) -> Option<u32> {
         let number = match self {
             Self::X86_64 => row.1,
             Self::X86 => row.2,
             Self::X32 => row.3,
             Self::Aarch64 => row.4,
+            Self::Arm => row.5,
         };
-        (number != NO).then_some(u32::from(number) | if self == Self::X32 { X32_BIT } else { 0 })
+        match (self, number) {
+            (_, NO) => None,
+            (Self::X32, _) => Some(u32::from(number) | X32_BIT),
+            (Self::Arm, ARM_PRIVATE..) => Some(ARM_BASE + u32::from(number - ARM_PRIVATE)),
+            _ => Some(u32::from(number)),
+        }
     }
 
-    /// All that this machine's kernel may run.
+    /// All that have numbers here.
+    pub(super) const ALL: &'static [Self] = &[Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
+
+    /// All that this machine's kernel may run, its own first.
     #[cfg(target_arch = "x86_64")]
     pub(super) const NATIVE: &'static [Self] = &[Self::X86_64, Self::X86, Self::X32];
-    /// All that this machine's kernel may run.
+    /// All that this machine's kernel may run, its own first.
     #[cfg(not(target_arch = "x86_64"))]
-    pub(super) const NATIVE: &'static [Self] = &[Self::Aarch64];
+    pub(super) const NATIVE: &'static [Self] = &[Self::Aarch64, Self::Arm];
 }
 
 /// A SECCOMP_RET_* value with its data.
 pub(super) type Action = u32;
 
 pub(super) const ALLOW: Action = 0x7fff_0000;
+pub(super) const LOG: Action = 0x7ffc_0000;
+pub(super) const TRACE: Action = 0x7ff0_0000;
+pub(super) const NOTIFY: Action = 0x7fc0_0000;
+pub(super) const ERRNO: Action = 0x0005_0000;
+pub(super) const TRAP: Action = 0x0003_0000;
+pub(super) const KILL_THREAD: Action = 0;
 pub(super) const KILL_PROCESS: Action = 0x8000_0000;
-const ERRNO: Action = 0x0005_0000;
 pub(super) const ENOSYS: Action = ERRNO | 38;
 
 pub(super) const fn errno(number: u16) -> Action {
     ERRNO | number as u32
+}
+
+/// Whether the first lets less happen than the second: the kernel's own order, by which it chooses
+/// among the answers of several filters.
+pub(super) const fn stricter(one: Action, other: Action) -> bool {
+    const KIND: u32 = 0xffff_0000;
+    ((one & KIND) as i32) < ((other & KIND) as i32)
 }
 
 /// A condition on one argument.
@@ -85,8 +122,16 @@ pub(super) enum Test {
 pub(super) enum Verdict {
     /// Always this.
     Fixed(Action),
-    /// The first alternative whose conditions all hold, otherwise the default.
+    /// The first alternative whose conditions all hold, otherwise the default. Without
+    /// alternatives: the profile knows the call and leaves it to the default.
     Conditional(Vec<(Vec<Condition>, Action)>),
+}
+
+impl Verdict {
+    /// Whether nothing is said but that the call is known.
+    pub(super) fn is_default(&self) -> bool {
+        matches!(self, Self::Conditional(alternatives) if alternatives.is_empty())
+    }
 }
 
 /// A whole profile.
@@ -95,203 +140,157 @@ pub(super) struct Profile {
     pub(super) default: Action,
     pub(super) calls: BTreeMap<Arch, Calls>,
     pub(super) flags: Flags,
+    /// Some call is decided by an agent.
+    pub(super) notifies: bool,
+    /// Names nobody knows, with their place: they change nothing.
+    pub(super) ignored: Vec<Warning>,
 }
 
-/// Verdicts of one architecture's calls, by number less the base.
+/// Verdicts of one architecture's calls.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     base: u32,
+    /// By number less the base.
     slots: Vec<Option<Verdict>>,
+    /// ARM's private ones, by number.
+    private: BTreeMap<u32, Verdict>,
 }
 
 impl Calls {
     fn new(arch: Arch) -> Self {
-        Self { base: if arch == Arch::X32 { X32_BIT } else { 0 }, slots: Vec::with_capacity(640) }
+        let base = if arch == Arch::X32 { X32_BIT } else { 0 };
+        Self { base, slots: Vec::with_capacity(640), private: BTreeMap::new() }
     }
 
-    fn slot(&mut self, number: u32) -> Option<&mut Option<Verdict>> {
-        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
-        if at >= self.slots.len() {
-            self.slots.resize(at + 1, None);
-        }
-        self.slots.get_mut(at)
-    }
-
-    /// All that have a rule, in order of their numbers.
+    /// All that have a rule, in order of their numbers, but for the private ones.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Verdict)> {
         (self.base..).zip(&self.slots).filter_map(|(number, slot)| Some((number, slot.as_ref()?)))
+    }
+
+    /// The private ones that have a rule, in order of their numbers.
+    pub(super) fn private(&self) -> impl Iterator<Item = (u32, &Verdict)> {
+        self.private.iter().map(|(number, verdict)| (*number, verdict))
     }
 
     /// The rule of one number.
     #[cfg(test)]
     pub(super) fn get(&self, number: u32) -> Option<&Verdict> {
-        self.slots.get(usize::try_from(number.checked_sub(self.base)?).ok()?)?.as_ref()
+        let slot = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.private.get(&number).or_else(|| self.slots.get(slot)?.as_ref())
     }
+
+    /// Adds a rule: no conditions beat all, and the first without conditions stays.
+    fn add(&mut self, number: u32, conditions: &[Condition], action: Action) {
+        let fresh = || match conditions {
+            [] => Verdict::Fixed(action),
+            some => Verdict::Conditional(alternatives_of(some).map(|c| (c, action)).collect()),
+        };
+        match self.present(number) {
+            None => self.set(number, fresh()),
+            Some(Verdict::Fixed(_)) => {}
+            Some(verdict) if conditions.is_empty() => *verdict = fresh(),
+            Some(Verdict::Conditional(alternatives)) => {
+                alternatives.extend(alternatives_of(conditions).map(|c| (c, action)));
+            }
+        }
+    }
+
+    /// Notes that the profile knows the call.
+    fn mention(&mut self, number: u32) {
+        if self.present(number).is_none() {
+            self.set(number, Verdict::Conditional(Vec::new()));
+        }
+    }
+
+    fn present(&mut self, number: u32) -> Option<&mut Verdict> {
+        if number & ARM_BASE == ARM_BASE {
+            return self.private.get_mut(&number);
+        }
+        self.slots.get_mut(number.checked_sub(self.base)? as usize)?.as_mut()
+    }
+
+    fn set(&mut self, number: u32, verdict: Verdict) {
+        if number & ARM_BASE == ARM_BASE {
+            self.private.insert(number, verdict);
+            return;
+        }
+        let at = number.saturating_sub(self.base) as usize;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = Some(verdict);
+        }
+    }
+}
+
+/// Where a name means a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// On an architecture with numbers here.
+    Here,
+    /// On other architectures only.
+    Elsewhere,
+    /// Nowhere, up to the Linux version that [`CALLS`] names.
+    Nowhere,
 }
 
 impl Profile {
     pub(super) fn new(default: Action, arches: &[Arch], flags: Flags) -> Self {
-        Self { default, calls: arches.iter().map(|a| (*a, Calls::new(*a))).collect(), flags }
+        let calls = arches.iter().map(|a| (*a, Calls::new(*a))).collect();
+        Self { default, calls, flags, notifies: default == NOTIFY, ignored: Vec::new() }
     }
 
-    /// Adds a rule for a call by name; an unknown name is a call of another architecture or a newer
-    /// kernel, and ignored, as runc does.
-    pub(super) fn add(&mut self, name: &str, conditions: &[Condition], action: Action) {
-        let Ok(at) = CALLS.binary_search_by(|row| row.0.cmp(name)) else { return };
-        let Some(row) = CALLS.get(at) else { return };
+    /// Adds a rule for a call by name, on every architecture of the profile that has it. A rule that
+    /// says what happens anyway only makes the call known, whatever else says about it.
+    pub(super) fn add(&mut self, name: &str, conditions: &[Condition], action: Action) -> Known {
+        let row = CALLS.binary_search_by(|row| row.0.cmp(name)).ok().and_then(|at| CALLS.get(at));
+        let Some(row) = row else {
+            let elsewhere = ELSEWHERE.binary_search(&name).is_ok();
+            return if elsewhere { Known::Elsewhere } else { Known::Nowhere };
+        };
+        self.notifies |= action == NOTIFY;
         for (arch, calls) in &mut self.calls {
-            if let Some(number) = arch.number(row) {
-                add_to(calls, number, conditions, action);
+            let Some(number) = arch.number(row) else { continue };
+            if action == self.default {
+                calls.mention(number);
+            } else {
+                calls.add(number, conditions, action);
             }
         }
-    }
-}
-
-fn add_to(calls: &mut Calls, number: u32, conditions: &[Condition], action: Action) {
-    let Some(slot) = calls.slot(number) else { return };
-    if conditions.is_empty() {
-        // The first unconditional rule stays.
-        if !matches!(slot, Some(Verdict::Fixed(_))) {
-            *slot = Some(Verdict::Fixed(action));
+        if action != self.default {
+            self.add_multiplexed(name, conditions, action);
         }
-        return;
+        Known::Here
     }
-    if let Verdict::Conditional(alternatives) = slot.get_or_insert(Verdict::Conditional(Vec::new())) {
-        alternatives.extend(alternatives_of(conditions).into_iter().map(|c| (c, action)));
+
+    /// On i386 sockets and System V IPC have a second entrance, which must not stay open when the
+    /// first is closed. Its arguments are in memory, out of a filter's sight: a rule with conditions
+    /// closes it whole when it forbids, and leaves it alone when it permits.
+    fn add_multiplexed(&mut self, name: &str, conditions: &[Condition], action: Action) {
+        let Some(calls) = self.calls.get_mut(&Arch::X86) else { return };
+        if !(conditions.is_empty() || stricter(action, self.default)) {
+            return;
+        }
+        for (entrance, selectors) in MULTIPLEXED {
+            let Ok(at) = selectors.binary_search_by(|(call, _)| (*call).cmp(name)) else { continue };
+            let row = CALLS.binary_search_by(|row| row.0.cmp(entrance)).ok().and_then(|at| CALLS.get(at));
+            let Some(number) = row.and_then(|row| Arch::X86.number(row)) else { continue };
+            let value = selectors.get(at).map_or(0, |(_, selector)| u64::from(*selector));
+            // The kernel keeps a version of the interface in the upper half of ipc's selector.
+            let mask = if *entrance == "ipc" { 0xffff } else { 0xffff_ffff };
+            calls.add(number, &[Condition { index: 0, test: Test::Masked { mask, value } }], action);
+        }
     }
 }
 
-/// Conditions on different arguments hold together; on the same argument each is an alternative.
-fn alternatives_of(conditions: &[Condition]) -> Vec<Vec<Condition>> {
+/// Conditions on different arguments hold together; when an argument appears twice, each is an
+/// alternative, as in runc.
+fn alternatives_of(conditions: &[Condition]) -> impl Iterator<Item = Vec<Condition>> {
     let repeated = conditions
         .iter()
         .enumerate()
         .any(|(i, c)| conditions.get(..i).unwrap_or(&[]).iter().any(|earlier| earlier.index == c.index));
-    if repeated { conditions.iter().map(|c| vec![*c]).collect() } else { vec![conditions.to_vec()] }
-}
-
-/// Reads an OCI profile.
-pub(super) fn parse(oci: &Seccomp) -> Result<Profile, Error> {
-    if !oci.listener_path.is_empty() {
-        return Err(Error::NotImplemented("a notification listener"));
-    }
-    let default = action(&oci.default_action, oci.default_errno_ret)?;
-    let mut profile = Profile::new(default, &arches(&oci.architectures)?, flags(&oci.flags)?);
-    for rule in &oci.syscalls {
-        add_rule(&mut profile, rule)?;
-    }
-    Ok(profile)
-}
-
-fn add_rule(profile: &mut Profile, rule: &SeccompRule) -> Result<(), Error> {
-    let action = action(&rule.action, rule.errno_ret)?;
-    let conditions = rule.args.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
-    // A rule that says what happens anyway.
-    if action == profile.default && !conditions.is_empty() {
-        return Ok(());
-    }
-    for name in &rule.names {
-        profile.add(name, &conditions, action);
-    }
-    Ok(())
-}
-
-fn arches(names: &[String]) -> Result<Vec<Arch>, Error> {
-    if names.is_empty() {
-        return Ok(Arch::NATIVE.first().copied().into_iter().collect());
-    }
-    let mut found = Vec::new();
-    for name in names {
-        match name.as_str() {
-            "SCMP_ARCH_X86_64" => found.push(Arch::X86_64),
-            "SCMP_ARCH_X86" => found.push(Arch::X86),
-            "SCMP_ARCH_X32" => found.push(Arch::X32),
-            "SCMP_ARCH_AARCH64" => found.push(Arch::Aarch64),
-            // This kernel cannot run them: no rule is needed.
-            "SCMP_ARCH_ARM"
-            | "SCMP_ARCH_MIPS"
-            | "SCMP_ARCH_MIPS64"
-            | "SCMP_ARCH_MIPS64N32"
-            | "SCMP_ARCH_MIPSEL"
-            | "SCMP_ARCH_MIPSEL64"
-            | "SCMP_ARCH_MIPSEL64N32"
-            | "SCMP_ARCH_PPC"
-            | "SCMP_ARCH_PPC64"
-            | "SCMP_ARCH_PPC64LE"
-            | "SCMP_ARCH_S390"
-            | "SCMP_ARCH_S390X"
-            | "SCMP_ARCH_PARISC"
-            | "SCMP_ARCH_PARISC64"
-            | "SCMP_ARCH_RISCV64"
-            | "SCMP_ARCH_LOONGARCH64"
-            | "SCMP_ARCH_M68K"
-            | "SCMP_ARCH_SH"
-            | "SCMP_ARCH_SHEB" => {}
-            _ => return Err(Error::Unknown { what: "architecture", value: name.clone() }),
-        }
-    }
-    // The native one is always there, as in libseccomp.
-    for native in Arch::NATIVE.iter().take(1) {
-        if !found.contains(native) {
-            found.push(*native);
-        }
-    }
-    Ok(found)
-}
-
-fn flags(names: &[String]) -> Result<Flags, Error> {
-    if names.is_empty() {
-        // As runc: the mitigation costs much and protects only within one process.
-        return Ok(Flags::SPEC_ALLOW);
-    }
-    names.iter().try_fold(Flags::default(), |all, name| {
-        Ok(all
-            | match name.as_str() {
-                "SECCOMP_FILTER_FLAG_TSYNC" => Flags::TSYNC,
-                "SECCOMP_FILTER_FLAG_LOG" => Flags::LOG,
-                "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Flags::SPEC_ALLOW,
-                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
-                    return Err(Error::NotImplemented("a notification listener"));
-                }
-                _ => return Err(Error::Unknown { what: "flag", value: name.clone() }),
-            })
-    })
-}
-
-fn action(name: &str, errno_ret: Option<u32>) -> Result<Action, Error> {
-    const EPERM: u32 = 1;
-    let data = || {
-        let value = errno_ret.unwrap_or(EPERM);
-        // The kernel caps errno values at MAX_ERRNO.
-        if value > 4095 { Err(Error::Range { what: "errnoRet", value: value.into() }) } else { Ok(value) }
-    };
-    Ok(match name {
-        "SCMP_ACT_ALLOW" => ALLOW,
-        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => 0,
-        "SCMP_ACT_KILL_PROCESS" => KILL_PROCESS,
-        "SCMP_ACT_TRAP" => 0x0003_0000,
-        "SCMP_ACT_ERRNO" => ERRNO | data()?,
-        "SCMP_ACT_TRACE" => 0x7ff0_0000 | data()?,
-        "SCMP_ACT_LOG" => 0x7ffc_0000,
-        "SCMP_ACT_NOTIFY" => return Err(Error::NotImplemented("the action SCMP_ACT_NOTIFY")),
-        _ => return Err(Error::Unknown { what: "action", value: name.to_owned() }),
-    })
-}
-
-fn condition(arg: &SeccompArg) -> Result<Condition, Error> {
-    let index = u8::try_from(arg.index)
-        .ok()
-        .filter(|i| *i < 6)
-        .ok_or(Error::Range { what: "argument index", value: arg.index.into() })?;
-    let test = match arg.op.as_str() {
-        "SCMP_CMP_EQ" => Test::Equal(arg.value),
-        "SCMP_CMP_NE" => Test::NotEqual(arg.value),
-        "SCMP_CMP_LT" => Test::Less(arg.value),
-        "SCMP_CMP_LE" => Test::LessOrEqual(arg.value),
-        "SCMP_CMP_GT" => Test::Greater(arg.value),
-        "SCMP_CMP_GE" => Test::GreaterOrEqual(arg.value),
-        "SCMP_CMP_MASKED_EQ" => Test::Masked { mask: arg.value, value: arg.value_two },
-        _ => return Err(Error::Unknown { what: "comparison", value: arg.op.clone() }),
-    };
-    Ok(Condition { index, test })
+    let size = if repeated { 1 } else { conditions.len().max(1) };
+    conditions.chunks(size).map(<[Condition]>::to_vec)
 }

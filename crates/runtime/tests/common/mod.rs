@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod bundle;
+
 use std::path::{Path, PathBuf};
 
 use seacow_spec::oci::runtime::{
