@@ -24,6 +24,10 @@ pub const MAX_IFNAME: usize = 15;
 /// What every host end's name starts with.
 pub const HOST_PREFIX: &str = "sc";
 
+/// Containers that one bridge can have: the kernel numbers its ports with 10 bits, from 1
+/// (`BR_MAX_PORTS` in net/bridge).
+pub const MAX_PORTS: usize = 1023;
+
 /// How a container is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
@@ -71,6 +75,17 @@ pub enum EndpointError {
         /// The kernel's answer.
         source: netlink::Error,
     },
+    /// All ports of the bridge are taken.
+    #[error(
+        "connect {name}: the bridge has no port left: Linux gives a bridge {MAX_PORTS}, and every container \
+         on it takes one, prepared ones too; connect containers to another network"
+    )]
+    Full {
+        /// The host end's name.
+        name: String,
+        /// The kernel's answer.
+        source: netlink::Error,
+    },
     /// Anything else that the kernel refuses.
     #[error("connect {name}")]
     Link {
@@ -94,7 +109,7 @@ impl Classified for EndpointError {
         match self {
             Self::Name { .. } => ErrorClass::InvalidArgument,
             Self::Exists { .. } | Self::Gone { .. } => ErrorClass::Conflict,
-            Self::NotForwarding { .. } => ErrorClass::Unavailable,
+            Self::Full { .. } | Self::NotForwarding { .. } => ErrorClass::Unavailable,
             Self::Link { .. } => ErrorClass::Internal,
         }
     }
@@ -173,6 +188,7 @@ fn refused(name: String, source: netlink::Error) -> EndpointError {
     match source.errno() {
         Some(Errno::EXIST) => EndpointError::Exists { name, source },
         Some(Errno::SRCH | Errno::NODEV | Errno::NXIO) => EndpointError::Gone { name, source },
+        Some(Errno::XFULL) => EndpointError::Full { name, source },
         _ => EndpointError::Link { name, source },
     }
 }

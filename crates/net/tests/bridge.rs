@@ -11,9 +11,9 @@ use lab::{
     Container, HOST_OUTER, Outside, Peer, Server, endpoint_config, eventually, has, host, link_names, sh,
 };
 use seacow_net::bridge::BridgeError;
-use seacow_net::endpoint::EndpointError;
+use seacow_net::endpoint::{EndpointError, MAX_PORTS};
 use seacow_net::nft;
-use seacow_net::{Bridge, BridgeConfig, HostNetwork};
+use seacow_net::{Bridge, BridgeConfig, EndpointConfig, HostNetwork};
 use seacow_spec::{Classified, ErrorClass};
 
 fn config(name: &str, subnet: Option<&str>) -> BridgeConfig {
@@ -188,7 +188,7 @@ fn a_failed_connect_names_its_reason_and_leaves_nothing() {
         let error = bridge.connect(gone.id(), &endpoint_config("gone", address)).unwrap_err();
         assert!(matches!(error, EndpointError::Gone { .. }), "{error}");
         let peer = Peer::new();
-        let bad = seacow_net::EndpointConfig { ifname: "a/b".into(), ..endpoint_config("x", address) };
+        let bad = EndpointConfig { ifname: "a/b".into(), ..endpoint_config("x", address) };
         assert!(matches!(bridge.connect(peer.pid(), &bad), Err(EndpointError::Name { .. })));
         assert_eq!(link_names(), before);
         bridge.connect(peer.pid(), &endpoint_config("x", address)).unwrap();
@@ -197,6 +197,27 @@ fn a_failed_connect_names_its_reason_and_leaves_nothing() {
         bridge.remove().unwrap();
         let error = bridge.connect(peer.pid(), &endpoint_config("y", address)).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Conflict, "{error}");
+    });
+}
+
+#[test]
+fn a_full_bridge_says_so() {
+    host("full bridge", || {
+        let bridge = Bridge::ensure(&config("seacow0", None)).unwrap();
+        let peer = Peer::new();
+        let address = Ipv4Addr::new(172, 17, 0, 9);
+        let connect = |number: usize| {
+            let names = endpoint_config(&format!("{number}"), address);
+            bridge.connect(peer.pid(), &EndpointConfig { ifname: format!("eth{number}"), ..names })
+        };
+        for number in 0..MAX_PORTS {
+            connect(number).unwrap();
+        }
+        let error = connect(MAX_PORTS).unwrap_err();
+        assert!(matches!(error, EndpointError::Full { .. }), "{error}");
+        assert_eq!(error.class(), ErrorClass::Unavailable);
+        assert!(error.to_string().contains("no port left: Linux gives a bridge 1023"), "{error}");
+        assert_eq!(bridge.ports().unwrap().len(), MAX_PORTS, "and leaves nothing");
     });
 }
 
