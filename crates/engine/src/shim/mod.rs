@@ -32,7 +32,7 @@ pub(crate) use program::Program;
 /// How long a shim may take for any one request. A container's root file system may lie on a slow
 /// disk; a shim that needs longer than this is lost.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-const READ_CHUNK: usize = 16 << 10;
+const READ_CHUNK: usize = 4 << 10;
 
 /// What can go wrong between engine and shim.
 #[derive(Debug, thiserror::Error)]
@@ -292,12 +292,11 @@ async fn read(shared: Arc<Shared>, child: Option<Child>) {
 
 async fn read_messages(shared: &Shared) -> Result<(), FrameError> {
     let mut decoder = Decoder::default();
-    let mut chunk = vec![0; READ_CHUNK];
     loop {
         shared.stream.readable().await?;
-        match shared.stream.try_read(&mut chunk) {
+        match read_some(shared, &mut decoder) {
             Ok(0) => return Ok(()),
-            Ok(n) => decoder.push(chunk.get(..n).unwrap_or_default()),
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -306,6 +305,14 @@ async fn read_messages(shared: &Shared) -> Result<(), FrameError> {
             deliver(shared, message);
         }
     }
+}
+
+/// By way of the stack: what is held across a wait, every idle container holds.
+fn read_some(shared: &Shared, decoder: &mut Decoder) -> std::io::Result<usize> {
+    let mut chunk = [0; READ_CHUNK];
+    let count = shared.stream.try_read(&mut chunk)?;
+    decoder.push(chunk.get(..count).unwrap_or_default());
+    Ok(count)
 }
 
 fn deliver(shared: &Shared, message: FromShim) {
