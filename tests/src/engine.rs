@@ -23,6 +23,8 @@ pub struct Engine {
     name: String,
     number: u32,
     child: Option<Child>,
+    /// What starts the daemon, if it is not started directly.
+    wrapper: Vec<String>,
 }
 
 /// Starts within this process so far, to tell several engines of one test apart.
@@ -38,8 +40,8 @@ impl Engine {
             Ok(other) => panic!("SEACOW_TEST_ENGINE={other}: docker or seacow"),
         };
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let mut engine =
-            Self { kind, name: format!("seacow-t{}-{number}", std::process::id()), number, child: None };
+        let name = format!("seacow-t{}-{number}", std::process::id());
+        let mut engine = Self { kind, name, number, child: None, wrapper: Vec::new() };
         engine.spawn();
         engine
     }
@@ -180,6 +182,13 @@ impl Engine {
         self.spawn();
     }
 
+    /// Starts the daemon again after [`Self::kill_daemon`] or [`Self::stop_daemon`], by way of a program
+    /// that executes the rest of its command line, such as `prlimit --nofile=…`.
+    pub fn restart_daemon_through(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        self.spawn();
+    }
+
     /// Stops the daemon in order; containers go on.
     pub fn stop_daemon(&mut self) {
         if self.child.is_none() {
@@ -207,6 +216,12 @@ impl Engine {
             Kind::Seacow => self.seacowd(),
             Kind::Docker => self.dockerd(),
         };
+        if let Some((program, words)) = self.wrapper.split_first() {
+            let mut wrapped = Command::new(program);
+            wrapped.args(words).arg(command.get_program()).args(command.get_args());
+            wrapped.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            command = wrapped;
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let start = Instant::now();

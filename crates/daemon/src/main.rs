@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`config`] | flags and `daemon.json` |
 //! | [`http`] | requests, answers, errors, routing |
+//! | [`open_files`] | the daemon's own limit |
 //! | [`pidfile`] | one daemon per pid file |
 //! | [`routes`] | one file per resource of the API |
 //! | [`server`] | sockets and connections |
@@ -15,6 +16,7 @@
 
 mod config;
 mod http;
+mod open_files;
 mod pidfile;
 mod routes;
 mod server;
@@ -99,11 +101,12 @@ fn run(settings: Settings) -> Result<(), Fatal> {
     result
 }
 
-async fn serve(settings: Settings) -> Result<(), Fatal> {
+async fn serve(mut settings: Settings) -> Result<(), Fatal> {
     if !rustix::process::geteuid().is_root() {
         return Err(Fatal::NotRoot);
     }
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
+    settings.engine.open_files = open_files::raise();
     let sockets = listen::open(&settings.hosts, settings.group.as_deref())?;
     let engine = Engine::boot(settings.engine).await?;
     let (stop, stopped) = watch::channel(false);

@@ -43,6 +43,9 @@ pub struct Config {
     pub dns: Vec<Ipv4Addr>,
     /// Told in `info`.
     pub debug: bool,
+    /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
+    /// if absent; a daemon that raised its limit gives what it had before.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// Log rotation where a container does not say otherwise. Bounded by default: an unbounded log is
@@ -100,6 +103,7 @@ impl Config {
             pool: PoolSizes::default(),
             dns: Vec::new(),
             debug: false,
+            open_files: None,
         }
     }
 

@@ -82,7 +82,7 @@ async fn launch(
         let dir = config.config.exec_dir(&target);
         make_directory(&dir)?;
         make_directory(&config.config.container_dir(&target))?;
-        let started = shim::spawn(&config.program, &dir)?;
+        let started = shim::spawn(&config.program, &dir, config.config.open_files)?;
         // While the new program is loaded.
         files.write(&dir, address.as_ref(), &config.config)?;
         if let Some(endpoint) = &address {

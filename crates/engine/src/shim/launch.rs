@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Resource, Rlimit};
 use seacow_spec::shim::SOCKET_NAME;
 use tokio::net::UnixStream;
 
@@ -20,7 +21,13 @@ const STDERR_NAME: &str = "shim.err";
 
 /// Starts a shim for the existing directory `dir`. Blocks for as long as the kernel needs for an
 /// exec (100–300 µs); std uses `posix_spawn`, whose child shares the engine's memory until then.
-pub(crate) fn spawn(program: &Program, dir: &Path) -> Result<(StdStream, std::process::Child), ShimError> {
+///
+/// `open_files` is set from outside once it runs, which is before it hears of a container.
+pub(crate) fn spawn(
+    program: &Program,
+    dir: &Path,
+    open_files: Option<(u64, u64)>,
+) -> Result<(StdStream, std::process::Child), ShimError> {
     let failed = |source| ShimError::Spawn { program: NAME.into(), source };
     let (ours, theirs) = StdStream::pair().map_err(failed)?;
     let stderr = File::create(dir.join(STDERR_NAME)).map_err(failed)?;
@@ -35,7 +42,17 @@ pub(crate) fn spawn(program: &Program, dir: &Path) -> Result<(StdStream, std::pr
         .stderr(Stdio::from(stderr))
         .spawn()
         .map_err(failed)?;
+    if let Some(limits) = open_files {
+        limit_open_files(&child, limits).map_err(failed)?;
+    }
     Ok((ours, child))
+}
+
+fn limit_open_files(child: &std::process::Child, (soft, hard): (u64, u64)) -> std::io::Result<()> {
+    let value = |limit| (limit != u64::MAX).then_some(limit);
+    let limit = Rlimit { current: value(soft), maximum: value(hard) };
+    rustix::process::prlimit(Some(Pid::from_child(child)), Resource::Nofile, limit)?;
+    Ok(())
 }
 
 /// Connects to the shim that an earlier engine started in `dir`.
