@@ -23,7 +23,7 @@ use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::rooted::Root;
 use seacow_sys::{Errno, unix};
 
-use crate::cgroup::{self, Cgroups, Layout};
+use crate::cgroup::{self, Cgroups, Layout, SubCgroups};
 use crate::error::{Error, Step};
 use crate::init::handle::{Child, out_of_order};
 use crate::init::{Streams, clone_into_pid_namespace};
@@ -63,12 +63,16 @@ pub fn start(container: Container<'_>, exec: &Exec, streams: Streams) -> Result<
 }
 
 /// What a caller of [`start_with`] may choose.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options<'a> {
     /// Who decides the calls that the filter leaves to somebody.
     pub agent: Option<&'a Agent>,
+    /// Where below the container's cgroups it runs.
+    pub sub_cgroups: SubCgroups,
     /// The program inherits descriptors 3 to 2 + this.
     pub preserve_fds: u32,
+    /// The caller's session keyring stays the process's.
+    pub keep_keyring: bool,
     /// It lives on when the caller ends.
     pub outlive_parent: bool,
 }
@@ -84,13 +88,13 @@ pub fn start_with(
     let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
     let filter = seccomp::prepare(&exec.seccomp, exec.process.capabilities.as_ref())?;
     trace.lap("compile seccomp filter");
-    let born_in = unified_dir(&container)?;
+    let (tasks, born_in) = cgroups_of(&container, &options.sub_cgroups)?;
     let how = Clone { namespaces: Kinds::empty(), cgroup: born_in.as_ref().map(|fd| fd.as_fd()) };
     let cloned = clone_into_pid_namespace(container.pidfd, &how)?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             drop(ours);
-            run(&container, exec, streams, filter.as_ref(), theirs.as_fd(), options)
+            run(&container, exec, streams, filter.as_ref(), theirs.as_fd(), (&options, &tasks))
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -107,6 +111,21 @@ pub fn start_with(
     trace.lap("until exec");
     let (pid, pidfd) = child.release();
     Ok(Started { pid, pidfd, terminal })
+}
+
+/// Files by which the process joins its cgroups, and the one that it is born in.
+fn cgroups_of(container: &Container<'_>, sub: &SubCgroups) -> Result<(Vec<PathBuf>, Option<OwnedFd>), Error> {
+    if sub.is_empty() {
+        let tasks = container.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
+        return Ok((tasks, unified_dir(container)?));
+    }
+    let tasks = container.cgroups.tasks_files_in(sub)?;
+    let Some(dir) = container.cgroups.unified_dir_in(sub)? else {
+        return Ok((tasks, unified_dir(container)?));
+    };
+    let fd = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| format!("open cgroup {}", dir.display()))?;
+    Ok((tasks, Some(fd)))
 }
 
 /// The version 2 cgroup the process is born in: the container's, or where init has moved when the
@@ -147,11 +166,11 @@ fn run(
     streams: Streams,
     filter: Option<&seccomp::Filter>,
     socket: BorrowedFd<'_>,
-    options: Options<'_>,
+    (options, tasks): (&Options<'_>, &[PathBuf]),
 ) -> ! {
-    let Options { preserve_fds, outlive_parent, agent: _ } = options;
+    let &Options { preserve_fds, keep_keyring, outlive_parent, .. } = options;
     let mut trace = Trace::start("exec");
-    let error = match join(container, exec, streams, socket, &mut trace) {
+    let error = match join((container, tasks), exec, streams, socket, &mut trace) {
         Ok((stdio, labels)) => Finish {
             process: &exec.process,
             user: &exec.user,
@@ -161,6 +180,7 @@ fn run(
             labels,
             socket,
             preserve_fds,
+            keep_keyring,
             outlive_parent,
             hooks: None,
         }
@@ -174,7 +194,7 @@ fn run(
 
 /// Becomes a member of the container.
 fn join(
-    container: &Container<'_>,
+    (container, tasks): (&Container<'_>, &[PathBuf]),
     exec: &Exec,
     streams: Streams,
     socket: BorrowedFd<'_>,
@@ -185,8 +205,7 @@ fn join(
     process::set_dumpable(false).step(|| "make the process undumpable".into())?;
     let (initial, last) = scheduling::affinity(&exec.process)?;
     scheduling::run_on(initial.as_ref(), "initial")?;
-    let tasks: Vec<PathBuf> = container.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
-    cgroup::join_self(&tasks)?;
+    cgroup::join_self(tasks)?;
     scheduling::run_on(last.as_ref(), "final")?;
     trace.lap("join v1 cgroups");
     // Undumpable processes' own /proc files belong to root, which we still are.

@@ -15,6 +15,7 @@
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -106,20 +107,25 @@ fn words(output: &str) -> String {
 
 /// Runs a stage's hooks in order; the first failure ends it.
 pub fn run(stage: Stage, hooks: &Hooks, state: &State) -> Result<(), Error> {
-    stage.of(hooks).iter().enumerate().try_for_each(|(index, hook)| one(stage, index, hook, state))
+    run_in(None, stage, hooks, state)
+}
+
+/// As [`run`], in a working directory.
+pub(crate) fn run_in(dir: Option<&Path>, stage: Stage, hooks: &Hooks, state: &State) -> Result<(), Error> {
+    stage.of(hooks).iter().enumerate().try_for_each(|(index, hook)| one(dir, stage, index, hook, state))
 }
 
 /// Runs a stage's hooks in order, also those after a failure: for what cannot be stopped any more.
 pub fn run_all(stage: Stage, hooks: &Hooks, state: &State) -> Vec<Error> {
     let hooks = stage.of(hooks).iter().enumerate();
-    hooks.filter_map(|(index, hook)| one(stage, index, hook, state).err()).collect()
+    hooks.filter_map(|(index, hook)| one(None, stage, index, hook, state).err()).collect()
 }
 
-fn one(stage: Stage, index: usize, hook: &Hook, state: &State) -> Result<(), Error> {
-    execute(hook, state).map_err(|why| Error { stage, index, path: hook.path.clone(), why })
+fn one(dir: Option<&Path>, stage: Stage, index: usize, hook: &Hook, state: &State) -> Result<(), Error> {
+    execute(dir, hook, state).map_err(|why| Error { stage, index, path: hook.path.clone(), why })
 }
 
-fn execute(hook: &Hook, state: &State) -> Result<(), Failure> {
+fn execute(dir: Option<&Path>, hook: &Hook, state: &State) -> Result<(), Failure> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(start_errno)?;
     rustix::io::ioctl_fionbio(&read, true).map_err(start_errno)?;
     let second = write.try_clone().map_err(Failure::Start)?;
@@ -129,6 +135,9 @@ fn execute(hook: &Hook, state: &State) -> Result<(), Failure> {
         command.arg0(name);
     }
     command.envs(hook.env.iter().filter_map(|e| e.split_once('=')));
+    if let Some(dir) = dir {
+        command.current_dir(dir);
+    }
     // A group of its own: what it started ends with it when it is late.
     command.process_group(0).stdin(stdin(state)?).stdout(write).stderr(second);
     let child = command.spawn().map_err(Failure::Start)?;

@@ -150,7 +150,7 @@ fn a_created_container_with_a_terminal_lets_go_of_the_callers_streams() {
 #[test]
 fn what_is_missing_is_said() {
     let Some(bundle) = Bundle::new("missing", "true", |_| {}) else { return };
-    for words in [&["checkpoint", "x"][..], &["restore", "x"], &["create", "--no-pivot", "x"]] {
+    for words in [&["checkpoint", "x"][..], &["restore", "x"]] {
         let output = bundle.call(words);
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains("is not implemented"), "{words:?}");

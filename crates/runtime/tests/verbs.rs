@@ -10,6 +10,7 @@
 mod bundle;
 mod common;
 
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use bundle::Bundle;
@@ -253,4 +254,88 @@ fn descriptors_are_handed_on_only_when_they_are_there() {
     assert_eq!(output.status.code(), Some(1));
     assert!(texts(&output).1.contains("preserve descriptor"), "{:?}", texts(&output));
     assert!(!bundle.call(&["state", &bundle.id]).status.success(), "nothing was made");
+}
+
+#[test]
+fn an_exec_runs_in_a_cgroup_below() {
+    let Some(bundle) = Bundle::new("sub", "exec sleep 60", |_| {}) else { return };
+    let id = bundle.id.as_str();
+    bundle.ok(&["run", "-d", id]);
+    for (flag, text) in [
+        ("..", "cgroup path .. is not a sub cgroup path"),
+        ("nonexistent", "/nonexistent/cgroup.procs: no such file"),
+        ("whaaat:/", "unknown controller whaaat"),
+    ] {
+        let refused = bundle.call(&["exec", "--cgroup", flag, id, "true"]);
+        assert_eq!(refused.status.code(), Some(255));
+        assert!(texts(&refused).1.contains(text), "{flag}: {:?}", texts(&refused));
+    }
+    let top = PathBuf::from("/sys/fs/cgroup");
+    let (dir, flag) = if top.join("memory").is_dir() {
+        (top.join("memory").join(id).join("below"), "memory:below")
+    } else {
+        (top.join(id).join("below"), "below")
+    };
+    std::fs::create_dir(&dir).unwrap();
+    let seen = bundle.ok(&["exec", "--cgroup", flag, id, "cat", "/proc/self/cgroup"]);
+    assert!(seen.contains("/below\n"), "{seen}");
+    let seen = bundle.ok(&["exec", "--cgroup", "/", id, "cat", "/proc/self/cgroup"]);
+    assert!(!seen.contains("below"), "{seen}");
+    bundle.ok(&["delete", "-f", id]);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn without_pivot_root_there_is_no_bare_proc() {
+    // In a user namespace of its own a process may mount a /proc, unless one with masks is all it sees.
+    let script = "unshare -mrpf sh -c 'mount -t proc none /proc' && echo mounted || echo refused; pwd";
+    let Some(bundle) = Bundle::new("nopivot", script, |spec| {
+        let capabilities = spec.process.as_mut().unwrap().capabilities.as_mut().unwrap();
+        capabilities.bounding.push("CAP_SETFCAP".into());
+        capabilities.permitted.push("CAP_SETFCAP".into());
+    }) else {
+        return;
+    };
+    let output = bundle.call(&["run", "--no-pivot", &bundle.id]);
+    assert_eq!(texts(&output).0, "refused\n/\n", "{:?}", texts(&output));
+}
+
+#[test]
+fn cgroups_below_an_empty_cpuset_and_limits_taken_back() {
+    let Some(bundle) = Bundle::new("pod", "exec sleep 60", |_| {}) else { return };
+    let top = PathBuf::from("/sys/fs/cgroup/cpuset");
+    if !top.is_dir() {
+        eprintln!("SKIP cgroups_below_an_empty_cpuset_and_limits_taken_back: cgroup version 2");
+        return;
+    }
+    // A parent that somebody else made admits nobody until its cpuset is filled.
+    let id = bundle.id.as_str();
+    let pod = format!("{id}-pod");
+    std::fs::create_dir(top.join(&pod)).unwrap();
+    let config = bundle.path().join("config.json");
+    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    spec["linux"]["cgroupsPath"] = format!("/{pod}/{id}").into();
+    spec["linux"]["resources"] = serde_json::json!({ "memory": { "limit": 33_554_432, "swap": 67_108_864 } });
+    std::fs::write(&config, spec.to_string()).unwrap();
+    bundle.ok(&["run", "-d", id]);
+    bundle.ok(&["update", "--memory", "-1", id]);
+    bundle.ok(&["delete", "-f", id]);
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = std::fs::remove_dir(hierarchy.path().join(&pod));
+    }
+    assert!(!top.join(&pod).exists());
+}
+
+#[test]
+fn a_read_only_dev_has_its_devices() {
+    let script = "echo x > /dev/null && touch /dev/new 2>&1; tty";
+    let Some(bundle) = Bundle::new("rodev", script, |spec| {
+        for mount in spec.mounts.iter_mut().filter(|m| m.destination == "/dev") {
+            mount.options.push("ro".into());
+        }
+    }) else {
+        return;
+    };
+    let (out, _) = texts(&bundle.call(&["run", &bundle.id]));
+    assert!(out.contains("Read-only file system"), "{out}");
 }

@@ -114,6 +114,7 @@ fn parse(rule: &DeviceRule) -> Result<Rule, Error> {
             'r' => 2,
             'w' => 4,
             'm' => 1,
+            'a' => 7,
             _ => return Err(invalid()),
         };
     }

@@ -91,7 +91,7 @@ fn controllers_of(options: &str) -> Vec<String> {
 }
 
 /// mountinfo writes space, tab, newline and backslash in octal.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     if !text.contains('\\') {
         return text.to_owned();
     }

@@ -25,6 +25,24 @@ pub(super) fn clone_children(level: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Fills a cpuset whose parents somebody else has made and left empty.
+pub(super) fn fill_cpuset(root: &Path, path: &Path) -> Result<(), Error> {
+    let full = root.join(path);
+    let empty = |level: &Path| -> Result<bool, Error> {
+        Ok(read(&level.join("cpuset.cpus"))?.trim().is_empty()
+            || read(&level.join("cpuset.mems"))?.trim().is_empty())
+    };
+    if !empty(&full)? {
+        return Ok(());
+    }
+    let mut level = root.to_owned();
+    for component in path.components() {
+        level.push(component);
+        clone_children(&level)?;
+    }
+    Ok(())
+}
+
 /// Installs device rules, the first denying everything.
 pub(super) fn set_devices(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
     // A kernel without the controller restricts no devices at all; CAP_MKNOD still does.
@@ -68,7 +86,8 @@ pub(super) fn apply(cgroups: &Cgroups, resources: &LinuxResources) -> Result<(),
     if let Some(key) = resources.unified.keys().next() {
         return Err(Error::Unsupported {
             limit: key.clone(),
-            reason: "this host has cgroup version 1, where unified settings do not exist".into(),
+            // The first two words are runc's.
+            reason: "invalid configuration on this host, which has cgroup version 1".into(),
         });
     }
     Ok(())
@@ -76,7 +95,8 @@ pub(super) fn apply(cgroups: &Cgroups, resources: &LinuxResources) -> Result<(),
 
 fn set_memory(cgroups: &Cgroups, memory: &Memory) -> Result<(), Error> {
     let limit = memory.limit.filter(|l| *l != 0);
-    let swap = memory.swap.filter(|s| *s != 0);
+    // No limit of memory at all is what -1 means; one of memory and swap would stay in its way.
+    let swap = memory.swap.filter(|s| *s != 0).or(limit.filter(|l| *l < 0));
     match (limit, swap) {
         // The kernel keeps limit <= limit+swap at every moment: raise the outer one first.
         (Some(limit), Some(swap)) if raises_swap(cgroups, swap)? => {
@@ -138,12 +158,9 @@ fn set_cpu(cgroups: &Cgroups, cpu: &Cpu) -> Result<(), Error> {
     if let Some(burst) = cpu.burst {
         set(cgroups, "cpu", "cpu.cfs_burst_us", &burst.to_string())?;
     }
-    if let Some(period) = cpu.realtime_period.filter(|p| *p != 0) {
-        set(cgroups, "cpu", "cpu.rt_period_us", &period.to_string())?;
-    }
-    if let Some(runtime) = cpu.realtime_runtime.filter(|r| *r != 0) {
-        set(cgroups, "cpu", "cpu.rt_runtime_us", &runtime.to_string())?;
-    }
+    let period = cpu.realtime_period.filter(|p| *p != 0).map(|p| p.to_string());
+    let runtime = cpu.realtime_runtime.filter(|r| *r != 0).map(|r| r.to_string());
+    set_pair(cgroups, ("cpu.rt_period_us", period.as_deref()), ("cpu.rt_runtime_us", runtime.as_deref()))?;
     if let Some(idle) = cpu.idle {
         set(cgroups, "cpu", "cpu.idle", &idle.to_string())?;
     }
@@ -156,16 +173,23 @@ fn set_cpu(cgroups: &Cgroups, cpu: &Cpu) -> Result<(), Error> {
     Ok(())
 }
 
-/// Period and quota constrain each other (quota/period of the parent): when one order is refused,
-/// the other may be right.
+/// Period and quota constrain each other (quota/period of the parent).
 fn set_cpu_quota(cgroups: &Cgroups, cpu: &Cpu) -> Result<(), Error> {
     let period = cpu.period.filter(|p| *p != 0).map(|p| p.to_string());
     let quota = cpu.quota.filter(|q| *q != 0).map(|q| q.to_string());
-    let set_period = || period.as_deref().map_or(Ok(()), |p| set(cgroups, "cpu", "cpu.cfs_period_us", p));
-    let set_quota = || quota.as_deref().map_or(Ok(()), |q| set(cgroups, "cpu", "cpu.cfs_quota_us", q));
-    match set_period() {
-        Ok(()) => set_quota(),
-        Err(_) if quota.is_some() => set_quota().and_then(|()| set_period()),
+    set_pair(cgroups, ("cpu.cfs_period_us", period.as_deref()), ("cpu.cfs_quota_us", quota.as_deref()))
+}
+
+/// Sets two files of which each limits the other: when one order is refused, the other may be right.
+fn set_pair(
+    cgroups: &Cgroups,
+    (first, value): (&str, Option<&str>),
+    (second, other): (&str, Option<&str>),
+) -> Result<(), Error> {
+    let set_one = |file: &str, value: Option<&str>| value.map_or(Ok(()), |v| set(cgroups, "cpu", file, v));
+    match set_one(first, value) {
+        Ok(()) => set_one(second, other),
+        Err(_) if other.is_some() => set_one(second, other).and_then(|()| set_one(first, value)),
         refused => refused,
     }
 }

@@ -16,6 +16,7 @@ mod limits_v1;
 mod limits_v2;
 mod oom;
 mod stats;
+mod sub;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,11 @@ use seacow_spec::error::{Classified, ErrorClass};
 use seacow_spec::oci::runtime::LinuxResources;
 use seacow_sys::Errno;
 
+pub(crate) use layout::unescape;
 pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;
 pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats, Usage};
+pub use sub::SubCgroups;
 
 /// Why a cgroup operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +147,9 @@ impl Cgroups {
             make(&hierarchy.mount, &self.path, &mut |level, _| {
                 if cpuset { limits_v1::clone_children(level) } else { Ok(()) }
             })?;
+            if cpuset {
+                limits_v1::fill_cpuset(&hierarchy.mount, &self.path)?;
+            }
         }
         Ok(())
     }
@@ -182,17 +188,25 @@ impl Cgroups {
         }
     }
 
-    /// Sets limits and device rules of a new container. `all_devices` leaves the default rules out
-    /// (a privileged container).
-    pub fn apply(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
-        let rules = devices::effective(&resources.devices, all_devices)?;
+    /// Sets version 1 device rules of a new container: one by one, after a denial of everything, so
+    /// nobody in the cgroup may need a device meanwhile. Version 2 exchanges them at once, in
+    /// [`Cgroups::apply`].
+    pub fn apply_devices(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
         match self.layout {
             Layout::V1 { .. } => {
-                limits_v1::set_devices(self, &rules)?;
-                limits_v1::apply(self, resources)
+                limits_v1::set_devices(self, &devices::effective(&resources.devices, all_devices)?)
             }
+            Layout::V2 { .. } => Ok(()),
+        }
+    }
+
+    /// Sets limits of a new container, and version 2 device rules. `all_devices` leaves the default
+    /// rules out (a privileged container).
+    pub fn apply(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
+        match self.layout {
+            Layout::V1 { .. } => limits_v1::apply(self, resources),
             Layout::V2 { .. } => {
-                device_program::install(self, &rules)?;
+                device_program::install(self, &devices::effective(&resources.devices, all_devices)?)?;
                 limits_v2::apply(self, resources)
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use seacow_runtime::cgroup::Cgroups;
-use seacow_runtime::init::{Prepared, Running};
+use seacow_runtime::init::{Manner, Prepared, Running};
 use seacow_spec::oci::runtime::{LinuxNamespace, NamespaceKind};
 use seacow_spec::time::Timestamp;
 use seacow_sys::{process, unix};
@@ -60,9 +60,6 @@ struct Made {
 
 /// Everything of `create`. What was made is taken back when a later step fails.
 fn make(globals: &Globals, parsed: &Parsed, away: bool) -> Result<Made, CliError> {
-    if parsed.has("no-pivot") {
-        return Err(CliError::NotImplemented("--no-pivot".into()));
-    }
     let id = parsed.id()?;
     let state_dir = StateDir::of(globals, id)?;
     let dir = parsed.value("bundle").map_or_else(|| PathBuf::from("."), PathBuf::from);
@@ -157,9 +154,11 @@ impl Making<'_> {
         let id = self.parsed.id()?;
         // Whoever kills us from here on leaves a record by which `delete` finds everything.
         dir.write(&self.record(id, 0)?)?;
+        let manner =
+            Manner { no_pivot: self.parsed.has("no-pivot"), keep_keyring: self.parsed.has("no-new-keyring") };
         let streams = streams::own(bundle.process.terminal)?;
         log.debug("nsexec container setup: cloning init into its namespaces");
-        let mut prepared = Prepared::new(&bundle.prepare, &dir.path.join("stage"))?;
+        let mut prepared = Prepared::in_manner(&bundle.prepare, &dir.path.join("stage"), manner)?;
         prepared.settle()?;
         log.debug(&format!("child process in init(): pid {}", prepared.pid()));
         let record = self.record(id, prepared.pid())?;
@@ -200,6 +199,7 @@ impl Making<'_> {
             annotations: bundle.create.spec.annotations.clone(),
             uid: rustix::process::geteuid().as_raw(),
             own_pids: bundle.prepare.namespaces.iter().any(own_pids),
+            keep_keyring: self.parsed.has("no-new-keyring"),
             process: bundle.process.clone(),
             seccomp: bundle.create.seccomp.clone(),
             hooks: bundle.create.spec.hooks.clone().unwrap_or_default(),

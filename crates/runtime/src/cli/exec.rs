@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use seacow_runtime::cgroup::SubCgroups;
 use seacow_runtime::exec::{Container, Options, start_with};
 use seacow_runtime::seccomp::notify::Agent;
 use seacow_spec::id::ExecId;
@@ -23,11 +24,6 @@ pub(crate) fn exec(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliEr
 }
 
 fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
-    for flag in ["process-label", "cgroup"] {
-        if parsed.value(flag).is_some() {
-            return Err(CliError::NotImplemented(format!("exec --{flag}")));
-        }
-    }
     if parsed.operands.len() < 2 && parsed.value("process").is_none() {
         return Err(CliError::Usage("exec needs a command, or --process FILE".into()));
     }
@@ -71,7 +67,14 @@ fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
     let preserve_fds = parsed.number("preserve-fds")?.unwrap_or(0);
     streams::check_inherited(preserve_fds)?;
     let agent = Agent::of(&request.seccomp, || state::oci(&record, Status::Running));
-    let options = Options { agent: agent.as_ref(), preserve_fds, outlive_parent: detach };
+    let sub_cgroups = SubCgroups::parse(parsed.values("cgroup"))?;
+    let options = Options {
+        agent: agent.as_ref(),
+        sub_cgroups,
+        preserve_fds,
+        keep_keyring: record.keep_keyring,
+        outlive_parent: detach,
+    };
     globals.log.debug("nsexec container setup: cloning a process into the container's namespaces");
     let started = start_with(container, &request, streams::own(request.process.terminal)?, options)?;
     globals.log.debug(&format!("child process in init(): pid {}", started.pid));
@@ -111,6 +114,9 @@ fn process(parsed: &Parsed, record: &Record) -> Result<Process, CliError> {
     process.env.extend_from_slice(parsed.values("env"));
     if parsed.has("no-new-privs") {
         process.no_new_privileges = true;
+    }
+    if let Some(label) = parsed.value("process-label") {
+        process.selinux_label = label.to_owned();
     }
     if let Some(profile) = parsed.value("apparmor") {
         process.apparmor_profile = profile.to_owned();

@@ -66,7 +66,6 @@ fn example() -> Spec {
             bounding: caps(),
             effective: caps(),
             permitted: caps(),
-            ambient: caps(),
             ..Capabilities::default()
         }),
         rlimits: vec![Rlimit { kind: "RLIMIT_NOFILE".into(), hard: 1024, soft: 1024 }],

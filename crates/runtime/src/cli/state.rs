@@ -33,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) uid: u32,
     /// Whether the end of init ends all: it is the first of a pid namespace of its own.
     pub(crate) own_pids: bool,
+    /// Its processes keep the session keyring of whoever starts them.
+    pub(crate) keep_keyring: bool,
     /// What exec starts from.
     pub(crate) process: Process,
     pub(crate) seccomp: SeccompChoice,

@@ -12,6 +12,7 @@ use seacow_sys::pty;
 use seacow_sys::rooted::Root;
 use seacow_sys::{cred, process};
 
+use super::Manner;
 use super::namespaces::Plan;
 use super::stages;
 use crate::cgroup::{self, Cgroups};
@@ -33,6 +34,7 @@ pub(super) struct Setup<'a> {
     pub(super) cgroups: &'a Cgroups,
     pub(super) stage: &'a Path,
     pub(super) socket: OwnedFd,
+    pub(super) manner: Manner,
 }
 
 /// The whole life of the child before its program. Never returns.
@@ -76,7 +78,9 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     let stdio = configure(setup, &stage, &create, process, stdio, trace)?;
     drop(stage);
     // While the parent thinks: everything that needs no answer.
-    mount::detach_old_root()?;
+    if !setup.manner.no_pivot {
+        mount::detach_old_root()?;
+    }
     trace.lap("detach old root");
     let filter = filters.prepare(&create.seccomp, process.capabilities.as_ref())?;
     trace.lap("seccomp filter");
@@ -100,6 +104,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         socket: starter.as_ref().map_or(setup.socket.as_fd(), |s| s.as_fd()),
         preserve_fds,
         outlive_parent: starter.is_some(),
+        keep_keyring: setup.manner.keep_keyring,
         hooks: create.spec.hooks.as_ref().map(|all| (all, stages::state_inside(&create, Status::Created))),
     };
     let error = finish.execute(trace);
@@ -195,15 +200,16 @@ fn configure(
     devices::add(&root, &linux.devices)?;
     let (stdio, master) = open_stdio(&root, create, stdio)?;
     cred::set_umask(0o022);
+    stage.protect_dev(&root, &setup.prepare.mounts)?;
     stage.cover_rest(&root, &linux.masked_paths, &linux.readonly_paths)?;
     if !process.cwd.is_empty() {
         rootfs::make_cwd(&root, &process.cwd)?;
     }
     trace.lap("devices, terminal, remaining masks, cwd");
-    stages::before_root(setup.socket.as_fd(), create)?;
+    stages::before_root(setup.socket.as_fd(), create, root.as_fd())?;
     // Hooks may have made the network devices that these are about.
     sysctl::apply(&linux.sysctl, setup.plan)?;
-    enter_root(root.as_fd(), create, linux)?;
+    enter_root(root.as_fd(), create, linux, setup.manner.no_pivot)?;
     trace.lap("sysctls, pivot_root");
     wire::send_configured(setup.socket.as_fd(), master.as_ref().map(|m| m.as_fd()))?;
     Ok(stdio)
@@ -244,8 +250,13 @@ fn open_stdio(root: &Root, create: &Create, stdio: Vec<OwnedFd>) -> Result<(Stdi
 }
 
 /// pivot_root, then what the root's own mount shall be.
-fn enter_root(root: BorrowedFd<'_>, create: &Create, linux: &Linux) -> Result<(), Error> {
-    mount::pivot_into(root)?;
+fn enter_root(root: BorrowedFd<'_>, create: &Create, linux: &Linux, no_pivot: bool) -> Result<(), Error> {
+    if no_pivot {
+        rootfs::hide_bare_kernel_mounts(root)?;
+        mount::move_over_root(root)?;
+    } else {
+        mount::pivot_into(root)?;
+    }
     let readonly = create.spec.root.as_ref().is_some_and(|r| r.readonly);
     if readonly {
         mount::change_at(Path::new("/"), &Change { set: Attributes::READ_ONLY, ..Change::default() })

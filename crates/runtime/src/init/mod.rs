@@ -66,6 +66,15 @@ impl Streams {
     }
 }
 
+/// How init is made, where a caller asks for something else than is good for most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Moves its root over the host's instead of pivot_root, which the kernel refuses on a ramdisk.
+    pub no_pivot: bool,
+    /// Keeps the caller's session keyring.
+    pub keep_keyring: bool,
+}
+
 /// Init exists in its namespaces and waits; the image is not known yet.
 #[derive(Debug)]
 pub struct Prepared {
@@ -82,6 +91,11 @@ impl Prepared {
     /// `stage` becomes (or is) an empty directory of the host that only this container uses; it
     /// holds nothing outside the container's mount namespace.
     pub fn new(prepare: &Prepare, stage: &Path) -> Result<Self, Error> {
+        Self::in_manner(prepare, stage, Manner::default())
+    }
+
+    /// As [`Prepared::new`], in another manner than the usual.
+    pub fn in_manner(prepare: &Prepare, stage: &Path, manner: Manner) -> Result<Self, Error> {
         let mut trace = Trace::start("parent");
         let plan = Plan::of(&prepare.namespaces)?;
         let cgroups = Cgroups::new(&prepare.cgroups_path)?;
@@ -100,7 +114,14 @@ impl Prepared {
         let (pid, pidfd) = match cloned {
             Cloned::Child => {
                 drop(ours);
-                child::run(&child::Setup { prepare, plan: &plan, cgroups: &cgroups, stage, socket: theirs });
+                child::run(&child::Setup {
+                    manner,
+                    prepare,
+                    plan: &plan,
+                    cgroups: &cgroups,
+                    stage,
+                    socket: theirs,
+                });
             }
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
         };
@@ -145,15 +166,17 @@ impl Prepared {
         self.settle()?;
         self.trace.reset();
         let shared = rootfs::clone_shared(&create.spec.mounts)?;
+        let none = seacow_spec::oci::runtime::LinuxResources::default();
+        let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
+        self.cgroups.apply_devices(resources, self.privileged)?;
+        self.trace.lap("device rules");
         let mut fds = streams.borrowed();
         fds.extend(shared.iter().map(|fd| fd.as_fd()));
         wire::send_configure(self.child.socket(), create, &fds)?;
         drop(streams);
         // Beside the child's mounting.
-        let none = seacow_spec::oci::runtime::LinuxResources::default();
-        let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
         self.cgroups.apply(resources, self.privileged)?;
-        self.trace.lap("cgroup limits and device rules");
+        self.trace.lap("cgroup limits");
         let mut answer = self.child.answer()?;
         if let Some(FromChild::Mounted) = answer {
             stages::in_parent(create, self.child.pid)?;

@@ -9,11 +9,16 @@ use seacow_sys::process;
 use super::handle::out_of_order;
 use crate::error::Error;
 use crate::hooks::{self, Stage};
+use crate::mounts::place::fd_path;
 use crate::wire::{self, ToChild};
 
 /// In init, with all mounts made and the host's root still in place: lets the parent run its hooks,
 /// then runs those of the container's namespaces.
-pub(super) fn before_root(socket: BorrowedFd<'_>, create: &Create) -> Result<(), Error> {
+pub(super) fn before_root(
+    socket: BorrowedFd<'_>,
+    create: &Create,
+    root: BorrowedFd<'_>,
+) -> Result<(), Error> {
     let Some(all) = &create.spec.hooks else { return Ok(()) };
     if has_parents(create) {
         wire::send_mounted(socket)?;
@@ -24,7 +29,9 @@ pub(super) fn before_root(socket: BorrowedFd<'_>, create: &Create) -> Result<(),
             Some(_) => return Err(out_of_order()),
         }
     }
-    hooks::run(Stage::CreateContainer, all, &state_inside(create, Status::Creating))?;
+    // In the root that is not entered yet: hooks written for runc count on it.
+    let dir = fd_path(root);
+    hooks::run_in(Some(&dir), Stage::CreateContainer, all, &state_inside(create, Status::Creating))?;
     Ok(())
 }
 

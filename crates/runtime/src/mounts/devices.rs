@@ -109,6 +109,10 @@ pub(crate) fn add(root: &Root, devices: &[LinuxDevice]) -> Result<(), Error> {
         let making = || format!("make device {}", device.path);
         let node = checked::device(index, device)?;
         let path = Path::new(&device.path);
+        if path == Path::new("/dev/ptmx") {
+            // The one of the container's own devpts is there already; a node would be the host's.
+            continue;
+        }
         if let Some(parent) = path.parent() {
             drop(root.mkdir_all(parent, Mode::from(0o755)).step(making)?);
         }

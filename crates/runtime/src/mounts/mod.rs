@@ -10,6 +10,7 @@
 //! somewhere else (CVE-2019-16884, CVE-2021-30465).
 
 pub(crate) mod cgroup_view;
+mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod masks;
 pub(crate) mod options;

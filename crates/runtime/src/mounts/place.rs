@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use seacow_spec::oci::runtime::Mount;
-use seacow_sys::mount::{self, Change, Propagation};
+use seacow_sys::Errno;
+use seacow_sys::mount::{self, Change, MountFlags, Propagation};
 use seacow_sys::rooted::{Entry, Root};
 
 use super::options::{Bind, Options};
@@ -70,12 +71,16 @@ fn place_filesystem(root: &Root, entry: &Mount, options: &Options) -> Result<(),
     let Mount { kind, source, destination, .. } = entry;
     let target = mount_point(root, Path::new(destination), true)?;
     refuse_over_proc(target.as_fd(), destination, kind == "proc")?;
-    if options.copy_up {
-        return Err(Error::NotImplemented { what: format!("tmpcopyup of {destination}") });
-    }
     let source = if source.is_empty() { kind } else { source };
-    mount::mount_at(kind, source, &fd_path(target.as_fd()), options.flags(), &options.data)
-        .step(|| format!("mount {kind} on {destination} with options {:?}", options.data))?;
+    let data = data_for(kind, &options.data, target.as_fd()).step(|| format!("status of {destination}"))?;
+    let mounting = || format!("mount {kind} on {destination} with options {data:?}");
+    if options.copy_up && kind == "tmpfs" {
+        // Filled first, then made what it shall be.
+        mount::mount_at(kind, source, &fd_path(target.as_fd()), MountFlags::empty(), &data).step(mounting)?;
+        fill(root, destination, target.as_fd(), options)?;
+    } else {
+        mount::mount_at(kind, source, &fd_path(target.as_fd()), options.flags(), &data).step(mounting)?;
+    }
     if let Some((propagation, recursive)) = options.propagation {
         let placed = root.locate(Path::new(destination)).step(|| format!("find mount {destination}"))?;
         let how = Change { propagation: Some(propagation), recursive, ..Change::default() };
@@ -129,6 +134,36 @@ fn is_procfs(fd: BorrowedFd<'_>, what: &str) -> Result<bool, Error> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     let found = rustix::fs::fstatfs(fd).step(|| format!("file system of {what}"))?;
     Ok(found.f_type as i64 == PROC_SUPER_MAGIC)
+}
+
+/// The options of a file system. A tmpfs without a mode takes that of the directory it is put on, as
+/// users of Docker expect of their `/tmp`.
+fn data_for(kind: &str, data: &str, target: BorrowedFd<'_>) -> Result<String, Errno> {
+    if kind != "tmpfs" || data.split(',').any(|option| option.starts_with("mode=")) {
+        return Ok(data.to_owned());
+    }
+    let mode = rustix::fs::fstat(target)?.st_mode & 0o7777;
+    let comma = if data.is_empty() { "" } else { "," };
+    Ok(format!("{data}{comma}mode={mode:o}"))
+}
+
+/// Copies what a tmpfs hides into it. `hidden` is the directory below.
+fn fill(root: &Root, destination: &str, hidden: BorrowedFd<'_>, options: &Options) -> Result<(), Error> {
+    let copying = || format!("copy {destination} into its tmpfs");
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    // By "." below the handle: its path would lead to what is mounted there now.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let from = rustix::fs::openat(hidden, ".", flags, Mode::empty()).step(copying)?;
+    let placed = root.locate(Path::new(destination)).step(copying)?;
+    let to = open(&fd_path(placed.as_fd())).step(copying)?;
+    super::copy_up::copy(from.as_fd(), to.as_fd()).step(copying)?;
+    if options.set.is_empty() {
+        return Ok(());
+    }
+    mount::change(placed.as_fd(), &Change { set: options.set, ..Change::default() })
+        .step(|| format!("set options of {destination}"))
 }
 
 /// The directory or file at `path` below the root, made when missing.

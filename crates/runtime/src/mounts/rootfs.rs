@@ -1,6 +1,7 @@
 //! The root file system and everything mounted into it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -112,6 +113,32 @@ pub(crate) fn clone_shared(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Error> {
 fn is_shared(entry: &Mount) -> bool {
     let options = Options::parse(&entry.options);
     options.bind.is_some() && matches!(options.propagation, Some((mount::Propagation::Shared, _)))
+}
+
+/// Takes the host's kernel file systems out of the way of a container that does not pivot: they stay
+/// in its mount namespace, and a whole `/proc` among them would let its processes mount another one
+/// without masks.
+pub(crate) fn hide_bare_kernel_mounts(root: BorrowedFd<'_>) -> Result<(), Error> {
+    let own =
+        rustix::fs::readlink(place::fd_path(root), Vec::new()).step(|| "find the root's path".into())?;
+    let own = PathBuf::from(std::ffi::OsString::from_vec(own.into_bytes()));
+    let table =
+        std::fs::read_to_string("/proc/self/mountinfo").step(|| "read /proc/self/mountinfo".into())?;
+    let bare = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let kernel = matches!(after.split(' ').next()?, "proc" | "sysfs");
+        let path = crate::cgroup::unescape(before.split(' ').nth(4)?);
+        (kernel && !Path::new(&path).starts_with(&own)).then(|| PathBuf::from(path))
+    };
+    let found: Vec<PathBuf> = table.lines().filter_map(bare).collect();
+    for path in found.iter().rev() {
+        // Busy or locked: then nobody shall see it.
+        if mount::unmount_detach(path).is_err() {
+            mount::mount_at("tmpfs", "tmpfs", path, mount::MountFlags::RDONLY, "size=0")
+                .step(|| format!("cover {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The working directory, made when the image does not have it, as Docker does.

@@ -7,7 +7,7 @@ use rustix::fs::Mode;
 use seacow_spec::oci::runtime::Mount;
 use seacow_spec::shim::Prepare;
 use seacow_sys::Errno;
-use seacow_sys::mount::{self, MountFlags};
+use seacow_sys::mount::{self, Attributes, Change, MountFlags};
 use seacow_sys::rooted::Root;
 
 use super::masks::{self, Covers};
@@ -50,7 +50,7 @@ impl Stage {
             let at = self.at(&entry.destination)?;
             make_dirs(&self.trees(), &at)?;
             self.mount(entry, &at)?;
-            if entry.destination == "/dev" && entry.kind == "tmpfs" {
+            if is_dev(entry) {
                 let dev = Root::open(&at).step(|| "open staged /dev".into())?;
                 devices::populate(&dev, prepare.privileged)?;
             }
@@ -95,8 +95,11 @@ impl Stage {
             return place::place(&root, entry, None);
         }
         let source = if entry.source.is_empty() { &entry.kind } else { &entry.source };
+        // Devices are made in it; it becomes read-only at the end.
+        let flags =
+            if is_dev(entry) { options.flags().difference(MountFlags::RDONLY) } else { options.flags() };
         // The path is ours alone and has no links: one call is enough.
-        mount::mount_at(&entry.kind, source, at, options.flags(), &options.data)
+        mount::mount_at(&entry.kind, source, at, flags, &options.data)
             .step(|| format!("mount {} on {} with options {:?}", entry.kind, entry.destination, options.data))
     }
 
@@ -109,12 +112,25 @@ impl Stage {
                 && root.entry(path).and_then(|e| e.file_type()).step(|| format!("find {top}"))?
                     == Some(rustix::fs::FileType::Symlink)
             {
-                return Err(Error::Invalid { what: format!("{top} of the image is a symbolic link") });
+                // The last words are runc's.
+                let why = "is a symbolic link, but must be mounted on ordinary directory";
+                return Err(Error::Invalid { what: format!("{top} of the image {why}") });
             }
             let target = place::mount_point(root, path, true)?;
             mount::move_to(&self.at(top)?, target.as_fd()).step(|| format!("move {top} into place"))?;
         }
         Ok(())
+    }
+
+    /// Makes `/dev` read-only, where it shall be, now that its devices and the terminal are there.
+    pub(crate) fn protect_dev(&self, root: &Root, mounts: &[Mount]) -> Result<(), Error> {
+        let wanted = |m: &&Mount| is_dev(m) && Options::parse(&m.options).set.contains(Attributes::READ_ONLY);
+        if !mounts.iter().any(|m| wanted(&m)) {
+            return Ok(());
+        }
+        let dev = root.locate_dir(Path::new("/dev")).step(|| "find /dev".into())?;
+        mount::change(dev.as_fd(), &Change { set: Attributes::READ_ONLY, ..Change::default() })
+            .step(|| "make /dev read-only".into())
     }
 
     /// Hides and protects what lies outside the staged trees, now that the root is there.
@@ -168,6 +184,10 @@ impl Stage {
     fn holds(&self, path: &str) -> bool {
         self.tops.iter().any(|top| Path::new(path).starts_with(top))
     }
+}
+
+fn is_dev(entry: &Mount) -> bool {
+    entry.destination == "/dev" && entry.kind == "tmpfs"
 }
 
 fn make_dir(path: &Path) -> Result<(), Error> {

@@ -105,6 +105,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) socket: BorrowedFd<'a>,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserve_fds: u32,
+    /// The caller's session keyring stays the process's.
+    pub(crate) keep_keyring: bool,
     /// Nobody's end ends the process.
     pub(crate) outlive_parent: bool,
     /// What runs with the process's own rights before it: its programs are the image's.
@@ -129,8 +131,10 @@ impl Finish<'_> {
         let env = environment(process, &who);
         set_rlimits(process)?;
         self.stdio.install(who.uid)?;
-        self.labels.label_keys()?;
-        new_keyring()?;
+        if !self.keep_keyring {
+            self.labels.label_keys()?;
+            new_keyring()?;
+        }
         let in_cwd = enter_cwd(&process.cwd);
         process::close_on_exec_from(3 + self.preserve_fds)
             .step(|| "mark descriptors close-on-exec".into())?;

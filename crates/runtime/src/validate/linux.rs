@@ -144,7 +144,7 @@ fn resources(resources: &LinuxResources) -> Result<(), Error> {
         if !matches!(rule.kind.as_str(), "" | "a" | "b" | "c") {
             return Err(Error::field(at("type"), format!("unknown type {:?}", rule.kind)));
         }
-        if rule.access.chars().any(|c| !matches!(c, 'r' | 'w' | 'm')) {
+        if rule.access.chars().any(|c| !matches!(c, 'r' | 'w' | 'm' | 'a')) {
             return Err(Error::field(at("access"), format!("{:?} is not of r, w and m", rule.access)));
         }
     }

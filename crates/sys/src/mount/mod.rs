@@ -331,6 +331,17 @@ pub fn detach_old_root() -> Result<(), Error> {
     rustix::process::chdir("/").map_err(step("leave"))
 }
 
+/// Makes `new_root` (a mount point) the root where pivot_root is refused, because the present root
+/// is the kernel's own (an initial ramdisk): moves it over the root and changes into it. What was
+/// mounted before stays mounted below, out of sight but not out of the namespace.
+pub fn move_over_root(new_root: BorrowedFd<'_>) -> Result<(), Error> {
+    let step = |call| move |errno| Error::new(call, "new root", errno);
+    rustix::process::fchdir(new_root).map_err(step("chdir"))?;
+    rustix::mount::mount_move(".", "/").map_err(step("move over the root"))?;
+    rustix::process::chroot(".").map_err(step("chroot"))?;
+    rustix::process::chdir("/").map_err(step("chdir"))
+}
+
 /// Unmounts a path; refused with `EBUSY` while in use.
 pub fn unmount(path: &Path) -> Result<(), Errno> {
     rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)
