@@ -10,6 +10,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod bpf;
+pub mod command;
 pub mod cred;
 pub mod memory;
 pub mod mount;

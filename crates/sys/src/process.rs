@@ -136,7 +136,8 @@ fn wait_id(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> Result<Option<Ended
 /// Reaps any child that has ended (orphans, for a subreaper): its pid and end. `None` when none
 /// has, `ECHILD` when there is no child at all.
 pub fn try_wait_any() -> Result<Option<(i32, Ended)>, Errno> {
-    let found = rustix::io::retry_on_intr(|| rustix::process::waitpid(None, WaitOptions::NOHANG))?;
+    // Not `waitpid(None)`, which means those of our own process group.
+    let found = rustix::io::retry_on_intr(|| rustix::process::wait(WaitOptions::NOHANG))?;
     Ok(found.and_then(|(pid, s)| {
         let ended = match (s.exit_status(), s.terminating_signal()) {
             (Some(code), _) => Ended::Exited(code),
