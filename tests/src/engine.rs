@@ -22,6 +22,7 @@ pub struct Engine {
     kind: Kind,
     name: String,
     number: u32,
+    flags: Vec<String>,
     child: Option<Child>,
     /// What starts the daemon, if it is not started directly.
     wrapper: Vec<String>,
@@ -33,6 +34,18 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 impl Engine {
     /// Starts an engine without images.
     pub fn empty() -> Self {
+        Self::empty_with(&[])
+    }
+
+    /// As [`Self::start`], with further flags for our daemon.
+    pub fn start_with(flags: &[&str]) -> Self {
+        let engine = Self::empty_with(flags);
+        engine.docker(&["import", &crate::busybox_tar().to_string_lossy(), "bb"]).ok();
+        engine
+    }
+
+    /// As [`Self::empty`], with further flags for our daemon.
+    pub fn empty_with(flags: &[&str]) -> Self {
         assert!(is_root(), "these tests need root");
         let kind = match std::env::var("SEACOW_TEST_ENGINE").as_deref() {
             Ok("docker") => Kind::Docker,
@@ -41,16 +54,20 @@ impl Engine {
         };
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("seacow-t{}-{number}", std::process::id());
-        let mut engine = Self { kind, name, number, child: None, wrapper: Vec::new() };
+        let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        if let Ok(runtime) = std::env::var("SEACOW_TEST_RUNTIME")
+            && !flags.iter().any(|flag| flag.starts_with("--default-runtime"))
+        {
+            flags.extend([format!("--add-runtime=tested={runtime}"), "--default-runtime=tested".into()]);
+        }
+        let mut engine = Self { kind, name, number, flags, child: None, wrapper: Vec::new() };
         engine.spawn();
         engine
     }
 
     /// Starts an engine that has the image `bb`, busybox.
     pub fn start() -> Self {
-        let engine = Self::empty();
-        engine.docker(&["import", &crate::busybox_tar().to_string_lossy(), "bb"]).ok();
-        engine
+        Self::start_with(&[])
     }
 
     /// Whether a test of what only seacow has must be left out; says so.
@@ -247,7 +264,8 @@ impl Engine {
             .arg(format!("--bridge={}", self.bridge()))
             // Several engines may share one; apart, each shows what it leaves behind.
             .arg(format!("--cgroup-parent=/{}", self.name))
-            .arg(format!("--bip=10.{}.{}.1/24", 64 + (subnet >> 8), subnet & 0xff));
+            .arg(format!("--bip=10.{}.{}.1/24", 64 + (subnet >> 8), subnet & 0xff))
+            .args(&self.flags);
         command
     }
 

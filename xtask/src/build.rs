@@ -12,11 +12,12 @@ use anyhow::{Context, Result};
 use crate::shell;
 
 /// What is built, from which package, with which profile, static or not.
-const BINARIES: [(&str, &str, &str, bool); 4] = [
+const BINARIES: [(&str, &str, &str, bool); 5] = [
     ("seacow", "seacow-cli", "release", true),
     ("seacowd", "seacow-daemon", "release", false),
     ("seacow-shim", "seacow-shim", "small", true),
     ("seacow-runtime", "seacow-runtime", "small", true),
+    ("seacow-init", "seacow-runtime", "small", true),
 ];
 
 /// The directory that `SEACOW_DIST` names, or everything built anew: so that what measures need not

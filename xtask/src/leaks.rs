@@ -106,7 +106,9 @@ fn processes(found: &mut BTreeSet<String>) {
         };
         let comm = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
         let cgroup = std::fs::read_to_string(path.join("cgroup")).unwrap_or_default();
-        if matches!(comm.trim(), "seacowd" | "seacow-shim" | "seacow-runtime") || is_ours(&cgroup) {
+        if matches!(comm.trim(), "seacowd" | "seacow-shim" | "seacow-runtime" | "docker-init")
+            || is_ours(&cgroup)
+        {
             found.insert(format!("process {pid} {}", comm.trim()));
         }
     }

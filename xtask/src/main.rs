@@ -5,7 +5,7 @@
 //! | `demo` | builds, starts a daemon of its own, runs the founding example step by step, cleans up |
 //! | `test` | unit, integration and end-to-end tests, then looks for anything left behind |
 //! | `oracle` | lets Debian's dockerd take the end-to-end tests |
-//! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime` in `target/dist/` |
+//! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime`, `seacow-init` in `target/dist/` |
 //! | `arch` | checks who links whom, where async and unsafe may be |
 //! | `bench` | measures against Docker, podman and bare runtimes in one interleaved run |
 //!

@@ -22,7 +22,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let before = Snapshot::take();
     let mut runner = runner(&["--workspace"]);
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
+    let runc = packages::unpack("runc", &["runc"])?.join("usr/sbin/runc");
     runner.args(args).env("SEACOW_DIST", &dist).env("SEACOW_DOCKER", &docker);
+    runner.env("SEACOW_TEST_RUNTIMES", runc);
     let tests = shell::run(&mut runner);
     name_skipped()?;
     let leaks = before.check();

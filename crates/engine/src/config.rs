@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use crate::runtime::Runtimes;
+
 /// Default directory of images, snapshots, volumes and logs.
 pub const DATA_ROOT: &str = "/var/lib/seacow";
 /// Default directory of what lives as long as the machine is up; a tmpfs.
@@ -41,6 +43,12 @@ pub struct Config {
     pub pool: PoolSizes,
     /// Name servers for containers that bring none; the host's if empty.
     pub dns: Vec<Ipv4Addr>,
+    /// Whether containers get a process 1 of their own where they do not say otherwise (`--init`).
+    pub init: bool,
+    /// That process's program, `seacow-init`, or any that takes `-- PROGRAM ARGUMENT…`.
+    pub init_path: PathBuf,
+    /// OCI runtimes besides our own, and which is the default.
+    pub runtimes: Runtimes,
     /// Told in `info`.
     pub debug: bool,
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
@@ -91,10 +99,13 @@ impl Config {
         exec_root: impl Into<PathBuf>,
         shim: impl Into<PathBuf>,
     ) -> Self {
+        let shim: PathBuf = shim.into();
         Self {
             data_root: data_root.into(),
             exec_root: exec_root.into(),
-            shim: shim.into(),
+            init: false,
+            init_path: shim.with_file_name("seacow-init"),
+            shim,
             bridge: BRIDGE.into(),
             subnet: None,
             nft_table: "seacow".into(),
@@ -102,6 +113,7 @@ impl Config {
             log: LogDefaults::default(),
             pool: PoolSizes::default(),
             dns: Vec::new(),
+            runtimes: Runtimes::default(),
             debug: false,
             open_files: None,
         }

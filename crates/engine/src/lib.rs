@@ -21,6 +21,7 @@
 //! | `lsm` | AppArmor and SELinux |
 //! | [`network`] | the default bridge and the other modes |
 //! | [`pipe`] | byte and progress streams across the blocking border |
+//! | [`runtime`] | which OCI runtime makes a container |
 //! | [`shim`] | connections to shims |
 //! | `slot` | prepared shims |
 //! | `storage` | records and snapshots of containers |
@@ -42,6 +43,7 @@ pub mod image;
 mod lsm;
 pub mod network;
 pub mod pipe;
+pub mod runtime;
 pub mod shim;
 mod slot;
 mod storage;

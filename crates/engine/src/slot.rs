@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::blocking::{self, lock};
+use crate::config::PoolSizes;
 use crate::container::ContainerError;
 use crate::container::spec_build::Template;
 use crate::error::EngineError;
@@ -187,8 +188,10 @@ impl Pool {
             size,
             slots: Mutex::new(VecDeque::with_capacity(size)),
         };
+        // Another runtime's containers have nothing that could be prepared for them.
+        let sizes = if config.runtimes.is_ours_default() { config.pool } else { PoolSizes::OFF };
         Arc::new(Self {
-            kinds: vec![kind(true, config.pool.bridge), kind(false, config.pool.none)],
+            kinds: vec![kind(true, sizes.bridge), kind(false, sizes.none)],
             busy: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
             changed: Notify::new(),

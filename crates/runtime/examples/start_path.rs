@@ -161,6 +161,7 @@ fn prepare(id: &str) -> Result<Prepare, Box<dyn Error>> {
         readonly_paths: ["bus", "fs", "irq", "sys", "sysrq-trigger"].map(|p| format!("/proc/{p}")).to_vec(),
         privileged: false,
         settings: Default::default(),
+        runtime: None,
     })
 }
 

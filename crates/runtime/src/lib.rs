@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod cgroup;
 pub mod error;
 pub mod exec;

@@ -147,6 +147,7 @@ impl Bench {
                 readonly_paths: common::readonly(),
                 privileged: false,
                 settings: Default::default(),
+                runtime: None,
             },
             create: Create {
                 spec: spec(process),

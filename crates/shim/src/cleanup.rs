@@ -40,6 +40,9 @@ pub(crate) enum CleanupError {
         /// Why.
         errno: Errno,
     },
+    /// Files of a runtime that is not ours.
+    #[error(transparent)]
+    Foreign(seacow_spec::ErrorReport),
     /// Cgroups cannot be emptied or removed.
     #[error("{0}: {source}", source = text(.0))]
     Cgroup(#[from] cgroup::Error),
@@ -59,6 +62,9 @@ pub(crate) fn cleanup(dir: &Dir) -> Result<(), CleanupError> {
     }
     let record = dir.read_cleanup()?;
     let mut outcome = Ok(());
+    if let Some(record) = record.as_ref().filter(|record| record.runtime.is_some()) {
+        crate::foreign::clean_up(record, dir.foreign());
+    }
     if let Some((pid, started)) = record.as_ref().and_then(|record| record.init) {
         outcome = kill(pid, started).map_err(|errno| CleanupError::Kill { pid, errno });
     }
@@ -71,6 +77,7 @@ pub(crate) fn cleanup(dir: &Dir) -> Result<(), CleanupError> {
         outcome = outcome.and(dir.write_exit(&exit).map_err(CleanupError::from));
     }
     outcome?;
+    crate::foreign::remove_files(dir.foreign()).map_err(CleanupError::Foreign)?;
     Ok(dir.clear()?)
 }
 

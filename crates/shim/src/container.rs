@@ -1,4 +1,4 @@
-//! The seam to the runtime: one container, from its first process to its last cgroup.
+//! One container of our own runtime, from its first process to its last cgroup.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -49,7 +49,7 @@ fn report(error: impl Into<Failed>) -> ErrorReport {
     ErrorReport::of(&error.into())
 }
 
-fn kernel(step: &'static str) -> impl FnOnce(Errno) -> ErrorReport {
+pub(crate) fn kernel(step: &'static str) -> impl FnOnce(Errno) -> ErrorReport {
     move |errno| report(Failed::Kernel { step, errno })
 }
 
@@ -88,8 +88,12 @@ impl Container {
     /// to remove.
     pub(crate) fn prepare(prepare: &Prepare, dir: &Dir) -> Result<(Self, Made), ErrorReport> {
         let cgroups = Cgroups::new(&prepare.cgroups_path).map_err(report)?;
-        let mut record =
-            CleanupRecord { id: prepare.id.clone(), cgroups_path: prepare.cgroups_path.clone(), init: None };
+        let mut record = CleanupRecord {
+            id: prepare.id.clone(),
+            cgroups_path: prepare.cgroups_path.clone(),
+            init: None,
+            runtime: None,
+        };
         dir.write_cleanup(&record).map_err(report)?;
         let prepared = Prepared::new(prepare, &dir.stage()).map_err(|error| error.report())?;
         let made = made(prepared.pid(), prepared.pidfd())?;
@@ -169,11 +173,7 @@ impl Container {
         };
         let container =
             exec::Container { pid: running.pid, pidfd: running.pidfd.as_fd(), cgroups: &self.cgroups };
-        let (theirs, ours) = match (&exec.attach, exec.stdio.terminal) {
-            // Detached, and no terminal to be looked at: its output goes nowhere.
-            (None, false) => (nowhere()?, None),
-            (Some(_), _) | (None, true) => streams(exec.stdio)?,
-        };
+        let (theirs, ours) = streams_of_exec(exec)?;
         let agent = Agent::of(&exec.seccomp, || State {
             pid: running.pid,
             status: Status::Running,
@@ -245,13 +245,13 @@ impl Container {
     }
 }
 
-fn made(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Made, ErrorReport> {
+pub(crate) fn made(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Made, ErrorReport> {
     let pidfd = fcntl_dupfd_cloexec(pidfd, 3).map_err(kernel("duplicate a pidfd"))?;
     Ok(Made { pid, pidfd })
 }
 
 /// Pipes for a process, its ends and ours; a terminal is made by the process itself.
-fn streams(stdio: Stdio) -> Result<(Streams, Option<Ends>), ErrorReport> {
+pub(crate) fn streams(stdio: Stdio) -> Result<(Streams, Option<Ends>), ErrorReport> {
     if stdio.terminal {
         return Ok((Streams::Terminal, None));
     }
@@ -265,6 +265,15 @@ fn streams(stdio: Stdio) -> Result<(Streams, Option<Ends>), ErrorReport> {
     let ((our_stdout, stdout), (our_stderr, stderr)) = (pipe()?, pipe()?);
     let ends = Ends::Pipes { stdin: our_stdin, stdout: Some(our_stdout), stderr: Some(our_stderr) };
     Ok((Streams::Files { stdin, stdout, stderr }, Some(ends)))
+}
+
+/// Streams of one more process.
+pub(crate) fn streams_of_exec(exec: &Exec) -> Result<(Streams, Option<Ends>), ErrorReport> {
+    match (&exec.attach, exec.stdio.terminal) {
+        // Detached, and no terminal to be looked at: its output goes nowhere.
+        (None, false) => Ok((nowhere()?, None)),
+        (Some(_), _) | (None, true) => streams(exec.stdio),
+    }
 }
 
 fn nowhere() -> Result<Streams, ErrorReport> {

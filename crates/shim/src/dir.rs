@@ -26,6 +26,8 @@ const BACKLOG: i32 = 8;
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// An empty directory for the runtime.
 const STAGE_NAME: &str = "stage";
+/// Files of a runtime that is not ours.
+const FOREIGN_NAME: &str = "oci";
 
 /// A file of the exec directory that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,11 @@ impl Dir {
     /// Where init gathers its mounts, in its own namespace; on the host an empty directory.
     pub(crate) fn stage(&self) -> PathBuf {
         self.at(STAGE_NAME)
+    }
+
+    /// Where the files of a runtime that is not ours are; who makes it removes it.
+    pub(crate) fn foreign(&self) -> PathBuf {
+        self.at(FOREIGN_NAME)
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -208,6 +215,7 @@ mod tests {
             id: "a".repeat(64).parse().unwrap(),
             cgroups_path: "/seacow/a".into(),
             init: Some((7, 12)),
+            runtime: None,
         };
         dir.write_cleanup(&record).unwrap();
         assert_eq!(dir.read_cleanup().unwrap(), Some(record));

@@ -12,7 +12,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`serve`] | the loop, requests, exits, deletion |
-//! | [`container`] | the seam to the runtime |
+//! | [`runtime`] | the seam to the runtime: which one it is |
+//! | [`container`] | a container of our own runtime |
+//! | [`foreign`] | a container of another OCI runtime |
 //! | [`conn`] | a daemon's connection |
 //! | [`io`] | standard streams and attached clients |
 //! | [`log`] | json-file log with rotation |
@@ -26,9 +28,11 @@ mod cleanup;
 mod conn;
 mod container;
 mod dir;
+mod foreign;
 mod io;
 mod log;
 mod poll;
+mod runtime;
 mod serve;
 
 use std::ffi::OsString;

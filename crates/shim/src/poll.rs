@@ -30,6 +30,8 @@ pub(crate) enum Token {
     Signals,
     /// The OOM killer may have struck.
     OutOfMemory,
+    /// Children nobody told us of.
+    Children,
     /// A daemon.
     Connection(PeerId),
     /// A process ended (its pidfd).
@@ -52,6 +54,7 @@ impl Token {
             Self::OutOfMemory => (2, 0, 0),
             Self::Connection(peer) => (3, 0, peer),
             Self::Exit(process) => (4, process, 0),
+            Self::Children => (5, 0, 0),
             Self::Stdin(process) => (6, process, 0),
             Self::Stdout(process) => (7, process, 0),
             Self::Stderr(process) => (8, process, 0),
@@ -69,6 +72,7 @@ impl Token {
             2 => Self::OutOfMemory,
             3 => Self::Connection(peer),
             4 => Self::Exit(process),
+            5 => Self::Children,
             6 => Self::Stdin(process),
             7 => Self::Stdout(process),
             8 => Self::Stderr(process),
@@ -190,6 +194,7 @@ mod tests {
             Token::Listener,
             Token::Signals,
             Token::OutOfMemory,
+            Token::Children,
             Token::Connection(u32::MAX),
             Token::Exit(0),
             Token::Stdin(1),

@@ -160,6 +160,9 @@ pub struct Prepare {
     /// What new user and time namespaces are filled with.
     #[serde(default)]
     pub settings: NamespaceSettings,
+    /// The runtime that makes the container; `None` is ours, in the shim itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeCommand>,
 }
 
 /// What belongs to a namespace when it is made. Empty where the kind is not made anew.
@@ -172,6 +175,16 @@ pub struct NamespaceSettings {
     pub gid_mappings: Vec<IdMapping>,
     /// `monotonic` and `boottime` of a new time namespace.
     pub time_offsets: std::collections::BTreeMap<String, TimeOffset>,
+}
+
+/// Another OCI runtime than ours: a command with runc's command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeCommand {
+    /// The program, an absolute path.
+    pub path: PathBuf,
+    /// What it is told before its verb, such as `--systemd-cgroup`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
 }
 
 /// What the container is.
@@ -444,6 +457,9 @@ pub struct CleanupRecord {
     /// The init process and its start time in clock ticks (`/proc/<pid>/stat` field 22), so that
     /// a recycled pid is never killed.
     pub init: Option<(i32, u64)>,
+    /// Whose container it is, if not our own runtime's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeCommand>,
 }
 
 /// A frame that could not be read or written.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::runtimes::Entry;
+
 /// The file's contents. Docker writes its keys with hyphens.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -27,6 +29,10 @@ pub(crate) struct File {
     pub(crate) storage_driver: Option<String>,
     pub(crate) live_restore: Option<bool>,
     pub(crate) cgroup_parent: Option<String>,
+    pub(crate) runtimes: Option<BTreeMap<String, Entry>>,
+    pub(crate) default_runtime: Option<String>,
+    pub(crate) init: Option<bool>,
+    pub(crate) init_path: Option<PathBuf>,
     pub(crate) shim: Option<PathBuf>,
     pub(crate) pool_size: Option<usize>,
     pub(crate) nft_table: Option<String>,

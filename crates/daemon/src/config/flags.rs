@@ -72,6 +72,22 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "path")]
     pub(crate) cgroup_parent: Option<String>,
 
+    /// One more OCI runtime: name=path; may be repeated
+    #[arg(long, value_name = "name=path")]
+    pub(crate) add_runtime: Vec<String>,
+
+    /// OCI runtime of containers that ask for none; seacow's own if not given
+    #[arg(long, value_name = "name")]
+    pub(crate) default_runtime: Option<String>,
+
+    /// Run an init in containers that passes signals on and reaps orphans
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) init: Option<bool>,
+
+    /// That init's program; seacow-init beside seacow-shim if not given
+    #[arg(long, value_name = "file")]
+    pub(crate) init_path: Option<PathBuf>,
+
     /// The seacow-shim program; beside seacowd if not given
     #[arg(long, value_name = "file")]
     pub(crate) shim: Option<PathBuf>,

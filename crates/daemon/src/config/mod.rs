@@ -5,6 +5,7 @@
 
 mod file;
 mod flags;
+mod runtimes;
 mod settings;
 
 pub(crate) use flags::Flags;

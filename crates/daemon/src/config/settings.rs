@@ -10,6 +10,7 @@ use seacow_engine::config::{DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes};
 
 use super::file::{File, FileError};
 use super::flags::Flags;
+use super::runtimes;
 use crate::server::listen::{Address, ListenError};
 
 /// Where the configuration file is if no flag says so.
@@ -52,7 +53,7 @@ pub(crate) enum SettingsError {
     NoExecutable(std::io::Error),
 }
 
-fn invalid(what: &'static str, value: impl ToString, why: impl ToString) -> SettingsError {
+pub(super) fn invalid(what: &'static str, value: impl ToString, why: impl ToString) -> SettingsError {
     SettingsError::Value { what, value: value.to_string(), why: why.to_string() }
 }
 
@@ -109,6 +110,10 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         storage_driver: flags.storage_driver,
         live_restore: flags.live_restore,
         cgroup_parent: flags.cgroup_parent,
+        runtimes: runtimes::from_flags(flags.add_runtime)?,
+        default_runtime: flags.default_runtime,
+        init: flags.init,
+        init_path: flags.init_path,
         shim: flags.shim,
         pool_size: flags.pool_size,
         nft_table: flags.nft_table,
@@ -143,7 +148,8 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         hosts "hosts", data_root "data-root", exec_root "exec-root", pidfile "pidfile", debug "debug",
         log_level "log-level", group "group", bridge "bridge", bip "bip", dns "dns",
         log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
-        live_restore "live-restore", cgroup_parent "cgroup-parent", shim "shim", pool_size "pool-size",
+        live_restore "live-restore", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
+        init "init", init_path "init-path", shim "shim", pool_size "pool-size",
         nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
         tlscert "tlscert", tlskey "tlskey",
     };
@@ -187,6 +193,11 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     }
     if let Some(parent) = &wanted.cgroup_parent {
         engine.cgroup_parent = absolute("cgroup-parent", parent.into())?.to_string_lossy().into_owned();
+    }
+    engine.runtimes = runtimes::runtimes(wanted.runtimes.as_ref(), wanted.default_runtime.as_ref())?;
+    engine.init = wanted.init.unwrap_or(false);
+    if let Some(path) = &wanted.init_path {
+        engine.init_path = absolute("init-path", path.clone())?;
     }
     if let Some(size) = wanted.pool_size {
         engine.pool = pool(size)?;

@@ -95,7 +95,11 @@ impl Engine {
             mac_address = Some(normalize::mac_address(mac)?);
         }
         check_conflicts(&config, &network, mac_address.is_some())?;
+        if host_config.uts_mode == "host" && !config.hostname.is_empty() {
+            return Err(Invalid::UtsHostname.into());
+        }
         normalize::host(&mut host_config)?;
+        self.settle_runtime(&mut host_config)?;
         let taken_over = self.volumes_of_others(&host_config)?;
         let warnings = warnings(&host_config, health_of_image);
         let record = Record {
@@ -119,6 +123,16 @@ impl Engine {
         check_values(&record)?;
         let template = self.own_template(&record)?;
         Ok(Plan { record, template, image, warnings })
+    }
+
+    /// The runtime by name, and that it exists.
+    fn settle_runtime(&self, host: &mut HostConfig) -> Result<(), Invalid> {
+        let runtimes = &self.config().runtimes;
+        if host.runtime.is_empty() {
+            host.runtime.clone_from(&runtimes.default);
+        }
+        runtimes.find(&host.runtime)?;
+        Ok(())
     }
 
     /// The template of a container that joins nobody's namespaces; `None` for one that does, since

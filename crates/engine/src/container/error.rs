@@ -44,6 +44,14 @@ pub enum ContainerError {
     /// Its namespace is to be joined, and it has none.
     #[error("cannot join the namespaces of a non running container: {0}")]
     JoinNotRunning(String),
+    /// Its IPC namespace is to be joined, and cannot be.
+    #[error("can't join IPC of container {donor}: {why}")]
+    JoinIpc {
+        /// The other container, as the client named it.
+        donor: String,
+        /// Why not.
+        why: String,
+    },
     /// A verb for running containers only.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -190,6 +198,7 @@ impl Classified for ContainerError {
             Self::NameTaken { .. }
             | Self::NotRunning(_)
             | Self::JoinNotRunning(_)
+            | Self::JoinIpc { .. }
             | Self::Paused(..)
             | Self::AlreadyPaused(_)
             | Self::NotPaused(_)

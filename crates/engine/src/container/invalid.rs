@@ -48,8 +48,10 @@ pub enum Invalid {
     CgroupnsMode(String),
     #[error("invalid isolation {0:?} on linux")]
     Isolation(String),
-    #[error("unknown or invalid runtime name: {0}")]
-    Runtime(String),
+    #[error("conflicting options: hostname and the UTS mode")]
+    UtsHostname,
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Unknown),
     #[error(
         "invalid restart policy: unknown policy '{0}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
     )]

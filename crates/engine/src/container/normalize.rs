@@ -9,8 +9,6 @@ use super::error::ContainerError;
 use super::invalid::Invalid;
 use super::{capabilities, mounts, resources};
 
-/// Our name in `HostConfig.Runtime`.
-pub(crate) const RUNTIME: &str = "seacow";
 /// Bytes of `/dev/shm` where a container does not say otherwise.
 pub(crate) const SHM_SIZE: i64 = 64 << 20;
 /// Paths hidden in containers, as Docker hides them.
@@ -128,7 +126,6 @@ fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
         ("publishing ports (-p)", published),
         ("publishing all ports (-P)", host.publish_all_ports),
         ("links between containers (--link)", filled(&host.links)),
-        ("an init process (--init)", host.init == Some(true)),
         ("storage options (--storage-opt)", host.storage_opt.as_ref().is_some_and(|opts| !opts.is_empty())),
         ("the option Cgroup", !host.cgroup.is_empty()),
     ];
@@ -148,9 +145,6 @@ fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
     if !matches!(host.volume_driver.as_str(), "" | mounts::LOCAL) {
         return Err(unsupported(format!("volume driver {:?}", host.volume_driver)));
     }
-    if !matches!(host.runtime.as_str(), "" | RUNTIME) {
-        return Err(Invalid::Runtime(host.runtime.clone()).into());
-    }
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Invalid::Isolation(host.isolation.clone()).into());
     }
@@ -161,7 +155,6 @@ fn lists(host: &mut HostConfig) -> Result<(), ContainerError> {
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".into();
     }
-    host.runtime = RUNTIME.into();
     if let Some(names) = &host.cap_add {
         host.cap_add = Some(capabilities::normalize(names, Invalid::CapAdd)?);
     }
@@ -199,10 +192,7 @@ fn modes(host: &mut HostConfig) -> Result<(), ContainerError> {
     match host.ipc_mode.as_str() {
         "" => host.ipc_mode = "private".into(),
         "private" | "shareable" | "none" | "host" => {}
-        // Its /dev/shm lies in the other's mount namespace, out of reach of a mount.
-        mode if peer(mode) => {
-            return Err(unsupported("another container's IPC namespace (--ipc container:)"));
-        }
+        mode if peer(mode) => {}
         mode => return Err(Invalid::IpcMode(mode.to_owned()).into()),
     }
     match host.pid_mode.as_str() {

@@ -81,7 +81,8 @@ impl Engine {
             prefix: endpoint.prefix,
             gateway: Some(endpoint.gateway),
         });
-        let parts = Parts { config: self.config(), template, rootfs, network, files: &files };
+        let shm = self.ipc_donor(record)?.map(super::ipc::Donor::mount);
+        let parts = Parts { config: self.config(), template, rootfs, network, files: &files, shm };
         Ok(spec_build::create(record, parts)?)
     }
 
@@ -122,6 +123,8 @@ impl Engine {
     /// Prepares a shim for a container that has none: the cold path.
     pub(super) async fn make_ready(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         let record = container.record();
+        // Before its pid is looked up: it may run and not share.
+        self.ipc_donor(&record)?;
         let template = Template::of(&record, self.config(), |other| self.pid_of(other))?;
         self.make_sources(&record).await?;
         let rootfs = self.rootfs(&record.id).await?;

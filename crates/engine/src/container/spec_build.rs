@@ -13,12 +13,14 @@ use seacow_spec::oci::runtime::{
     Spec, VERSION,
 };
 use seacow_spec::oci::state::State;
-use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, NetworkConfig, Prepare, Rootfs, Stdio};
+use seacow_spec::shim::{
+    Create, LogConfig, NamespaceSettings, NetworkConfig, Prepare, Rootfs, RuntimeCommand, Stdio,
+};
 
 use super::error::ContainerError;
 use super::invalid::Invalid;
 use super::record::{MountRecord, Record};
-use super::{capabilities, mounts, normalize, resources, security};
+use super::{capabilities, mounts, normalize, pid1, resources, security};
 use crate::config::Config;
 use crate::lsm::apparmor;
 use crate::network::Mode;
@@ -35,6 +37,8 @@ pub(crate) struct Template {
     masked_paths: Vec<String>,
     readonly_paths: Vec<String>,
     privileged: bool,
+    /// What makes it, if not our own runtime.
+    runtime: Option<RuntimeCommand>,
     /// Gets a link on the default bridge.
     pub(crate) bridged: bool,
     /// Hardware address of that link, if a certain one was asked for.
@@ -60,6 +64,7 @@ impl Template {
             masked_paths: normalize::default_masked(),
             readonly_paths: normalize::READONLY.map(str::to_owned).to_vec(),
             privileged: false,
+            runtime: None,
             bridged,
             mac_address: None,
         }
@@ -78,6 +83,8 @@ impl Template {
         let shm = match host.ipc_mode.as_str() {
             "none" => Shm::None,
             "host" => Shm::Host,
+            // The other container's is bound when it is known who that is.
+            mode if mode.starts_with("container:") => Shm::None,
             _ => Shm::Own,
         };
         let mut all = default_mounts(host.shm_size, host.privileged, shm);
@@ -98,6 +105,7 @@ impl Template {
             masked_paths: host.masked_paths.clone().unwrap_or_default(),
             readonly_paths: host.readonly_paths.clone().unwrap_or_default(),
             privileged: host.privileged,
+            runtime: config.runtimes.find(&host.runtime).map_err(Invalid::from)?,
             bridged: record.network == Mode::Bridge,
             mac_address: record.mac_address,
         })
@@ -119,6 +127,7 @@ impl Template {
             readonly_paths: self.readonly_paths.clone(),
             privileged: self.privileged,
             settings: NamespaceSettings::default(),
+            runtime: self.runtime.clone(),
         }
     }
 }
@@ -207,6 +216,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) network: Option<NetworkConfig>,
     /// Directory with hosts, hostname and resolv.conf.
     pub(crate) files: &'a Path,
+    /// Another container's `/dev/shm`.
+    pub(crate) shm: Option<Mount>,
 }
 
 /// The request that makes the container out of a prepared shim.
@@ -222,11 +233,14 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
     let prepare = parts.template.prepare(&record.id);
     let spec = Spec {
         oci_version: VERSION.into(),
-        process: Some(process(record, caps, &security)?),
+        process: Some(Process {
+            args: pid1::command(record, parts.config),
+            ..process(record, caps, &security)?
+        }),
         root: Some(Root { path: String::new(), readonly: host.readonly_rootfs }),
         hostname: if host.uts_mode == "host" { String::new() } else { record.config.hostname.clone() },
         domainname: record.config.domainname.clone(),
-        mounts: own_mounts(record, parts.files)?,
+        mounts: own_mounts(record, &parts)?,
         hooks: None,
         annotations: host.annotations.clone().unwrap_or_default(),
         linux: Some(Linux {
@@ -371,7 +385,7 @@ fn rootfs_propagation(record: &Record) -> String {
 }
 
 /// The container's own mounts: files of the engine, then the user's, parents first.
-fn own_mounts(record: &Record, files: &Path) -> Result<Vec<Mount>, ContainerError> {
+fn own_mounts(record: &Record, parts: &Parts<'_>) -> Result<Vec<Mount>, ContainerError> {
     let mut all = Vec::new();
     for (path, options) in record.host_config.tmpfs.iter().flatten() {
         let mut tmpfs = mount(&mounts::clean(path), "tmpfs", "tmpfs", &[]);
@@ -382,13 +396,19 @@ fn own_mounts(record: &Record, files: &Path) -> Result<Vec<Mount>, ContainerErro
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");
         if !record.mounts.iter().any(|mount| mount.point.destination == target) {
-            let source = files.join(name);
+            let source = parts.files.join(name);
             all.push(mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate", access]));
         }
     }
     all.extend(record.mounts.iter().map(own_mount));
+    all.extend(pid1::mount(record, parts.config));
+    all.extend(parts.shm.clone().filter(|shm| !has_mount(record, &shm.destination)));
     all.sort_by_key(|mount| Path::new(&mount.destination).components().count());
     Ok(all)
+}
+
+fn has_mount(record: &Record, destination: &str) -> bool {
+    record.mounts.iter().any(|mount| mount.point.destination == destination)
 }
 
 fn own_mount(record: &MountRecord) -> Mount {

@@ -54,6 +54,7 @@ fn build(record: &Record) -> Create {
         rootfs: Rootfs::Directory(PathBuf::from("/r")),
         network: None,
         files: Path::new("/e/c/x"),
+        shm: None,
     };
     create(record, parts).unwrap()
 }

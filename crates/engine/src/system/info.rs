@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use seacow_spec::Timestamp;
-use seacow_spec::docker::system::{Info, InfoCommit, InfoPlugins, InfoRuntime, InfoSwarm};
+use seacow_spec::docker::system::{Info, InfoCommit, InfoPlugins, InfoSwarm};
 use seacow_spec::lifecycle::State;
 use seacow_store::record::RecordKind;
 
@@ -104,16 +104,12 @@ impl Engine {
             labels: Vec::new(),
             experimental_build: false,
             server_version: VERSION.into(),
-            runtimes: [(
-                "seacow".to_owned(),
-                InfoRuntime { path: config.shim.to_string_lossy().into_owned() },
-            )]
-            .into(),
-            default_runtime: "seacow".into(),
+            runtimes: config.runtimes.listed(config),
+            default_runtime: config.runtimes.default.clone(),
             swarm: InfoSwarm { local_node_state: "inactive".into(), ..InfoSwarm::default() },
             live_restore_enabled: true,
             isolation: String::new(),
-            init_binary: String::new(),
+            init_binary: config.init_path.to_string_lossy().into_owned(),
             containerd_commit: InfoCommit::default(),
             runc_commit: InfoCommit::default(),
             init_commit: InfoCommit::default(),

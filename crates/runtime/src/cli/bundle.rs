@@ -54,6 +54,7 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
             gid_mappings: linux.gid_mappings.clone(),
             time_offsets: linux.time_offsets.clone(),
         },
+        runtime: None,
     };
     let seccomp =
         linux.seccomp.clone().map_or(SeccompChoice::Unconfined, |s| SeccompChoice::Profile(Box::new(s)));

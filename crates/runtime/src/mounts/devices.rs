@@ -14,7 +14,7 @@ use crate::error::{Error, Step};
 use crate::validate::{self, linux as checked};
 
 /// Nodes every container has: name, major, minor (Documentation/admin-guide/devices.txt).
-const NODES: [(&str, u32, u32); 6] =
+pub(crate) const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Links every container has.
@@ -37,7 +37,7 @@ pub(crate) fn populate(dev: &Root, all_of_host: bool) -> Result<(), Error> {
         entry.symlink(Path::new(target)).step(|| format!("link /dev/{name}"))?;
     }
     if all_of_host {
-        copy_host(dev, Path::new("/dev"), Path::new(""), 0)?;
+        each_of_host(&mut |at, meta| copy_node(dev, at, meta))?;
     }
     Ok(())
 }
@@ -59,35 +59,49 @@ const NOT_COPIED: [&str; 8] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mount
 /// `/dev/disk/by-id` is the deepest usual directory.
 const DEPTH: u32 = 8;
 
-/// Makes a node for every device of the host.
-fn copy_host(dev: &Root, from: &Path, below: &Path, depth: u32) -> Result<(), Error> {
+/// Calls `visit` with the path below `/dev` of every device of the host.
+pub(crate) fn each_of_host(
+    visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> Result<(), Error>,
+) -> Result<(), Error> {
+    each_below(Path::new("/dev"), Path::new(""), 0, visit)
+}
+
+fn each_below(
+    from: &Path,
+    below: &Path,
+    depth: u32,
+    visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> Result<(), Error>,
+) -> Result<(), Error> {
     let listing = std::fs::read_dir(from).step(|| format!("list {}", from.display()))?;
     for item in listing {
         let item = item.step(|| format!("list {}", from.display()))?;
         let name = item.file_name();
+        if depth == 0 && NOT_COPIED.iter().any(|n| name == *n) {
+            continue;
+        }
         let at = below.join(&name);
         // Devices come and go; what has gone meanwhile is no error.
         let Ok(meta) = item.metadata() else { continue };
         let kind = meta.file_type();
         if kind.is_dir() {
-            if depth < DEPTH && !(depth == 0 && NOT_COPIED.iter().any(|n| name == *n)) {
-                copy_host(dev, &from.join(&name), &at, depth + 1)?;
+            if depth < DEPTH {
+                each_below(&from.join(&name), &at, depth + 1, visit)?;
             }
-        } else if (kind.is_char_device() || kind.is_block_device())
-            && !(depth == 0 && NOT_COPIED.iter().any(|n| name == *n))
-        {
-            let kind = if kind.is_char_device() { FileType::CharacterDevice } else { FileType::BlockDevice };
-            copy_node(dev, &at, kind, &meta)?;
+        } else if kind.is_char_device() || kind.is_block_device() {
+            visit(&at, &meta)?;
         }
     }
     Ok(())
 }
 
-fn copy_node(dev: &Root, at: &Path, kind: FileType, meta: &std::fs::Metadata) -> Result<(), Error> {
+/// Makes a node for a device of the host.
+fn copy_node(dev: &Root, at: &Path, meta: &std::fs::Metadata) -> Result<(), Error> {
     let making = || format!("make device /dev/{}", at.display());
     if let Some(parent) = at.parent().filter(|p| !p.as_os_str().is_empty()) {
         drop(dev.mkdir_all(parent, Mode::from(0o755)).step(making)?);
     }
+    let kind =
+        if meta.file_type().is_char_device() { FileType::CharacterDevice } else { FileType::BlockDevice };
     let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
     let entry = dev.entry(at).step(making)?;
     match entry.mknod(kind, Mode::from(meta.mode() & 0o7777), major, minor) {

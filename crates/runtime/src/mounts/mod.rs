@@ -9,6 +9,7 @@
 //! symlinks, or somebody who renames directories of a shared volume meanwhile, cannot move a mount
 //! somewhere else (CVE-2019-16884, CVE-2021-30465).
 
+pub(crate) mod borrow;
 pub(crate) mod cgroup_view;
 mod copy_up;
 pub(crate) mod devices;

@@ -10,9 +10,9 @@ use seacow_spec::shim::{Lower, Rootfs};
 use seacow_sys::mount::{self, Attributes, Overlay, Upper};
 use seacow_sys::rooted::Root;
 
-use super::options::Options;
-use super::place;
+use super::options::{Bind, Options};
 use super::stage::Stage;
+use super::{borrow, place};
 use crate::error::{Error, Step};
 use crate::validate::linux as checked;
 
@@ -100,19 +100,29 @@ pub(crate) fn place_all(root: &Root, mounts: &[Mount], shared: Vec<OwnedFd>) -> 
     Ok(())
 }
 
-/// Trees of bind mounts that shall pass mounts on to the host. Taken in the host's mount namespace:
-/// the container's copy of it only receives.
+/// Trees of bind mounts that the parent takes. Those that shall pass mounts on to the host are taken
+/// in the host's mount namespace: the container's copy of it only receives. Those of another
+/// process are taken in its namespace.
 pub(crate) fn clone_shared(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Error> {
     mounts
         .iter()
         .filter(|entry| is_shared(entry))
-        .map(|entry| place::clone_source(entry, &Options::parse(&entry.options)))
+        .map(|entry| {
+            let options = Options::parse(&entry.options);
+            match borrow::of_process(&entry.source) {
+                Some((pid, path)) => borrow::clone_tree(pid, path, options.bind == Some(Bind::Recursive)),
+                None => place::clone_source(entry, &options),
+            }
+        })
         .collect()
 }
 
-fn is_shared(entry: &Mount) -> bool {
+/// Whether the parent takes the tree of this mount.
+pub(crate) fn is_shared(entry: &Mount) -> bool {
     let options = Options::parse(&entry.options);
-    options.bind.is_some() && matches!(options.propagation, Some((mount::Propagation::Shared, _)))
+    options.bind.is_some()
+        && (matches!(options.propagation, Some((mount::Propagation::Shared, _)))
+            || borrow::of_process(&entry.source).is_some())
 }
 
 /// Takes the host's kernel file systems out of the way of a container that does not pivot: they stay

@@ -203,8 +203,12 @@ impl Io {
                 }
             }
             Token::Client(_, id) => self.on_client(id, flags, buffer),
-            Token::Listener | Token::Signals | Token::OutOfMemory | Token::Connection(_) | Token::Exit(_) => {
-            }
+            Token::Listener
+            | Token::Signals
+            | Token::OutOfMemory
+            | Token::Children
+            | Token::Connection(_)
+            | Token::Exit(_) => {}
         }
     }
 

@@ -11,8 +11,8 @@ use seacow_spec::{ErrorClass, ErrorReport};
 
 use super::process::Phase;
 use super::{INIT, Shim};
-use crate::container::Container;
 use crate::poll::PeerId;
+use crate::runtime::Container;
 
 /// How long a container may take to die. A daemon waits 60 s for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);

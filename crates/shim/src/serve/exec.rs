@@ -9,10 +9,10 @@ use seacow_spec::{ErrorReport, Timestamp};
 use super::process::{Phase, Process};
 use super::request::{Outcome, Refused, report, stream_socket};
 use super::{INIT, Shim};
-use crate::container::Container;
 use crate::io::Io;
 use crate::log::Log;
 use crate::poll::PeerId;
+use crate::runtime::Container;
 
 /// Exit status of a start that failed before the program was even looked for, as Docker has it.
 const START_FAILED: i32 = 128;
@@ -23,10 +23,15 @@ impl Shim {
         if self.container.is_some() {
             return Err(report(Refused::OutOfOrder("the container is prepared already")));
         }
-        let (container, made) = Container::prepare(prepare, &self.dir)?;
+        let (container, begun) = Container::prepare(prepare, &self.dir)?;
+        if container.has_orphans() {
+            self.adopt_orphans();
+        }
         self.container = Some(container);
-        let (pid, process) = (made.pid, Process::new(INIT, Target::Init, made.pid, made.pidfd));
-        self.processes.push(process);
+        let pid = begun.pid;
+        if let Some(pidfd) = begun.init {
+            self.processes.push(Process::new(INIT, Target::Init, pid, pidfd));
+        }
         self.answer(from, seq, Answer::Prepared { pid });
         if let Some(container) = &mut self.container {
             // Whatever fails here fails again in `Create`, which can tell.
@@ -43,13 +48,16 @@ impl Shim {
             return Err(report(Refused::OutOfOrder("create comes after prepare")));
         };
         let log = Log::open(&create.log).map_err(report)?;
-        let ends = match container.create(create, dir) {
-            Ok(ends) => ends,
+        let (ends, made) = match container.create(create, dir) {
+            Ok(created) => created,
             Err(why) => {
                 self.init_failed();
                 return Err(why);
             }
         };
+        if let Some(init) = made {
+            self.processes.push(Process::new(INIT, Target::Init, init.pid, init.pidfd));
+        }
         let Some(init) = self.process_mut(INIT) else {
             return Err(report(Refused::NotRunning("the prepared container".to_owned())));
         };

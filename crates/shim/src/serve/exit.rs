@@ -20,16 +20,19 @@ const UNKNOWN: i32 = 255;
 impl Shim {
     /// A pidfd became readable.
     pub(super) fn on_exit(&mut self, id: ProcessId) {
-        let Self { processes, poll, buffer, container, .. } = self;
-        let Some(process) = processes.iter_mut().find(|process| process.id == id) else { return };
-        if !process.is_alive() {
-            return;
-        }
+        let Some(process) = self.process(id).filter(|process| process.is_alive()) else { return };
         let code = match try_wait(process.pidfd()) {
             Ok(Some(ended)) => ended.code(),
             Ok(None) => return,
             Err(_) => UNKNOWN,
         };
+        self.on_end(id, code);
+    }
+
+    /// A living process was reaped.
+    pub(super) fn on_end(&mut self, id: ProcessId, code: i32) {
+        let Self { processes, poll, buffer, container, .. } = self;
+        let Some(process) = processes.iter_mut().find(|process| process.id == id) else { return };
         let exit = Exit { code, at: Timestamp::now(), oom_killed: false, reason: None };
         if id == INIT
             && let Some(container) = container

@@ -12,6 +12,7 @@ mod delete;
 mod exec;
 mod exit;
 mod memory;
+mod orphans;
 mod process;
 mod request;
 
@@ -26,10 +27,11 @@ use seacow_spec::shim::{Answer, Event, ExecStatus, FromShim, Request, Status, Ta
 use seacow_sys::signal::SignalFd;
 
 use crate::conn::Connection;
-use crate::container::Container;
+
 use crate::dir::{Dir, DirError};
 use crate::io::buffer::Buffer;
 use crate::poll::{MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
+use crate::runtime::Container;
 use delete::Deletion;
 use memory::Memory;
 use process::Process;
@@ -90,6 +92,8 @@ pub(crate) struct Shim {
     next_process: ProcessId,
     finished: VecDeque<ExecStatus>,
     memory: Option<Memory>,
+    /// Ends of children nobody told us of; only with a runtime that is not ours.
+    children: Option<Watched<SignalFd>>,
     deletion: Option<Deletion>,
     /// When everything was torn down; only clients that have not read the end keep the shim then.
     deleted_at: Option<Instant>,
@@ -126,6 +130,7 @@ impl Shim {
             next_process: INIT + 1,
             finished: VecDeque::new(),
             memory: None,
+            children: None,
             deletion: None,
             deleted_at: None,
             rearm: None,
@@ -178,6 +183,7 @@ impl Shim {
         match token {
             Token::Listener => self.on_listener(),
             Token::Signals => self.on_signal(),
+            Token::Children => self.on_children(),
             Token::OutOfMemory => self.on_out_of_memory(Instant::now()),
             Token::Connection(id) => self.on_connection(id, flags),
             Token::Exit(id) => self.on_exit(id),

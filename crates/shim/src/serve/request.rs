@@ -11,6 +11,7 @@ use seacow_spec::{Classified, ErrorClass, ErrorReport};
 
 use super::Shim;
 use crate::poll::PeerId;
+use crate::runtime::Container;
 
 const SIGKILL: i32 = 9;
 
@@ -182,11 +183,12 @@ impl Shim {
 
     fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Outcome {
         let paused = matches!(self.state, Some(State::Paused { .. }));
+        let by_runtime = |container: &Container| container.signal(signal);
         let process = self.living(target).map_err(report)?;
-        match process.signal(signal) {
-            Ok(()) => {}
-            Err(Errno::SRCH) => return Err(report(Refused::NotRunning(name(target)))),
-            Err(errno) => return Err(report(Refused::Kernel { step: "send a signal", errno })),
+        let of_init = process.target == Target::Init;
+        match self.container.as_ref().filter(|_| of_init).and_then(by_runtime) {
+            Some(sent) => sent?,
+            None => self.signal_process(target, signal)?,
         }
         if let Some(container) = &mut self.container {
             if all {
@@ -194,10 +196,18 @@ impl Shim {
             }
             if paused && signal == SIGKILL {
                 // A process that a cgroup v1 freezer holds does not even die.
-                container.thaw()?;
+                container.thaw_killed()?;
             }
         }
         Ok(Some(Answer::Done))
+    }
+
+    fn signal_process(&mut self, target: &Target, signal: i32) -> Result<(), ErrorReport> {
+        match self.living(target).map_err(report)?.signal(signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::SRCH) => Err(report(Refused::NotRunning(name(target)))),
+            Err(errno) => Err(report(Refused::Kernel { step: "send a signal", errno })),
+        }
     }
 
     fn resize(&mut self, target: &Target, rows: u16, cols: u16) -> Outcome {

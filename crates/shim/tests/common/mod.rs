@@ -351,6 +351,7 @@ impl Shim {
             readonly_paths: vec!["/proc/sys".into()],
             privileged: false,
             settings: Default::default(),
+            runtime: None,
         }
     }
 

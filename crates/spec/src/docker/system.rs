@@ -134,6 +134,8 @@ pub struct InfoPlugins {
 #[expect(missing_docs, reason = "fields are Docker's")]
 pub struct InfoRuntime {
     pub path: String,
+    #[serde(rename = "runtimeArgs", skip_serializing_if = "Vec::is_empty")]
+    pub runtime_args: Vec<String>,
 }
 
 /// The state of swarm mode.

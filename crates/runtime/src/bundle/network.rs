@@ -1,0 +1,50 @@
+//! A network namespace that is made before the container.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use seacow_spec::shim::NetworkConfig;
+use seacow_sys::ns::{self, Kinds};
+
+use crate::error::{Error, Step};
+use crate::network;
+
+/// A network namespace, held by descriptor.
+#[derive(Debug)]
+pub struct Network {
+    host: OwnedFd,
+    own: OwnedFd,
+    inside: bool,
+}
+
+impl Network {
+    /// Makes one, and enters it: until [`Self::furnish`] the caller's pid names it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn enter() -> Result<Self, Error> {
+        let host = ns::open_own(Kinds::NETWORK).step(|| "open own network namespace".into())?;
+        ns::unshare(Kinds::NETWORK).step(|| "make a network namespace".into())?;
+        let own = ns::open_own(Kinds::NETWORK).step(|| "open the new network namespace".into())?;
+        Ok(Self { host, own, inside: true })
+    }
+
+    /// Raises loopback, gives the link its address, and goes back to the host's namespace: a
+    /// runtime refuses sysctls of a namespace that it lives in itself.
+    ///
+    /// # Errors
+    /// There is no such link, or the kernel refuses.
+    pub fn furnish(&mut self, link: Option<&NetworkConfig>) -> Result<(), Error> {
+        if self.inside {
+            let configured = network::configure(link);
+            ns::enter(self.host.as_fd(), Kinds::NETWORK).step(|| "return to the host's network".into())?;
+            self.inside = false;
+            configured?;
+        }
+        Ok(())
+    }
+
+    /// A path that names it for as long as this value lives.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", seacow_sys::process::own_pid(), self.own.as_raw_fd())
+    }
+}

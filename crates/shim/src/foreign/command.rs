@@ -1,0 +1,209 @@
+//! Another runtime as a command: one call, its outcome.
+//!
+//! A call is waited for. It takes 10 to 100 ms with the usual runtimes, in which output of the
+//! container waits in its pipes; one that hangs is killed.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use seacow_runtime::Streams;
+use seacow_spec::shim::RuntimeCommand;
+use seacow_spec::{Classified, ErrorClass, ErrorReport};
+use seacow_sys::command::{die_with_parent, wait_within};
+
+use super::files::Files;
+
+/// How long a call may take: a daemon waits 60 s for an answer.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Runtimes look for helpers of their own; we were started without an environment.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What runtimes say before the matter itself, and the engine says already.
+const PREAMBLES: [&str; 4] =
+    ["runc create failed: ", "exec failed: ", "unable to start container process: ", "runc run failed: "];
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// The runtime itself refused or failed.
+    #[error("{text}")]
+    Failed {
+        /// What it logged.
+        text: String,
+    },
+    /// It ended without a word.
+    #[error("{runtime} {verb} ended with {status} and no message")]
+    Wordless {
+        /// Its path.
+        runtime: String,
+        /// What it was asked for.
+        verb: String,
+        /// How it ended.
+        status: String,
+    },
+    /// It could not be run.
+    #[error("run the runtime {runtime}: {source}")]
+    Spawn {
+        /// Its path.
+        runtime: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It hung and was killed.
+    #[error("{runtime} {verb} did not end within {}s", PATIENCE.as_secs())]
+    Hung {
+        /// Its path.
+        runtime: String,
+        /// What it was asked for.
+        verb: String,
+    },
+}
+
+impl Classified for CallError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Internal
+    }
+}
+
+/// A runtime and where it keeps its things.
+#[derive(Clone, Debug)]
+pub(crate) struct Runtime {
+    command: RuntimeCommand,
+    files: Files,
+}
+
+impl Runtime {
+    pub(crate) fn new(command: RuntimeCommand, files: Files) -> Self {
+        Self { command, files }
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Runs one verb to its end. `streams` are what a process that it makes gets.
+    pub(crate) fn call(
+        &self,
+        verb: &str,
+        arguments: &[&OsStr],
+        streams: Option<Streams>,
+    ) -> Result<(), ErrorReport> {
+        // What an earlier call said would be taken for this one's.
+        let _ = std::fs::remove_file(self.files.log());
+        self.run(verb, arguments, streams).map_err(|error| report(&error))
+    }
+
+    fn run(&self, verb: &str, arguments: &[&OsStr], streams: Option<Streams>) -> Result<(), CallError> {
+        let runtime = || self.command.path.display().to_string();
+        let failed = |source| CallError::Spawn { runtime: runtime(), source };
+        let mut command = self.command_line(verb, arguments);
+        if let Some(Streams::Files { stdin, stdout, stderr }) = streams {
+            command.stdin(stdin).stdout(stdout).stderr(stderr);
+        }
+        let spawned = command.spawn();
+        // Its copies of the streams would keep them open.
+        drop(command);
+        let mut child = spawned.map_err(failed)?;
+        match wait_within(&mut child, PATIENCE).map_err(failed)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(match self.files.complaint() {
+                Some(text) => CallError::Failed { text: in_common_words(&text) },
+                None => {
+                    CallError::Wordless { runtime: runtime(), verb: verb.into(), status: status.to_string() }
+                }
+            }),
+            None => Err(CallError::Hung { runtime: runtime(), verb: verb.into() }),
+        }
+    }
+
+    fn command_line(&self, verb: &str, arguments: &[&OsStr]) -> Command {
+        let mut command = Command::new(&self.command.path);
+        command.args(&self.command.args);
+        command.arg("--root").arg(self.files.state());
+        command.arg("--log").arg(self.files.log()).args(["--log-format", "json"]);
+        command.arg(verb).args(arguments);
+        command.env_clear().env("PATH", PATH).current_dir(Path::new("/"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        die_with_parent(&mut command);
+        command
+    }
+}
+
+fn report(error: &CallError) -> ErrorReport {
+    let report = ErrorReport::of(error);
+    match error {
+        CallError::Failed { text } => match exit_code(text) {
+            Some(code) => report.with_exit_code(code),
+            None => report,
+        },
+        CallError::Wordless { .. } | CallError::Spawn { .. } | CallError::Hung { .. } => report,
+    }
+}
+
+/// The matter itself, with errors of the kernel in runc's spelling: clients look for those words,
+/// and other runtimes write them as the C library does.
+fn in_common_words(mut text: &str) -> String {
+    while let Some(rest) = PREAMBLES.iter().find_map(|preamble| text.strip_prefix(preamble)) {
+        text = rest;
+    }
+    ["No such file or directory", "Permission denied", "Not a directory"]
+        .iter()
+        .fold(text.to_owned(), |text, words| text.replace(words, &words.to_lowercase()))
+}
+
+/// The exit status that a runtime's words stand for; dockerd reads them in the same way.
+fn exit_code(text: &str) -> Option<i32> {
+    let text = text.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if says(&["executable file not found", "no such file or directory", "not a directory"]) {
+        return Some(127);
+    }
+    says(&["permission denied", "exec format error", "is a directory"]).then_some(126)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_runtimes() {
+        let runc = "runc create failed: unable to start container process: exec: \"x\": executable file not found in $PATH";
+        assert_eq!(in_common_words(runc), "exec: \"x\": executable file not found in $PATH");
+        assert_eq!(exit_code(runc), Some(127));
+        let crun = "executable file `x` not found in $PATH: No such file or directory";
+        assert!(in_common_words(crun).ends_with("$PATH: no such file or directory"));
+        assert_eq!(exit_code(crun), Some(127));
+        assert_eq!(exit_code("open executable: Permission denied"), Some(126));
+        assert_eq!(exit_code("something else"), None);
+    }
+
+    #[test]
+    fn complaints_and_silence() {
+        let temporary = tempfile::tempdir().unwrap();
+        let files = Files::new(temporary.path().join("oci"));
+        files.make().unwrap();
+        let script = temporary.path().join("runtime");
+        let run = |text: &str| {
+            // Written by another process: a descriptor of ours that a fork inherits would make it busy.
+            let made = std::process::Command::new("sh")
+                .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\"; chmod 700 \"$0\""])
+                .arg(&script)
+                .arg(text)
+                .status();
+            assert!(made.unwrap().success());
+            let command = RuntimeCommand { path: script.clone(), args: vec!["--x".into()] };
+            Runtime::new(command, files.clone()).call("state", &["id".as_ref()], None)
+        };
+        run("test \"$1 $2 $4 $6 $8\" = '--x --root --log --log-format state'").unwrap();
+        let refused =
+            run("echo '{\"level\":\"error\",\"msg\":\"exec failed: permission denied\"}' > \"$5\"; exit 1");
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.to_string().as_str(), refused.exit_code), ("permission denied", Some(126)));
+        let wordless = run("exit 3").unwrap_err().to_string();
+        assert!(wordless.contains("state ended with exit status: 3 and no message"), "{wordless}");
+        let command = RuntimeCommand { path: "/no/such".into(), args: Vec::new() };
+        let missing = Runtime::new(command, files).call("state", &[], None).unwrap_err().to_string();
+        assert!(missing.contains("/no/such"), "{missing}");
+    }
+}

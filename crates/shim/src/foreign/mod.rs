@@ -1,0 +1,380 @@
+//! A container that another OCI runtime makes: crun, runc, youki, our own as a command, …
+//!
+//! ```text
+//! prepare  mount and network namespaces of the shim's own; no process yet
+//! create   network, root file system, bundle ─▶ RUNTIME create ─▶ init, a child of ours
+//! start    RUNTIME start
+//! exec     RUNTIME exec --detach ─▶ a child of ours
+//! delete   RUNTIME delete --force, namespaces left, files removed
+//! ```
+//! The runtime inherits the shim's mount namespace, in which the root file system is mounted; the
+//! network namespace is named to it by path. What it makes outlives the command that made it and
+//! becomes the shim's child, because the shim is a subreaper; from there on streams, ends and
+//! statuses are the same as with our own runtime. Only init of a killed shim is not killed by the
+//! kernel: `--cleanup` does that.
+
+mod command;
+mod console;
+mod files;
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use seacow_runtime::bundle::{self, Mounts, Network, Ready};
+use seacow_runtime::cgroup::{self, Cgroups, OomWatch};
+use seacow_runtime::{Error, Streams};
+use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind, Process};
+use seacow_spec::shim::{CleanupRecord, Create, Exec, Prepare, RuntimeCommand, Stdio};
+use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
+use seacow_sys::process::{become_subreaper, pidfd_open, pidfd_signal, wait};
+
+use self::command::Runtime;
+use self::console::Console;
+use self::files::{FileError, Files};
+use crate::cleanup::start_time;
+use crate::container::{Made, kernel, streams, streams_of_exec};
+use crate::dir::{Dir, DirError};
+use crate::io::Ends;
+
+const SIGKILL: i32 = 9;
+
+/// A step of the shim itself that failed, around the runtime's.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{0}")]
+    OutOfOrder(&'static str),
+}
+
+impl Classified for Failed {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Cgroup(error) => error.class(),
+            Self::OutOfOrder(_) => ErrorClass::Conflict,
+            Self::Dir(_) | Self::File(_) => ErrorClass::Internal,
+        }
+    }
+}
+
+fn report(error: impl Into<Failed>) -> ErrorReport {
+    ErrorReport::of(&error.into())
+}
+
+fn of_runtime(error: Error) -> ErrorReport {
+    error.report()
+}
+
+/// The container's first process.
+struct Init {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+/// How far it is.
+enum Life {
+    Prepared,
+    Created(Init),
+    Running(Init),
+    /// It failed on the way; why was told to whoever asked for the step.
+    Failed,
+}
+
+/// A container of another runtime.
+pub(crate) struct Foreign {
+    prepare: Prepare,
+    runtime: Runtime,
+    life: Life,
+    /// Until it was removed.
+    mounts: Option<Mounts>,
+    network: Option<Network>,
+    cgroups: Cgroups,
+    /// Init's end ends everybody else.
+    owns_pids: bool,
+    record: CleanupRecord,
+    execs: u32,
+}
+
+impl Foreign {
+    /// Makes what exists before a process does. What a cleanup would need is written first.
+    pub(crate) fn prepare(prepare: &Prepare, by: &RuntimeCommand, dir: &Dir) -> Result<Self, ErrorReport> {
+        let cgroups = Cgroups::new(&prepare.cgroups_path).map_err(report)?;
+        let record = CleanupRecord {
+            id: prepare.id.clone(),
+            cgroups_path: prepare.cgroups_path.clone(),
+            init: None,
+            runtime: Some(by.clone()),
+        };
+        dir.write_cleanup(&record).map_err(report)?;
+        let files = Files::new(dir.foreign());
+        files.make().map_err(report)?;
+        become_subreaper().map_err(kernel("become the parent of orphans"))?;
+        let mounts = Mounts::enter(&dir.stage()).map_err(of_runtime)?;
+        let new =
+            |kind| prepare.namespaces.iter().any(|ns: &LinuxNamespace| ns.kind == kind && ns.path.is_empty());
+        let network = if new(NamespaceKind::Network) { Some(Network::enter()) } else { None };
+        Ok(Self {
+            runtime: Runtime::new(by.clone(), files),
+            life: Life::Prepared,
+            mounts: Some(mounts),
+            network: network.transpose().map_err(of_runtime)?,
+            cgroups,
+            owns_pids: new(NamespaceKind::Pid),
+            record,
+            execs: 0,
+            prepare: prepare.clone(),
+        })
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &ContainerId {
+        &self.prepare.id
+    }
+
+    /// A process in the container's network namespace, for the engine: the shim, until create.
+    pub(crate) fn pid(&self) -> i32 {
+        seacow_sys::process::own_pid()
+    }
+
+    /// Writes the bundle and lets the runtime make the container; returns init and the shim's ends
+    /// of its streams.
+    pub(crate) fn create(&mut self, create: &Create, dir: &Dir) -> Result<(Ends, Made), ErrorReport> {
+        if !matches!(self.life, Life::Prepared) {
+            return Err(report(Failed::OutOfOrder("create comes once, after a successful prepare")));
+        }
+        self.life = Life::Failed;
+        self.write_bundle(create)?;
+        let bundle = self.runtime.files().bundle();
+        let (pid, ends) =
+            self.make("create", &[OsStr::new("--bundle"), bundle.as_os_str()], create.stdio, || {
+                streams(create.stdio)
+            })?;
+        // Not reaped, so the pid is still its own.
+        let init = Init { pid, pidfd: pidfd_open(pid).map_err(kernel("open init"))? };
+        self.record.init = start_time(pid).map(|started| (pid, started));
+        let written = dir.write_cleanup(&self.record).map_err(report);
+        let made = init.made();
+        self.life = Life::Created(init);
+        written?;
+        Ok((ends.ok_or_else(no_terminal)?, made?))
+    }
+
+    fn write_bundle(&mut self, create: &Create) -> Result<(), ErrorReport> {
+        let Some(mounts) = &self.mounts else {
+            return Err(report(Failed::OutOfOrder("the container was removed")));
+        };
+        if let Some(network) = &mut self.network {
+            network.furnish(create.network.as_ref()).map_err(of_runtime)?;
+        }
+        let root = mounts.root(create).map_err(of_runtime)?;
+        let nothing = Process::default();
+        let base = create.spec.process.as_ref().unwrap_or(&nothing);
+        let process = bundle::process(&root, base, &create.user, &create.extra_groups, create.stdio);
+        let ready = Ready {
+            root: mounts.root_path(),
+            mounts: mounts.sources(&create.spec.mounts).map_err(of_runtime)?,
+            process: process.map_err(of_runtime)?,
+            network: self.network.as_ref().map(Network::path),
+        };
+        let spec = bundle::spec(&self.prepare, create, ready).map_err(of_runtime)?;
+        self.runtime.files().write("bundle/config.json", &spec).map_err(report)?;
+        Ok(())
+    }
+
+    /// Runs a verb that makes a process; returns its pid and our ends of its streams.
+    fn make(
+        &self,
+        verb: &str,
+        arguments: &[&OsStr],
+        stdio: Stdio,
+        streams: impl FnOnce() -> Result<(Streams, Option<Ends>), ErrorReport>,
+    ) -> Result<(i32, Option<Ends>), ErrorReport> {
+        let files = self.runtime.files();
+        let pid_file = files.dir().join("pid");
+        let mut all = arguments.to_vec();
+        all.extend([OsStr::new("--pid-file"), pid_file.as_os_str()]);
+        let console = if stdio.terminal { Some(Console::listen(files)) } else { None };
+        let console = console.transpose().map_err(kernel("listen for a terminal"))?;
+        let console_path = console.as_ref().map(Console::path);
+        if let Some(path) = &console_path {
+            all.extend([OsStr::new("--console-socket"), OsStr::new(path)]);
+        }
+        all.push(OsStr::new(self.prepare.id.as_str()));
+        let (theirs, ours) = streams()?;
+        self.runtime.call(verb, &all, Some(theirs))?;
+        let pid = files.take_pid(&pid_file).map_err(report)?;
+        let ends = match console {
+            Some(console) => {
+                Some(Ends::Terminal(console.take(stdio).map_err(kernel("receive the terminal"))?))
+            }
+            None => ours,
+        };
+        Ok((pid, ends))
+    }
+
+    /// Lets init execute its program.
+    pub(crate) fn start(&mut self) -> Result<(), ErrorReport> {
+        match std::mem::replace(&mut self.life, Life::Failed) {
+            Life::Created(init) => {
+                if let Err(why) = self.runtime.call("start", &[OsStr::new(self.prepare.id.as_str())], None) {
+                    // Nobody else will: the caller takes a failed start for the end of init.
+                    let _ = pidfd_signal(init.pidfd.as_fd(), SIGKILL);
+                    let _ = wait(init.pidfd.as_fd());
+                    return Err(why);
+                }
+                self.life = Life::Running(init);
+                Ok(())
+            }
+            other @ (Life::Prepared | Life::Running(_) | Life::Failed) => {
+                self.life = other;
+                Err(report(Failed::OutOfOrder("start comes once, after a successful create")))
+            }
+        }
+    }
+
+    /// Runs one more process; returns our ends of its streams, if it has any.
+    pub(crate) fn exec(&mut self, exec: &Exec) -> Result<(Made, Option<Ends>), ErrorReport> {
+        let Life::Running(init) = &self.life else {
+            return Err(report(Failed::OutOfOrder("exec comes after a successful start")));
+        };
+        let process = bundle::process_in(init.pid, &exec.process, &exec.user, &exec.extra_groups, exec.stdio)
+            .map_err(of_runtime)?;
+        self.execs = self.execs.wrapping_add(1);
+        let name = format!("exec-{}.json", self.execs);
+        let file = self.runtime.files().write(&name, &process).map_err(report)?;
+        let arguments = [OsStr::new("--process"), file.as_os_str(), OsStr::new("--detach")];
+        let made = self.make("exec", &arguments, exec.stdio, || streams_of_exec(exec));
+        let _ = std::fs::remove_file(&file);
+        let (pid, ends) = made?;
+        let pidfd = pidfd_open(pid).map_err(kernel("open an exec"))?;
+        Ok((Made { pid, pidfd }, ends))
+    }
+
+    /// Sends init a signal. The runtime knows best who init is: its process may be a machine's.
+    pub(crate) fn signal(&self, signal: i32) -> Result<(), ErrorReport> {
+        let number = signal.to_string();
+        self.runtime.call("kill", &[OsStr::new(self.prepare.id.as_str()), OsStr::new(&number)], None)
+    }
+
+    /// Init ended. In its own pid namespace everybody else is dead by then; elsewhere they are
+    /// killed now, because the container is what its first process is.
+    pub(crate) fn init_ended(&mut self) {
+        if !self.owns_pids {
+            self.kill();
+        }
+    }
+
+    /// Sends a signal to every process, once.
+    pub(crate) fn signal_all(&mut self, signal: i32) -> Result<(), ErrorReport> {
+        self.cgroups.signal_all(signal).map_err(report)
+    }
+
+    /// Stops every process until [`Self::thaw`].
+    pub(crate) fn freeze(&mut self) -> Result<(), ErrorReport> {
+        self.by_id("pause")
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
+        self.by_id("resume")
+    }
+
+    /// Lets processes that were killed while frozen go on to their end. Some runtimes have done so
+    /// by then, and call it an error to be asked to.
+    pub(crate) fn thaw_killed(&mut self) {
+        let _ = self.cgroups.thaw();
+    }
+
+    fn by_id(&self, verb: &str) -> Result<(), ErrorReport> {
+        self.runtime.call(verb, &[OsStr::new(self.prepare.id.as_str())], None)
+    }
+
+    /// Changes limits.
+    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<(), ErrorReport> {
+        let file = self.runtime.files().write("resources.json", resources).map_err(report)?;
+        let id = OsStr::new(self.prepare.id.as_str());
+        self.runtime.call("update", &[OsStr::new("--resources"), file.as_os_str(), id], None)
+    }
+
+    /// Host pids of every process.
+    pub(crate) fn pids(&self) -> Result<Vec<i32>, ErrorReport> {
+        self.cgroups.pids().map_err(report)
+    }
+
+    /// Kills every process, without waiting.
+    pub(crate) fn kill(&mut self) {
+        // What this misses, `remove` finds.
+        let _ = self.cgroups.signal_all(SIGKILL);
+        let _ = self.cgroups.thaw();
+    }
+
+    /// Removes everything. All children of ours that we know of must have been reaped.
+    pub(crate) fn remove(&mut self) -> Result<(), ErrorReport> {
+        let deleted = match &self.life {
+            Life::Prepared => Ok(()),
+            Life::Created(_) | Life::Running(_) => delete(&self.runtime, &self.prepare.id),
+            // There may be nothing to delete, which some runtimes complain of.
+            Life::Failed => delete(&self.runtime, &self.prepare.id).or(Ok(())),
+        };
+        // Each step whatever became of the one before; the first failure is told.
+        let emptied = deleted.and(remove_cgroups(&mut self.cgroups));
+        self.network = None;
+        let left = self.mounts.take().map_or(Ok(()), |mounts| mounts.leave().map_err(of_runtime));
+        emptied.and(left)?;
+        self.life = Life::Failed;
+        self.runtime.files().remove().map_err(report)
+    }
+
+    /// Being told of the OOM killer; `None` where that is not to be had.
+    pub(crate) fn watch_memory(&self) -> Option<OomWatch> {
+        self.cgroups.watch_oom().ok().flatten()
+    }
+
+    /// How often it struck.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.cgroups.oom_kills().unwrap_or(0)
+    }
+}
+
+impl Init {
+    fn made(&self) -> Result<Made, ErrorReport> {
+        crate::container::made(self.pid, self.pidfd.as_fd())
+    }
+}
+
+fn no_terminal() -> ErrorReport {
+    ErrorReport::new(ErrorClass::Internal, "the runtime made no terminal")
+}
+
+fn delete(runtime: &Runtime, id: &ContainerId) -> Result<(), ErrorReport> {
+    runtime.call("delete", &[OsStr::new("--force"), OsStr::new(id.as_str())], None)
+}
+
+fn remove_cgroups(cgroups: &mut Cgroups) -> Result<(), ErrorReport> {
+    if cgroups.exists() {
+        cgroups.kill_all().map_err(report)?;
+        cgroups.remove().map_err(report)?;
+    }
+    Ok(())
+}
+
+/// Lets the runtime of a killed shim's container remove it, and removes its files. What it could
+/// not do, the caller's own search for processes and cgroups does.
+pub(crate) fn clean_up(record: &CleanupRecord, dir: PathBuf) {
+    if let Some(command) = &record.runtime {
+        let runtime = Runtime::new(command.clone(), Files::new(dir));
+        if let Err(error) = delete(&runtime, &record.id) {
+            crate::complain(&error);
+        }
+    }
+}
+
+/// Removes the files of a container of another runtime, after everything else.
+pub(crate) fn remove_files(dir: PathBuf) -> Result<(), ErrorReport> {
+    Files::new(dir).remove().map_err(report)
+}
