@@ -241,6 +241,7 @@ fn open_stdio(root: &Root, create: &Create, stdio: Vec<OwnedFd>) -> Result<(Stdi
     if let Stdio::Terminal { slave } = &stdio {
         let console = Path::new("/dev/console");
         let target = place::mount_point(root, console, false)?;
+        place::refuse_over_proc(target.as_fd(), "/dev/console", false)?;
         let tree =
             mount::clone_tree(slave.as_fd(), false).step(|| "bind the terminal for /dev/console".into())?;
         mount::attach(tree.as_fd(), target.as_fd()).step(|| "mount /dev/console".into())?;

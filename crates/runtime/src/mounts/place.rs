@@ -115,7 +115,11 @@ fn refuse_in_proc(destination: &str) -> Result<(), Error> {
 
 /// What counts is where the destination leads: the image may have links (CVE-2019-16884,
 /// CVE-2019-19921, CVE-2023-27561).
-fn refuse_over_proc(target: BorrowedFd<'_>, destination: &str, with_proc: bool) -> Result<(), Error> {
+pub(crate) fn refuse_over_proc(
+    target: BorrowedFd<'_>,
+    destination: &str,
+    with_proc: bool,
+) -> Result<(), Error> {
     let path = Path::new(destination);
     if path == Path::new("/proc") {
         return if with_proc { Ok(()) } else { Err(refused(destination, "/proc, and not of type proc")) };
