@@ -38,6 +38,7 @@ impl Daemon {
             .arg(format!("--exec-root={}", exec_root.display()))
             .arg(format!("--host=unix://{}", socket.display()))
             .arg(format!("--pidfile={}/seacowd.pid", exec_root.display()))
+            .arg("--exec-opt=native.cgroupdriver=cgroupfs")
             .arg(format!("--cgroup-parent=/{name}"))
             // Interface names have at most 15 characters.
             .arg(format!("--bridge={}", &name[..name.len().min(15)]))

@@ -8,6 +8,7 @@
 //! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime`, `seacow-init` in `target/dist/` |
 //! | `arch` | checks who links whom, where async and unsafe may be |
 //! | `bench` | measures against Docker, podman and bare runtimes in one interleaved run |
+//! | `vm` | runs the tests in a virtual machine with cgroup version 2, without and with systemd |
 //!
 //! Debian packages that a command needs and the machine lacks are installed by it, and named.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod leaks;
 mod packages;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,11 @@ const USAGE: &str = "Usage: cargo xtask <command>
   arch                 link edges, async and unsafe where they belong, house lints
   bench start [...]    what containers cost, against dockerd, podman and bare runtimes in one run;
                        --only SECTION, --rounds N, --quick, --trace
+  bench vm [N]         run --rm against dockerd in a virtual machine with cgroup version 2 and systemd
+  vm [HOW…] [--subset] [-- FILTER…]
+                       the tests in a virtual machine that boots HOW: cgroupfs (version 2, no systemd),
+                       systemd (version 2), hybrid (versions 1 and 2); default the first two.
+                       FILTER: a test binary, binary::test, or a part of tests' names
 ";
 
 fn main() -> ExitCode {
@@ -45,6 +52,7 @@ fn main() -> ExitCode {
         Some("build") => build::dist().map(|dist| println!("built {}", dist.display())),
         Some("arch") => arch::check(),
         Some("bench") => bench::run(rest),
+        Some("vm") => vm::run(rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

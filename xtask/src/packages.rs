@@ -63,6 +63,32 @@ pub(crate) fn unpack(name: &str, packages: &[&str]) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Unpacks `packages` into `dir` without installing them, and with them whatever they depend on that
+/// is not installed on this machine.
+pub(crate) fn unpack_with_dependencies(dir: &Path, packages: &[&str]) -> Result<()> {
+    let debs = dir.join("debs");
+    // apt wants this one to exist.
+    let partial = debs.join("partial");
+    std::fs::create_dir_all(&partial).with_context(|| format!("create {}", partial.display()))?;
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-y", "--no-install-recommends", "--download-only", "install"]);
+        apt.arg("-o").arg(format!("Dir::Cache::archives={}", debs.display())).args(packages);
+        shell::output(&mut apt)
+    };
+    if download().is_err() {
+        shell::run(Command::new("apt-get").args(["-qq", "update"]))?;
+        download()?;
+    }
+    for deb in std::fs::read_dir(&debs)? {
+        let deb = deb?.path();
+        if deb.extension().is_some_and(|extension| extension == "deb") {
+            shell::run(Command::new("dpkg").arg("-x").arg(deb).arg(dir))?;
+        }
+    }
+    std::fs::remove_dir_all(&debs).with_context(|| format!("remove {}", debs.display()))
+}
+
 /// The stock docker client: the one on the path, or Debian's, unpacked.
 pub(crate) fn docker_cli() -> Result<PathBuf> {
     if let Some(docker) = shell::which("docker") {

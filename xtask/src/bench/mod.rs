@@ -31,7 +31,7 @@ mod stats;
 mod trace;
 mod traces;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{build, packages, shell};
 use lab::Lab;
@@ -44,9 +44,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match args.first().map(String::as_str) {
         Some("start") => start(&Options::parse(rest)?),
         Some(sampler::COMMAND) => sampler::serve(),
-        Some(other) => bail!("unknown benchmark {other:?}; there is: start"),
-        None => bail!("which benchmark? there is: start"),
+        Some("vm") => crate::vm::bench(vm_rounds(rest)?),
+        Some(other) => bail!("unknown benchmark {other:?}; there are: start, vm"),
+        None => bail!("which benchmark? there are: start, vm"),
     }
+}
+
+/// Emulated, a start by dockerd takes seconds.
+const VM_ROUNDS: usize = 9;
+
+fn vm_rounds(args: &[String]) -> Result<usize> {
+    let Some(text) = args.first() else { return Ok(VM_ROUNDS) };
+    text.parse().with_context(|| format!("rounds: {text:?} is not a number"))
 }
 
 fn start(options: &Options) -> Result<()> {

@@ -1,0 +1,84 @@
+//! A throw-away virtual machine with cgroup version 2, with or without systemd.
+//!
+//! Development machines often have the hybrid layout, no systemd and no AppArmor; users have all
+//! three. QEMU's software emulation needs no hardware support and boots Debian's cloud kernel in a
+//! few seconds; everything runs some ten times slower than outside.
+//!
+//! ```text
+//! target/vm/tools      QEMU and mmdebstrap of this distribution, unpacked, not installed
+//! target/vm/guest      Debian trixie, with its kernel unpacked into it
+//! target/vm/guest.img  the same as a file system; a run writes to a snapshot of it
+//! target/vm/payload    programs and test binaries of this run, seen as /work in the guest
+//! ```
+//!
+//! A run's output comes back line by line over a virtio port, the last line being the exit status.
+
+mod boot;
+mod guest;
+mod payload;
+mod tools;
+
+use anyhow::{Result, bail};
+
+use crate::{build, packages, shell};
+
+pub(crate) use boot::Init;
+
+/// Tests that judge what only such a machine has; few enough for every CI run.
+const SUBSET: [&str; 2] = ["cgroups", "unit"];
+
+/// `cargo xtask vm [cgroupfs|systemd|hybrid]… [--subset] [-- FILTER…]`.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let (own, filter) = match args.iter().position(|arg| arg == "--") {
+        Some(at) => (args.get(..at).unwrap_or_default(), args.get(at + 1..).unwrap_or_default()),
+        None => (args, [].as_slice()),
+    };
+    let mut inits = Vec::new();
+    let mut subset = false;
+    for arg in own {
+        match arg.as_str() {
+            "--subset" => subset = true,
+            name => match Init::named(name) {
+                Some(init) => inits.push(init),
+                None => bail!("vm: {name:?} is none of cgroupfs, systemd, hybrid, --subset"),
+            },
+        }
+    }
+    if inits.is_empty() {
+        inits = vec![Init::Plain, Init::Systemd];
+    }
+    shell::become_root()?;
+    let dist = build::dist()?;
+    let work = if subset { payload::Work::Tests(&SUBSET) } else { payload::Work::Tests(&[]) };
+    judge(&inits, &dist, work, filter)
+}
+
+/// The part of it that every test run has.
+pub(crate) fn subset(dist: &std::path::Path) -> Result<()> {
+    judge(&[Init::Plain, Init::Systemd], dist, payload::Work::Tests(&SUBSET), &[])
+}
+
+/// `run --rm` here and by Debian's dockerd, in the same machine at the same time.
+pub(crate) fn bench(rounds: usize) -> Result<()> {
+    shell::become_root()?;
+    let dist = build::dist()?;
+    judge(&[Init::Systemd], &dist, payload::Work::Bench(rounds), &[])
+}
+
+/// Boots once per way and fails when any run failed.
+fn judge(inits: &[Init], dist: &std::path::Path, work: payload::Work<'_>, filter: &[String]) -> Result<()> {
+    let tools = tools::fetch()?;
+    let guest = guest::make(&tools)?;
+    let docker = packages::docker_cli()?;
+    let mut failed = Vec::new();
+    for init in inits {
+        let payload = payload::make(*init, dist, &docker, &work, filter)?;
+        println!("xtask: booting a virtual machine: {}", init.described());
+        let outcome = boot::run(&tools, &guest, *init, &payload)?;
+        outcome.print(*init);
+        if !outcome.is_success() {
+            failed.push(init.name());
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("failed in the virtual machine: {}", failed.join(", ")) }
+}
