@@ -25,6 +25,7 @@ use seacow_spec::shim::Status;
 use seacow_spec::{Classified, ContainerId, ErrorClass, Timestamp};
 use seacow_store::{Durability, MetaError, OpenError, RecordKind, SnapshotKey, Store, StoreOptions};
 
+use crate::config::CgroupDriver;
 use crate::container::{Container, Link, Record};
 use crate::error::EngineError;
 use crate::network::bridge::Bridge;
@@ -373,7 +374,10 @@ fn leave_nothing(inner: &Inner) {
     if let Err(error) = inner.store.remove_host_mask() {
         tracing::warn!(%error, "the mask of the host image is left behind");
     }
-    remove_cgroup_parent(&inner.config.cgroup_parent);
+    // systemd removes slices of its own when they are empty.
+    if inner.config.cgroup_driver == CgroupDriver::Cgroupfs {
+        remove_cgroup_parent(&inner.config.cgroup_parent);
+    }
 }
 
 /// Removes the cgroup that containers had theirs in, from every hierarchy. One that another engine

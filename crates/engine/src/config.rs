@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::Runtimes;
+use crate::system::host;
 
 /// Default directory of images, snapshots, volumes and logs.
 pub const DATA_ROOT: &str = "/var/lib/seacow";
@@ -35,7 +36,9 @@ pub struct Config {
     pub subnet: Option<ipnet::Ipv4Net>,
     /// Name of the nftables table.
     pub nft_table: String,
-    /// Cgroup below which every container gets its own, such as `/seacow`.
+    /// Who makes the containers' cgroups.
+    pub cgroup_driver: CgroupDriver,
+    /// Cgroup below which every container gets its own: `/seacow`, or `a-b.slice` with systemd.
     pub cgroup_parent: String,
     /// Log rotation where a container does not say otherwise.
     pub log: LogDefaults,
@@ -54,6 +57,56 @@ pub struct Config {
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
     /// if absent; a daemon that raised its limit gives what it had before.
     pub open_files: Option<(u64, u64)>,
+}
+
+/// Who makes the containers' cgroups, by Docker's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The runtime, as directories.
+    Cgroupfs,
+    /// systemd, as scopes: where it manages the cgroups of the host, there is no second writer then.
+    Systemd,
+}
+
+impl CgroupDriver {
+    /// As `info` and the option `native.cgroupdriver` have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    /// The driver of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Cgroupfs, Self::Systemd].into_iter().find(|driver| driver.name() == name)
+    }
+
+    /// Docker's choice: systemd where it runs and cgroups are those of version 2.
+    pub fn of_this_host() -> Self {
+        let v2 = matches!(host::cgroups(), host::Cgroups::V2 { .. });
+        if v2 && Path::new("/run/systemd/system").is_dir() { Self::Systemd } else { Self::Cgroupfs }
+    }
+
+    /// Where containers are that do not say.
+    pub const fn default_parent(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "/seacow",
+            Self::Systemd => "system.slice",
+        }
+    }
+
+    /// Whether it can put containers there.
+    pub fn takes(self, parent: &str) -> bool {
+        match self {
+            Self::Cgroupfs => !parent.contains(':'),
+            Self::Systemd => {
+                let stem = parent.strip_suffix(".slice").unwrap_or_default();
+                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@');
+                stem.split('-').all(|part| !part.is_empty() && part.bytes().all(plain))
+            }
+        }
+    }
 }
 
 /// Log rotation where a container does not say otherwise. Bounded by default: an unbounded log is
@@ -109,7 +162,8 @@ impl Config {
             bridge: BRIDGE.into(),
             subnet: None,
             nft_table: "seacow".into(),
-            cgroup_parent: "/seacow".into(),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            cgroup_parent: CgroupDriver::Cgroupfs.default_parent().into(),
             log: LogDefaults::default(),
             pool: PoolSizes::default(),
             dns: Vec::new(),

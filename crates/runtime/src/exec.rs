@@ -141,7 +141,7 @@ fn unified_dir(container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
         let of_init = mount.join(of_init.strip_prefix("/").unwrap_or(&of_init));
         // Never outside: init may have been moved by somebody else.
         if of_init.starts_with(&dir) {
-            dir = of_init;
+            dir = process_cgroup(of_init, &dir);
         }
     }
     let open = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -151,6 +151,16 @@ fn unified_dir(container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
         Err(Errno::NOENT) if !managed => Ok(None),
         Err(errno) => Err(errno).step(|| format!("open cgroup {}", dir.display())),
     }
+}
+
+/// `dir`, or the nearest above it that takes whole processes: into a threaded cgroup only a thread of
+/// a process can move that is in the same domain already.
+fn process_cgroup(mut dir: PathBuf, top: &Path) -> PathBuf {
+    while dir != top && std::fs::read_to_string(dir.join("cgroup.type")).is_ok_and(|t| t.trim() == "threaded")
+    {
+        dir.pop();
+    }
+    dir
 }
 
 fn cgroup_of(pid: i32) -> Result<Option<PathBuf>, Error> {

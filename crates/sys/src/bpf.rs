@@ -85,14 +85,9 @@ fn attach(
     crate::raw::check(done).map(drop)
 }
 
-/// Detaches every device program from a cgroup directory, before another one takes their place.
-pub fn detach_all_device_programs(cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
-    for id in attached_ids(cgroup)? {
-        let program = open_by_id(id)?;
-        use std::os::fd::AsFd;
-        detach_device_program(cgroup, program.as_fd())?;
-    }
-    Ok(())
+/// The device programs that are attached to this very cgroup directory.
+pub fn attached_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Errno> {
+    attached_ids(cgroup)?.into_iter().map(open_by_id).collect()
 }
 
 fn attached_ids(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {

@@ -28,6 +28,7 @@ pub(crate) struct File {
     pub(crate) log_opts: Option<BTreeMap<String, String>>,
     pub(crate) storage_driver: Option<String>,
     pub(crate) live_restore: Option<bool>,
+    pub(crate) exec_opts: Option<Vec<String>>,
     pub(crate) cgroup_parent: Option<String>,
     pub(crate) runtimes: Option<BTreeMap<String, Entry>>,
     pub(crate) default_runtime: Option<String>,

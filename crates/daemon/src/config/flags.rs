@@ -68,7 +68,11 @@ pub(crate) struct Flags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) live_restore: Option<bool>,
 
-    /// Cgroup below which containers have theirs
+    /// native.cgroupdriver=cgroupfs or systemd; systemd is the default where it manages cgroup version 2
+    #[arg(long, value_name = "key=value")]
+    pub(crate) exec_opt: Vec<String>,
+
+    /// Cgroup below which containers have theirs: a path, or a slice (a-b.slice) with systemd
     #[arg(long, value_name = "path")]
     pub(crate) cgroup_parent: Option<String>,
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use seacow_engine::Config;
-use seacow_engine::config::{DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes};
+use seacow_engine::config::{CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes};
 
 use super::file::{File, FileError};
 use super::flags::Flags;
@@ -109,6 +109,7 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         log_opts: (!log_opts.is_empty()).then_some(log_opts),
         storage_driver: flags.storage_driver,
         live_restore: flags.live_restore,
+        exec_opts: many(flags.exec_opt),
         cgroup_parent: flags.cgroup_parent,
         runtimes: runtimes::from_flags(flags.add_runtime)?,
         default_runtime: flags.default_runtime,
@@ -148,7 +149,7 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         hosts "hosts", data_root "data-root", exec_root "exec-root", pidfile "pidfile", debug "debug",
         log_level "log-level", group "group", bridge "bridge", bip "bip", dns "dns",
         log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
-        live_restore "live-restore", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
+        live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
         init "init", init_path "init-path", shim "shim", pool_size "pool-size",
         nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
         tlscert "tlscert", tlskey "tlskey",
@@ -191,9 +192,8 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     if let Some(options) = &wanted.log_opts {
         engine.log = log_defaults(options)?;
     }
-    if let Some(parent) = &wanted.cgroup_parent {
-        engine.cgroup_parent = absolute("cgroup-parent", parent.into())?.to_string_lossy().into_owned();
-    }
+    engine.cgroup_driver = cgroup_driver(wanted.exec_opts.as_deref().unwrap_or_default())?;
+    engine.cgroup_parent = cgroup_parent(engine.cgroup_driver, wanted.cgroup_parent.as_deref())?;
     engine.runtimes = runtimes::runtimes(wanted.runtimes.as_ref(), wanted.default_runtime.as_ref())?;
     engine.init = wanted.init.unwrap_or(false);
     if let Some(path) = &wanted.init_path {
@@ -206,6 +206,37 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     engine.nft_table = wanted.nft_table.clone().unwrap_or_else(|| table_of(&engine.bridge));
     engine.debug = wanted.debug.unwrap_or(false);
     Ok(engine)
+}
+
+/// Docker's one option of this kind for Linux.
+fn cgroup_driver(options: &[String]) -> Result<CgroupDriver, SettingsError> {
+    let mut driver = None;
+    for option in options {
+        match option.split_once('=') {
+            Some(("native.cgroupdriver", name)) => {
+                let known = CgroupDriver::named(name);
+                let why = "expected cgroupfs or systemd";
+                driver = Some(known.ok_or_else(|| invalid("exec-opt native.cgroupdriver", name, why))?);
+            }
+            _ => return Err(invalid("exec-opt", option, "only native.cgroupdriver=… is known")),
+        }
+    }
+    Ok(driver.unwrap_or_else(CgroupDriver::of_this_host))
+}
+
+fn cgroup_parent(driver: CgroupDriver, wanted: Option<&str>) -> Result<String, SettingsError> {
+    let Some(parent) = wanted else { return Ok(driver.default_parent().into()) };
+    match driver {
+        CgroupDriver::Systemd if !driver.takes(parent) => Err(invalid(
+            "cgroup-parent",
+            parent,
+            "the systemd cgroup driver needs a slice, such as a-b.slice",
+        )),
+        CgroupDriver::Systemd => Ok(parent.to_owned()),
+        CgroupDriver::Cgroupfs => {
+            Ok(absolute("cgroup-parent", parent.into())?.to_string_lossy().into_owned())
+        }
+    }
 }
 
 fn table_of(bridge: &str) -> String {
@@ -363,6 +394,11 @@ mod tests {
             &["-H", "http://x"],
             &["--log-level=loud"],
             &["--pool-size=100000"],
+            &["--exec-opt=native.cgroupdriver=none"],
+            &["--exec-opt=isolation=hyperv"],
+            &["--exec-opt=native.cgroupdriver=systemd", "--cgroup-parent=/path"],
+            &["--exec-opt=native.cgroupdriver=systemd", "--cgroup-parent=a--b.slice"],
+            &["--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent=a.slice"],
         ] {
             assert!(settings(arguments, File::default()).is_err(), "{arguments:?}");
         }
@@ -386,6 +422,10 @@ mod tests {
         assert_eq!(settings.engine.log.max_files, 2);
         assert_eq!(settings.engine.nft_table, "seacow-seacow-x");
         assert_eq!(settings.log_level, tracing::Level::DEBUG);
+        let slices =
+            super::tests::settings(&["--exec-opt=native.cgroupdriver=systemd"], File::default()).unwrap();
+        assert_eq!(slices.engine.cgroup_driver, CgroupDriver::Systemd);
+        assert_eq!(slices.engine.cgroup_parent, "system.slice");
         assert_eq!(bytes("512k"), Some(512 << 10));
         assert_eq!(bytes("x"), None);
     }

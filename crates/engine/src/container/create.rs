@@ -100,6 +100,10 @@ impl Engine {
         }
         normalize::host(&mut host_config)?;
         self.settle_runtime(&mut host_config)?;
+        let parent = &host_config.resources.cgroup_parent;
+        if !parent.is_empty() && !self.config().cgroup_driver.takes(parent) {
+            return Err(Invalid::CgroupParent(parent.clone(), self.config().cgroup_driver).into());
+        }
         let taken_over = self.volumes_of_others(&host_config)?;
         let warnings = warnings(&host_config, health_of_image);
         let record = Record {

@@ -2,6 +2,8 @@
 
 use seacow_spec::{Classified, ErrorClass};
 
+use crate::config::CgroupDriver;
+
 /// A request that cannot be carried out as it is.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the texts say it")]
@@ -114,6 +116,11 @@ pub enum Invalid {
     UlimitType(String),
     #[error("error gathering device information while adding custom device {0:?}: {1}")]
     Device(String, String),
+    #[error("cgroup-parent {0:?} is not valid for the {driver} cgroup driver: {how}", driver = .1.name(), how = match .1 {
+        CgroupDriver::Systemd => "it should be a valid slice named as \"xxx.slice\"",
+        CgroupDriver::Cgroupfs => "it should be a path",
+    })]
+    CgroupParent(String, CgroupDriver),
     #[error("invalid device cgroup rule format: '{0}'")]
     DeviceRule(String),
     #[error("invalid device mode: {0}")]

@@ -21,7 +21,7 @@ use super::error::ContainerError;
 use super::invalid::Invalid;
 use super::record::{MountRecord, Record};
 use super::{capabilities, mounts, normalize, pid1, resources, security};
-use crate::config::Config;
+use crate::config::{CgroupDriver, Config};
 use crate::lsm::apparmor;
 use crate::network::Mode;
 
@@ -31,6 +31,7 @@ const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Template {
     namespaces: Vec<LinuxNamespace>,
+    cgroup_driver: CgroupDriver,
     /// Cgroup that holds the container's own.
     cgroup_parent: String,
     mounts: Vec<Mount>,
@@ -59,6 +60,7 @@ impl Template {
             ]
             .map(|kind| LinuxNamespace { kind, path: String::new() })
             .to_vec(),
+            cgroup_driver: config.cgroup_driver,
             cgroup_parent: config.cgroup_parent.clone(),
             mounts: default_mounts(normalize::SHM_SIZE, false, Shm::Own),
             masked_paths: normalize::default_masked(),
@@ -96,10 +98,11 @@ impl Template {
         let parent = &host.resources.cgroup_parent;
         Ok(Self {
             namespaces: namespaces(record, pid_of)?,
-            cgroup_parent: if parent.is_empty() {
-                config.cgroup_parent.clone()
-            } else {
-                mounts::clean(parent)
+            cgroup_driver: config.cgroup_driver,
+            cgroup_parent: match config.cgroup_driver {
+                _ if parent.is_empty() => config.cgroup_parent.clone(),
+                CgroupDriver::Cgroupfs => mounts::clean(&format!("/{parent}")),
+                CgroupDriver::Systemd => parent.clone(),
             },
             mounts: all,
             masked_paths: host.masked_paths.clone().unwrap_or_default(),
@@ -111,9 +114,12 @@ impl Template {
         })
     }
 
-    /// The cgroup of a container of this kind.
+    /// The cgroup of a container of this kind, in the form that tells the runtime who makes it.
     fn cgroups_path(&self, id: &ContainerId) -> String {
-        format!("{}/{id}", self.cgroup_parent.trim_end_matches('/'))
+        match self.cgroup_driver {
+            CgroupDriver::Cgroupfs => format!("{}/{id}", self.cgroup_parent.trim_end_matches('/')),
+            CgroupDriver::Systemd => format!("{}:seacow:{id}", self.cgroup_parent),
+        }
     }
 
     /// The request that prepares it.

@@ -99,6 +99,23 @@ fn what_is_prepared_differently_does_not() {
 }
 
 #[test]
+fn systemd_takes_slices() {
+    let mut config = engine_config();
+    config.cgroup_driver = CgroupDriver::Systemd;
+    config.cgroup_parent = CgroupDriver::Systemd.default_parent().into();
+    let plain = record(|_, _| {});
+    let path = |record| Template::of(record, &config, |_| Ok(7)).unwrap().prepare(&plain.id).cgroups_path;
+    assert_eq!(path(&plain), format!("system.slice:seacow:{}", plain.id));
+    let own = record(|_, host| host.resources.cgroup_parent = "a-b.slice".into());
+    assert_eq!(path(&own), format!("a-b.slice:seacow:{}", plain.id));
+    assert!(CgroupDriver::Systemd.takes("a-b.slice") && CgroupDriver::Cgroupfs.takes("/a/b"));
+    for wrong in ["/a", "a", ".slice", "-a.slice", "a--b.slice", "a/b.slice", "a:b.slice"] {
+        assert!(!CgroupDriver::Systemd.takes(wrong), "{wrong}");
+    }
+    assert!(!CgroupDriver::Cgroupfs.takes("a.slice:b:c"));
+}
+
+#[test]
 fn environment_is_docker_s() {
     let record = record(|config, _| {
         config.tty = true;

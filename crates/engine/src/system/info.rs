@@ -83,7 +83,7 @@ impl Engine {
             n_goroutines: 0,
             system_time: Timestamp::now().to_string(),
             logging_driver: "json-file".into(),
-            cgroup_driver: "cgroupfs".into(),
+            cgroup_driver: config.cgroup_driver.name().into(),
             cgroup_version: cgroups.version().into(),
             n_events_listener: 0,
             kernel_version: host::kernel(),

@@ -136,10 +136,13 @@ impl Cgroups {
         })
     }
 
-    /// Removes all directories. Missing ones are fine; the kernel reports a cgroup busy for a moment
+    /// Removes all directories, and systemd's scope. Missing ones are fine; the kernel reports a cgroup busy for a moment
     /// after its last process has gone. Goes on after errors and gives the first.
     pub fn remove(&self) -> Result<(), Error> {
-        let mut first = Ok(());
+        let mut first = match &self.scope {
+            Some(scope) => scope.stop().map_err(|source| self.systemd("stop the scope", source)),
+            None => Ok(()),
+        };
         for dir in self.dirs() {
             let removed = self.wait_until(EXIT_TIME, "it is still in use", &mut || remove_tree(&dir));
             if first.is_ok() {

@@ -1,26 +1,59 @@
 //! Device rules of cgroup version 2: an eBPF program, assembled by hand.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use seacow_sys::{Errno, bpf};
 
 use super::devices::{Access, Kind, Rule};
 use super::{Cgroups, Error};
 
-/// Builds and attaches the program. With everything allowed none is needed.
+/// Builds and attaches the program to a new cgroup. With everything allowed none is needed.
 pub(super) fn install(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
-    if matches!(rules, [only] if only.allow && only.kind == Kind::All && only.major.is_none()) {
+    if allow_everything(rules) {
         return Ok(());
     }
     let Some(dir) = cgroups.dir_of("") else { return Ok(()) };
-    let fd = rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::file("open", &dir, e))?;
-    let program = seacow_sys::bpf::load_device_program(&assemble(rules))
-        .map_err(|e| Error::file("load the device program of", &dir, e))?;
-    seacow_sys::bpf::detach_all_device_programs(fd.as_fd())
-        .map_err(|e| Error::file("detach old device programs from", &dir, e))?;
-    seacow_sys::bpf::attach_device_program(fd.as_fd(), program.as_fd())
-        .map_err(|e| Error::file("attach the device program to", &dir, e))
+    let cgroup = open(&dir)?;
+    attach(&dir, &cgroup, rules)
+}
+
+/// Puts a program for other rules in the place of what is attached. All attached programs must
+/// allow an access, so the new one comes first: at no moment is more allowed than before or after.
+pub(super) fn replace(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
+    let Some(dir) = cgroups.dir_of("") else { return Ok(()) };
+    let cgroup = open(&dir)?;
+    let old = bpf::attached_device_programs(cgroup.as_fd())
+        .map_err(|e| Error::file("list the device programs of", &dir, e))?;
+    if !allow_everything(rules) {
+        attach(&dir, &cgroup, rules)?;
+    }
+    old.iter().try_for_each(|program| {
+        bpf::detach_device_program(cgroup.as_fd(), program.as_fd())
+            .map_err(|e| Error::file("detach an old device program from", &dir, e))
+    })
+}
+
+fn allow_everything(rules: &[Rule]) -> bool {
+    matches!(rules, [only] if only.allow && only.kind == Kind::All && only.major.is_none())
+}
+
+fn open(dir: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| Error::file("open", dir, e))
+}
+
+fn attach(dir: &Path, cgroup: &OwnedFd, rules: &[Rule]) -> Result<(), Error> {
+    let program = match bpf::load_device_program(&assemble(rules)) {
+        Ok(program) => program,
+        // Without privilege over the host nobody can make a device node that opens anything either:
+        // the kernel honours nodes on file systems of the first user namespace alone.
+        Err(Errno::PERM) if super::systemd::is_rootless() => return Ok(()),
+        Err(errno) => return Err(Error::file("load the device program of", dir, errno)),
+    };
+    bpf::attach_device_program(cgroup.as_fd(), program.as_fd())
+        .map_err(|e| Error::file("attach the device program to", dir, e))
 }
 
 // Registers: r1 context, r2 type, r3 access, r4 major, r5 minor, r6 scratch.

@@ -29,6 +29,15 @@ pub(super) struct Access(pub(super) u32);
 impl Access {
     pub(super) const MKNOD: Self = Self(1);
     pub(super) const ALL: Self = Self(7);
+
+    /// `rwm`, or what there is of it.
+    pub(super) fn text(self) -> String {
+        [(2, 'r'), (4, 'w'), (1, 'm')]
+            .iter()
+            .filter(|(bit, _)| self.0 & bit != 0)
+            .map(|(_, name)| name)
+            .collect()
+    }
 }
 
 impl Rule {
@@ -51,13 +60,7 @@ impl Rule {
             Kind::Char => 'c',
             Kind::Block => 'b',
         };
-        let mut access = String::new();
-        for (bit, name) in [(2, 'r'), (4, 'w'), (1, 'm')] {
-            if self.access.0 & bit != 0 {
-                access.push(name);
-            }
-        }
-        format!("{letter} {}:{} {access}", number(self.major), number(self.minor))
+        format!("{letter} {}:{} {}", number(self.major), number(self.minor), self.access.text())
     }
 }
 

@@ -40,6 +40,20 @@ impl Hierarchy {
     }
 }
 
+impl Layout {
+    /// Controllers of the version 2 tree, looked up once per process.
+    pub(super) fn unified_controllers(&self) -> &'static [String] {
+        static CONTROLLERS: OnceLock<Vec<String>> = OnceLock::new();
+        CONTROLLERS.get_or_init(|| {
+            let (Self::V1 { unified: Some(mount), .. } | Self::V2 { mount }) = self else {
+                return Vec::new();
+            };
+            let text = std::fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+            text.split_whitespace().map(str::to_owned).collect()
+        })
+    }
+}
+
 /// The layout, looked up once per process.
 pub fn layout() -> Result<&'static Layout, Error> {
     static LAYOUT: OnceLock<Layout> = OnceLock::new();

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use seacow_spec::oci::runtime::{BlockIo, Cpu, LinuxResources, Memory, ThrottleDevice};
+use seacow_spec::oci::runtime::{BlockIo, Cpu, HugepageLimit, LinuxResources, Memory, ThrottleDevice};
 
 use super::devices::Rule;
+use super::limits_v2::{self, rdma_line};
 use super::{Cgroups, Error, read, write};
 
 /// Children of a cpuset take over its CPUs and memory nodes; an empty cpuset admits nobody.
@@ -71,8 +72,10 @@ pub(super) fn apply(cgroups: &Cgroups, resources: &LinuxResources) -> Result<(),
         set_block_io(cgroups, block)?;
     }
     for huge in &resources.hugepage_limits {
-        let file = format!("hugetlb.{}.limit_in_bytes", huge.page_size);
-        set(cgroups, "hugetlb", &file, &huge.limit.to_string())?;
+        set_huge_pages(cgroups, huge)?;
+    }
+    for (device, limits) in &resources.rdma {
+        set(cgroups, "rdma", "rdma.max", &rdma_line(device, limits)?)?;
     }
     if let Some(network) = &resources.network {
         if let Some(class) = network.class_id {
@@ -83,20 +86,47 @@ pub(super) fn apply(cgroups: &Cgroups, resources: &LinuxResources) -> Result<(),
             set(cgroups, "net_prio", "net_prio.ifpriomap", &value)?;
         }
     }
-    if let Some(key) = resources.unified.keys().next() {
-        return Err(Error::Unsupported {
-            limit: key.clone(),
-            // The first two words are runc's.
-            reason: "invalid configuration on this host, which has cgroup version 1".into(),
-        });
+    for (key, value) in &resources.unified {
+        let controller = key.split_once('.').map_or(key.as_str(), |(controller, _)| controller);
+        if controller != "cgroup" && !cgroups.unified_has(controller) {
+            return Err(Error::Unsupported {
+                limit: format!("linux.resources.unified.{key}"),
+                // The first two words are runc's.
+                reason: "invalid configuration on this host, which has cgroup version 1".into(),
+            });
+        }
+        limits_v2::set_unified(cgroups, key, value)?;
     }
     Ok(())
+}
+
+/// In the hybrid layout the controller may be the version 2 tree's.
+fn set_huge_pages(cgroups: &Cgroups, huge: &HugepageLimit) -> Result<(), Error> {
+    let HugepageLimit { page_size, limit } = huge;
+    if cgroups.dir_of("hugetlb").is_none() && cgroups.unified_has("hugetlb") {
+        return limits_v2::set_huge_pages(cgroups, huge);
+    }
+    set(cgroups, "hugetlb", &format!("hugetlb.{page_size}.limit_in_bytes"), &limit.to_string())?;
+    // Reservations, since Linux 5.7: without a limit of them a program that reserves more than it may
+    // use is killed when it touches the rest.
+    let reserved = format!("hugetlb.{page_size}.rsvd.limit_in_bytes");
+    match set(cgroups, "hugetlb", &reserved, &limit.to_string()) {
+        Err(Error::Unsupported { .. }) => Ok(()),
+        done => done,
+    }
 }
 
 fn set_memory(cgroups: &Cgroups, memory: &Memory) -> Result<(), Error> {
     let limit = memory.limit.filter(|l| *l != 0);
     // No limit of memory at all is what -1 means; one of memory and swap would stay in its way.
     let swap = memory.swap.filter(|s| *s != 0).or(limit.filter(|l| *l < 0));
+    if memory.use_hierarchy == Some(true) {
+        // The kernel's only way since 5.11, and what it answers to 1 is then yes.
+        set(cgroups, "memory", "memory.use_hierarchy", "1")?;
+    }
+    if let Some(kernel) = memory.kernel.filter(|k| *k > 0) {
+        set(cgroups, "memory", "memory.kmem.limit_in_bytes", &kernel.to_string())?;
+    }
     match (limit, swap) {
         // The kernel keeps limit <= limit+swap at every moment: raise the outer one first.
         (Some(limit), Some(swap)) if raises_swap(cgroups, swap)? => {
@@ -154,9 +184,15 @@ fn set_cpu(cgroups: &Cgroups, cpu: &Cpu) -> Result<(), Error> {
     if let Some(shares) = cpu.shares.filter(|s| *s != 0) {
         set(cgroups, "cpu", "cpu.shares", &shares.to_string())?;
     }
-    set_cpu_quota(cgroups, cpu)?;
-    if let Some(burst) = cpu.burst {
-        set(cgroups, "cpu", "cpu.cfs_burst_us", &burst.to_string())?;
+    // A burst is at most the quota: whichever of the two orders the present values allow.
+    let set_burst = || match cpu.burst {
+        Some(burst) => set(cgroups, "cpu", "cpu.cfs_burst_us", &burst.to_string()),
+        None => Ok(()),
+    };
+    match set_cpu_quota(cgroups, cpu) {
+        Ok(()) => set_burst()?,
+        Err(_) if cpu.burst.is_some() => set_burst().and_then(|()| set_cpu_quota(cgroups, cpu))?,
+        refused => refused?,
     }
     let period = cpu.realtime_period.filter(|p| *p != 0).map(|p| p.to_string());
     let runtime = cpu.realtime_runtime.filter(|r| *r != 0).map(|r| r.to_string());

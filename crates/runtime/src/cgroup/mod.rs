@@ -17,6 +17,7 @@ mod limits_v2;
 mod oom;
 mod stats;
 mod sub;
+mod systemd;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub use layout::{Hierarchy, Layout, layout};
 pub use oom::OomWatch;
 pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats, Usage};
 pub use sub::SubCgroups;
+pub use systemd::BusError;
+use systemd::Scope;
 
 /// Why a cgroup operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,15 @@ pub enum Error {
         /// The value and its place.
         what: String,
     },
+    /// systemd was to do it.
+    #[error("systemd cgroup driver: cannot {action}")]
+    Systemd {
+        /// What was tried.
+        action: String,
+        /// Why not.
+        #[source]
+        source: BusError,
+    },
     /// Processes did not freeze, die or leave in time.
     #[error("cgroup {}: {what}", .path.display())]
     Stuck {
@@ -88,6 +100,7 @@ impl Classified for Error {
         match self {
             Self::NotMounted | Self::Unsupported { .. } => ErrorClass::NotImplemented,
             Self::Invalid { .. } => ErrorClass::InvalidArgument,
+            Self::Systemd { source, .. } => source.class(),
             Self::File { .. } | Self::Stuck { .. } => ErrorClass::Internal,
         }
     }
@@ -98,18 +111,29 @@ impl Classified for Error {
 pub struct Cgroups {
     layout: &'static Layout,
     path: PathBuf,
+    /// The scope that they are, with the systemd driver.
+    scope: Option<Scope>,
 }
 
 impl Cgroups {
-    /// Names the cgroups at `path` (such as `/seacow/<id>`) without making them.
+    /// Names the cgroups at `path` without making them. The path's form chooses the driver:
+    /// `/seacow/<id>` is a directory of ours (cgroupfs), `slice:prefix:name`, as the OCI
+    /// specification's cgroupsPath has it for systemd, the scope `prefix-name.scope` in that slice.
     pub fn new(path: &str) -> Result<Self, Error> {
+        if !path.starts_with('/') && path.contains(':') {
+            let invalid = || Error::Invalid {
+                what: format!("cgroup path {path:?}: the systemd driver takes slice:prefix:name"),
+            };
+            let scope = systemd::scope(path).ok_or_else(invalid)?;
+            return Ok(Self { layout: layout()?, path: scope.dir.clone(), scope: Some(scope) });
+        }
         let relative = path.trim_matches('/');
         let sane = !relative.is_empty()
             && Path::new(relative).components().all(|c| matches!(c, std::path::Component::Normal(_)));
         if !sane {
             return Err(Error::Invalid { what: format!("cgroup path {path:?}") });
         }
-        Ok(Self { layout: layout()?, path: relative.into() })
+        Ok(Self { layout: layout()?, path: relative.into(), scope: None })
     }
 
     /// The path below each hierarchy's root.
@@ -123,11 +147,17 @@ impl Cgroups {
     }
 
     /// Makes the version 2 directory, where the container's first process is born, and opens it.
-    /// `None` on a host without a version 2 tree.
+    /// `None` on a host without a version 2 tree, and with systemd, which makes it around a process.
     pub fn create_for_clone(&self) -> Result<Option<OwnedFd>, Error> {
+        if self.scope.is_some() {
+            return Ok(None);
+        }
         let (root, controllers) = match self.layout {
             Layout::V2 { mount } => (mount, true),
-            Layout::V1 { unified: Some(unified), .. } => (unified, false),
+            // Those that no version 1 hierarchy has taken: hugetlb, mostly.
+            Layout::V1 { unified: Some(unified), .. } => {
+                (unified, !self.layout.unified_controllers().is_empty())
+            }
             Layout::V1 { unified: None, .. } => return Ok(None),
         };
         // Not the last level: a cgroup with processes cannot give controllers to children.
@@ -137,6 +167,16 @@ impl Cgroups {
         let fd = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| Error::file("open", &dir, e))?;
         Ok(Some(fd))
+    }
+
+    /// With the systemd driver: makes the scope around `pid`, which is in it afterwards.
+    pub fn adopt(&self, pid: i32) -> Result<(), Error> {
+        let Some(scope) = &self.scope else { return Ok(()) };
+        scope.start(pid).map_err(|source| self.systemd("start a scope", source))
+    }
+
+    fn systemd(&self, action: &str, source: BusError) -> Error {
+        Error::Systemd { action: format!("{action} for {}", self.path.display()), source }
     }
 
     /// Makes the version 1 directories.
@@ -175,6 +215,19 @@ impl Cgroups {
         }
     }
 
+    /// The directory in the version 2 tree.
+    fn unified_dir(&self) -> Option<PathBuf> {
+        match self.layout {
+            Layout::V1 { unified, .. } => unified.as_ref().map(|mount| mount.join(&self.path)),
+            Layout::V2 { mount } => Some(mount.join(&self.path)),
+        }
+    }
+
+    /// Whether a controller is the version 2 tree's.
+    fn unified_has(&self, controller: &str) -> bool {
+        self.layout.unified_controllers().iter().any(|one| one == controller)
+    }
+
     /// Every directory of this container.
     pub fn dirs(&self) -> Vec<PathBuf> {
         match self.layout {
@@ -204,21 +257,63 @@ impl Cgroups {
     /// rules out (a privileged container).
     pub fn apply(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
         match self.layout {
-            Layout::V1 { .. } => limits_v1::apply(self, resources),
+            Layout::V1 { .. } => limits_v1::apply(self, resources)?,
             Layout::V2 { .. } => {
                 device_program::install(self, &devices::effective(&resources.devices, all_devices)?)?;
-                limits_v2::apply(self, resources)
+                limits_v2::apply(self, resources)?;
             }
         }
+        self.tell(resources, Some(all_devices))
     }
 
-    /// Changes what is set in `resources` of a running container; device rules stay.
+    /// Changes what is set in `resources` of a running container; device rules stay, unless there are
+    /// new ones.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        match self.layout {
-            Layout::V1 { .. } => limits_v1::apply(self, resources),
-            Layout::V2 { .. } => limits_v2::apply(self, resources),
+        if !resources.devices.is_empty() {
+            self.replace_devices(&devices::effective(&resources.devices, false)?)?;
         }
+        match self.layout {
+            Layout::V1 { .. } => limits_v1::apply(self, resources)?,
+            Layout::V2 { .. } => limits_v2::apply(self, resources)?,
+        }
+        self.tell(resources, None)
     }
+
+    /// Version 1 starts from "nothing", which must not be seen by a running program.
+    fn replace_devices(&self, rules: &[devices::Rule]) -> Result<(), Error> {
+        if matches!(self.layout, Layout::V2 { .. }) {
+            return device_program::replace(self, rules);
+        }
+        let frozen = self.is_frozen()?;
+        if !frozen {
+            self.freeze()?;
+        }
+        let set = limits_v1::set_devices(self, rules);
+        let thawed = if frozen { Ok(()) } else { self.thaw() };
+        set.and(thawed)
+    }
+
+    /// What systemd does not know it takes back when it reloads.
+    fn tell(&self, resources: &LinuxResources, all_devices: Option<bool>) -> Result<(), Error> {
+        let Some(scope) = &self.scope else { return Ok(()) };
+        scope.set(self.layout, resources, all_devices).map_err(|source| self.systemd("set limits", source))
+    }
+}
+
+/// The form of an OCI cgroupsPath that makes [`Cgroups::new`] use systemd: the request's own, or the
+/// scope `prefix-id.scope` in the default slice when it has none.
+///
+/// # Errors
+/// The request names a directory, which the other driver would make.
+pub fn scope_path(requested: &str, prefix: &str, id: &str) -> Result<String, Error> {
+    if requested.is_empty() {
+        return Ok(format!(":{prefix}:{id}"));
+    }
+    if requested.starts_with('/') || systemd::scope(requested).is_none() {
+        let what = format!("linux.cgroupsPath {requested:?}: the systemd driver takes slice:prefix:name");
+        return Err(Error::Invalid { what });
+    }
+    Ok(requested.to_owned())
 }
 
 /// Joins all version 1 hierarchies. For the single-threaded process itself.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use seacow_runtime::{Error, seccomp, validate};
+use seacow_runtime::{Error, cgroup, seccomp, validate};
 use seacow_spec::id::ContainerId;
 use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec, VERSION};
 use seacow_spec::oci::state::State;
@@ -37,14 +37,11 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
     let rootfs = dir.join(&root.path);
     let linux = spec.linux.clone().unwrap_or_default();
     validate::check_rootfs(&rootfs).map_err(Error::from)?;
-    if by_systemd {
-        return Err(CliError::NotImplemented("--systemd-cgroup".into()));
-    }
     let (staged, rest) = split_mounts(&spec.mounts);
     let prepare = Prepare {
         id: library_id(id),
         namespaces: linux.namespaces.clone(),
-        cgroups_path: cgroups_path(&linux, id),
+        cgroups_path: cgroups_path(&linux, id, by_systemd)?,
         mounts: staged,
         masked_paths: linux.masked_paths.clone(),
         readonly_paths: linux.readonly_paths.clone(),
@@ -105,12 +102,13 @@ fn zero_id() -> ContainerId {
     "0".repeat(64).parse().expect("64 hex digits are a container id")
 }
 
-fn cgroups_path(linux: &Linux, id: &str) -> String {
-    match linux.cgroups_path.as_str() {
+fn cgroups_path(linux: &Linux, id: &str, by_systemd: bool) -> Result<String, CliError> {
+    Ok(match linux.cgroups_path.as_str() {
+        requested if by_systemd => cgroup::scope_path(requested, "seacow", id)?,
         "" => format!("/seacow/{id}"),
         path if path.starts_with('/') => path.to_owned(),
         relative => format!("/seacow/{relative}"),
-    }
+    })
 }
 
 /// Kernel file systems below /proc, /sys and /dev are staged; the rest needs the root.

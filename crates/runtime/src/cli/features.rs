@@ -20,7 +20,7 @@ pub(crate) fn features() -> String {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
             "capabilities": Caps::ALL.names().collect::<Vec<_>>(),
-            "cgroup": { "v1": v1, "v2": v2, "systemd": false, "systemdUser": false, "rdma": false },
+            "cgroup": { "v1": v1, "v2": v2, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": [

@@ -153,6 +153,7 @@ impl Prepared {
     pub fn settle(&mut self) -> Result<(), Error> {
         if !self.settled {
             self.trace.reset();
+            self.cgroups.adopt(self.child.pid)?;
             self.cgroups.create_v1()?;
             wire::send_settle(self.child.socket())?;
             self.settled = true;
