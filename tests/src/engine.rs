@@ -23,6 +23,7 @@ pub struct Engine {
     name: String,
     number: u32,
     flags: Vec<String>,
+    cgroup_driver: String,
     child: Option<Child>,
     /// What starts the daemon, if it is not started directly.
     wrapper: Vec<String>,
@@ -39,13 +40,20 @@ impl Engine {
 
     /// As [`Self::start`], with further flags for our daemon.
     pub fn start_with(flags: &[&str]) -> Self {
-        let engine = Self::empty_with(flags);
-        engine.docker(&["import", &crate::busybox_tar().to_string_lossy(), "bb"]).ok();
-        engine
+        Self::empty_with(flags).with_busybox()
+    }
+
+    /// As [`Self::start`], with a cgroup driver of the test's choice.
+    pub fn with_cgroup_driver(name: &str) -> Self {
+        Self::spawned(&[], name.to_owned()).with_busybox()
     }
 
     /// As [`Self::empty`], with further flags for our daemon.
     pub fn empty_with(flags: &[&str]) -> Self {
+        Self::spawned(flags, cgroup_driver())
+    }
+
+    fn spawned(flags: &[&str], cgroup_driver: String) -> Self {
         assert!(is_root(), "these tests need root");
         let kind = match std::env::var("SEACOW_TEST_ENGINE").as_deref() {
             Ok("docker") => Kind::Docker,
@@ -60,7 +68,7 @@ impl Engine {
         {
             flags.extend([format!("--add-runtime=tested={runtime}"), "--default-runtime=tested".into()]);
         }
-        let mut engine = Self { kind, name, number, flags, child: None, wrapper: Vec::new() };
+        let mut engine = Self { kind, name, number, flags, cgroup_driver, child: None, wrapper: Vec::new() };
         engine.spawn();
         engine
     }
@@ -68,6 +76,11 @@ impl Engine {
     /// Starts an engine that has the image `bb`, busybox.
     pub fn start() -> Self {
         Self::start_with(&[])
+    }
+
+    fn with_busybox(self) -> Self {
+        self.docker(&["import", &crate::busybox_tar().to_string_lossy(), "bb"]).ok();
+        self
     }
 
     /// Whether a test of what only seacow has must be left out; says so.
@@ -117,6 +130,16 @@ impl Engine {
             Kind::Docker => {
                 std::fs::read_to_string(self.exec_root().join("pid")).unwrap().trim().parse().unwrap()
             }
+        }
+    }
+
+    /// The cgroup that its containers have theirs in, as the driver names it.
+    pub fn cgroup_parent(&self) -> String {
+        // A hyphen in a slice's name is a level.
+        if self.cgroup_driver == "systemd" {
+            format!("{}.slice", self.name.replace('-', "_"))
+        } else {
+            format!("/{}", self.name)
         }
     }
 
@@ -262,8 +285,9 @@ impl Engine {
             .arg(format!("--host=unix://{}", self.socket().display()))
             .arg(format!("--pidfile={}/pid", self.exec_root().display()))
             .arg(format!("--bridge={}", self.bridge()))
+            .arg(format!("--exec-opt=native.cgroupdriver={}", self.cgroup_driver))
             // Several engines may share one; apart, each shows what it leaves behind.
-            .arg(format!("--cgroup-parent=/{}", self.name))
+            .arg(format!("--cgroup-parent={}", self.cgroup_parent()))
             .arg(format!("--bip=10.{}.{}.1/24", 64 + (subnet >> 8), subnet & 0xff))
             .args(&self.flags);
         command
@@ -322,6 +346,11 @@ impl Drop for Engine {
 fn run(command: &mut Command) -> Done {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Done::of(command, output)
+}
+
+/// The cgroup driver that is judged.
+pub fn cgroup_driver() -> String {
+    std::env::var("SEACOW_TEST_CGROUP_DRIVER").unwrap_or_else(|_| "cgroupfs".into())
 }
 
 /// Where the programs under test are.

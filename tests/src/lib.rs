@@ -14,7 +14,7 @@ mod image;
 mod process;
 mod terminal;
 
-pub use engine::{Engine, Kind, dist};
+pub use engine::{Engine, Kind, cgroup_driver, dist};
 pub use http::Response;
 pub use image::busybox_tar;
 pub use process::{Done, Running};

@@ -169,6 +169,11 @@ impl Cgroups {
         Ok(Some(fd))
     }
 
+    /// Whether systemd makes and removes them.
+    pub fn by_systemd(&self) -> bool {
+        self.scope.is_some()
+    }
+
     /// With the systemd driver: makes the scope around `pid`, which is in it afterwards.
     pub fn adopt(&self, pid: i32) -> Result<(), Error> {
         let Some(scope) = &self.scope else { return Ok(()) };

@@ -104,6 +104,11 @@ impl Foreign {
     /// Makes what exists before a process does. What a cleanup would need is written first.
     pub(crate) fn prepare(prepare: &Prepare, by: &RuntimeCommand, dir: &Dir) -> Result<Self, ErrorReport> {
         let cgroups = Cgroups::new(&prepare.cgroups_path).map_err(report)?;
+        let mut by = by.clone();
+        if cgroups.by_systemd() {
+            // Of the path alone they would make a directory of that name.
+            by.args.push("--systemd-cgroup".into());
+        }
         let record = CleanupRecord {
             id: prepare.id.clone(),
             cgroups_path: prepare.cgroups_path.clone(),
@@ -119,7 +124,7 @@ impl Foreign {
             |kind| prepare.namespaces.iter().any(|ns: &LinuxNamespace| ns.kind == kind && ns.path.is_empty());
         let network = if new(NamespaceKind::Network) { Some(Network::enter()) } else { None };
         Ok(Self {
-            runtime: Runtime::new(by.clone(), files),
+            runtime: Runtime::new(by, files),
             life: Life::Prepared,
             mounts: Some(mounts),
             network: network.transpose().map_err(of_runtime)?,
