@@ -73,6 +73,8 @@ pub struct Options<'a> {
     pub preserve_fds: u32,
     /// The caller's session keyring stays the process's.
     pub keep_keyring: bool,
+    /// Its terminal passes line ends as the program writes them.
+    pub plain_line_ends: bool,
     /// It lives on when the caller ends.
     pub outlive_parent: bool,
 }
@@ -180,6 +182,7 @@ fn run(
 ) -> ! {
     let &Options { preserve_fds, keep_keyring, outlive_parent, .. } = options;
     let mut trace = Trace::start("exec");
+    let streams = (streams, options.plain_line_ends);
     let error = match join((container, tasks), exec, streams, socket, &mut trace) {
         Ok((stdio, labels)) => Finish {
             process: &exec.process,
@@ -206,7 +209,7 @@ fn run(
 fn join(
     (container, tasks): (&Container<'_>, &[PathBuf]),
     exec: &Exec,
-    streams: Streams,
+    (streams, plain_line_ends): (Streams, bool),
     socket: BorrowedFd<'_>,
     trace: &mut Trace,
 ) -> Result<(Stdio, Labels), Error> {
@@ -232,6 +235,9 @@ fn join(
     };
     let size = (exec.stdio.rows, exec.stdio.cols);
     let (stdio, master) = Stdio::open(&root, exec.stdio.terminal, size, files)?;
+    if let (Stdio::Terminal { slave }, true) = (&stdio, plain_line_ends) {
+        seacow_sys::pty::keep_line_ends(slave.as_fd()).step(|| "set the terminal's modes".into())?;
+    }
     wire::send_configured(socket, master.as_ref().map(|m| m.as_fd()))?;
     Ok((stdio, labels))
 }

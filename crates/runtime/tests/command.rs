@@ -158,3 +158,13 @@ fn what_is_missing_is_said() {
     let features: serde_json::Value = serde_json::from_str(&bundle.ok(&["features"])).unwrap();
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
 }
+
+#[test]
+fn output_of_a_terminal_in_the_foreground_has_plain_line_ends() {
+    let Some(bundle) = Bundle::new("plain", "echo one; echo two", |spec| {
+        spec.process.as_mut().unwrap().terminal = true;
+    }) else {
+        return;
+    };
+    assert_eq!(bundle.ok(&["run", &bundle.id]), "one\ntwo\n");
+}

@@ -254,3 +254,56 @@ fn a_hook_that_does_not_exist_or_does_not_read_is_no_riddle() {
     };
     assert_eq!(bundle.ok(&["run", &bundle.id]), "ran\n");
 }
+
+#[test]
+fn the_filter_holds_for_hooks_of_the_image() {
+    use seacow_spec::oci::runtime::Seccomp;
+    let filter = serde_json::json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL" }],
+    });
+    let filter: Seccomp = serde_json::from_value(filter).unwrap();
+    let hook = Hook {
+        path: "/bin/sh".into(),
+        args: vec!["sh".into(), "-c".into(), "mkdir /tmp/made".into()],
+        ..Hook::default()
+    };
+    let Some(bundle) = Bundle::new("filter", "true", |spec| {
+        spec.linux.as_mut().unwrap().seccomp = Some(filter);
+        spec.hooks = Some(Hooks { start_container: vec![hook], ..Hooks::default() });
+    }) else {
+        return;
+    };
+    let output = bundle.call(&["run", &bundle.id]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("startContainer hook"), "{text}");
+    assert!(!bundle.path().join("rootfs/tmp/made").exists());
+}
+
+#[test]
+fn what_a_hook_mounts_into_the_bundle_is_in_the_container() {
+    let script = "cat /srv/given";
+    let Some(bundle) = Bundle::new("inject", script, |_| {}) else { return };
+    let gift = bundle.path().join("gift");
+    std::fs::create_dir(&gift).unwrap();
+    std::fs::write(gift.join("given"), "from the host\n").unwrap();
+    let target = bundle.path().join("rootfs/srv");
+    let enter = "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')";
+    let hook = Hook {
+        path: "/bin/sh".into(),
+        args: vec![
+            "sh".into(),
+            "-c".into(),
+            format!("{enter}; nsenter -m -t $pid mount --bind {} {}", gift.display(), target.display()),
+        ],
+        env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()],
+        ..Hook::default()
+    };
+    let config = bundle.path().join("config.json");
+    let mut spec: Spec = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    spec.hooks = Some(Hooks { create_runtime: vec![hook], ..Hooks::default() });
+    std::fs::write(&config, serde_json::to_vec(&spec).unwrap()).unwrap();
+    assert_eq!(bundle.ok(&["run", &bundle.id]), "from the host\n");
+    assert!(!target.join("given").exists(), "the host sees nothing of it");
+}

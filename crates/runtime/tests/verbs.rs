@@ -228,6 +228,9 @@ fn an_exec_waits_for_the_end_of_the_pause_when_asked_to() {
     let waiting = bundle.spawn(&["exec", "--ignore-paused", id, "echo", "ok"]);
     bundle.ok(&["resume", id]);
     assert_eq!(texts(&waiting.wait_with_output().unwrap()).0, "ok\n");
+    bundle.ok(&["pause", id]);
+    bundle.ok(&["kill", id, "KILL"]);
+    bundle.wait_for("stopped");
 }
 
 #[test]

@@ -54,6 +54,13 @@ pub fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Errno> {
     Ok((size.ws_row, size.ws_col))
 }
 
+/// Lets line ends pass as the program writes them: its output may go to a file.
+pub fn keep_line_ends(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut how = rustix::termios::tcgetattr(terminal)?;
+    how.output_modes.remove(rustix::termios::OutputModes::ONLCR);
+    rustix::termios::tcsetattr(terminal, OptionalActions::Now, &how)
+}
+
 /// Whether it is a terminal.
 pub fn is_terminal(fd: impl AsFd) -> bool {
     rustix::termios::isatty(fd)

@@ -8,7 +8,7 @@ use seacow_runtime::cgroup::Cgroups;
 use seacow_runtime::init::{Manner, Prepared, Running};
 use seacow_spec::oci::runtime::{LinuxNamespace, NamespaceKind};
 use seacow_spec::time::Timestamp;
-use seacow_sys::{process, unix};
+use seacow_sys::{process, pty, unix};
 
 use super::args::{Globals, Parsed};
 use super::bundle::{self, Bundle};
@@ -169,7 +169,12 @@ impl Making<'_> {
                 streams::send_console(socket, &master)?;
                 None
             }
-            (terminal, _) => terminal,
+            (Some(master), None) => {
+                pty::keep_line_ends(master.as_fd())
+                    .map_err(|e| CliError::file("set modes of", "the terminal", e))?;
+                Some(master)
+            }
+            (None, _) => None,
         };
         let listener = unix::listen(dir.open()?.as_fd(), START_SOCKET, 1)
             .map_err(|e| CliError::file("listen on", dir.path.join(START_SOCKET), e))?;

@@ -73,6 +73,7 @@ fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
         sub_cgroups,
         preserve_fds,
         keep_keyring: record.keep_keyring,
+        plain_line_ends: console.is_none(),
         outlive_parent: detach,
     };
     globals.log.debug("nsexec container setup: cloning a process into the container's namespaces");

@@ -22,7 +22,12 @@ pub(crate) fn kill(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
     }
     let pidfd = state::open_init(&record).ok_or_else(|| CliError::State("container not running".into()))?;
     process::pidfd_signal(pidfd.as_fd(), signal)
-        .map_err(|e| CliError::file("send a signal to", format!("process {}", record.pid), e))
+        .map_err(|e| CliError::file("send a signal to", format!("process {}", record.pid), e))?;
+    if signal == libc::SIGKILL && dir.status(&record) == Status::Paused {
+        // Frozen by version 1, it dies when it is thawed.
+        record.cgroups()?.thaw()?;
+    }
+    Ok(())
 }
 
 /// Freezes all processes.

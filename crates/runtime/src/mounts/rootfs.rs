@@ -36,10 +36,22 @@ pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs, linux: &Linux) -> Result<Roo
             }
         }
     };
-    let at = stage.rootfs();
+    let at = place_of(stage, rootfs);
     mount::attach_at(detached.as_fd(), &at)
         .step(|| format!("attach root file system at {}", at.display()))?;
     Root::open(&at).step(|| "open root file system".into())
+}
+
+/// Where the root is mounted until it is entered. A bundle's directory stays where it is, also for
+/// hooks that come into this mount namespace to add to it; unless that would cover the stage.
+fn place_of(stage: &Stage, rootfs: &Rootfs) -> PathBuf {
+    match rootfs {
+        Rootfs::Directory(dir) => match dir.canonicalize() {
+            Ok(dir) if !stage.rootfs().starts_with(&dir) => dir,
+            Ok(_) | Err(_) => stage.rootfs(),
+        },
+        Rootfs::Overlay { .. } => stage.rootfs(),
+    }
 }
 
 /// A root that is asked to be a slave goes on receiving the host's mounts; `Some` says whether the

@@ -160,15 +160,16 @@ impl Finish<'_> {
         let (argv, envp) = (program::c_strings(&process.args)?, program::c_strings(&env)?);
         let c_path = program::c_path(&path)?;
         signal::reset().step(|| "reset signals".into())?;
-        if let Some((hooks, state)) = &self.hooks {
-            hooks::run(Stage::StartContainer, hooks, state)?;
-        }
         trace.lap("find program, reset signals");
         // From here the parent believes in success unless it hears otherwise. It also notices a
         // parent that has gone: the write fails.
         wire::send_executing(self.socket)?;
         let listener = self.load_filter(&wanted, admin_for_filter)?;
         trace.lap("load seccomp filter");
+        // Their programs are the image's: the filter holds for them too.
+        if let Some((hooks, state)) = &self.hooks {
+            hooks::run(Stage::StartContainer, hooks, state)?;
+        }
         let errno = process::execve(&c_path, &argv, &envp);
         drop(listener);
         Err(program::refused(command, &path, errno).into())

@@ -47,6 +47,11 @@ impl Bundle {
         self.command(words).stdout(Stdio::piped()).spawn().unwrap()
     }
 
+    /// A call that goes on, its output nowhere: a container may inherit it.
+    pub(crate) fn spawn_away(&self, words: &[&str]) -> Child {
+        self.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Nobody tells us when it has ended; its parent is whoever adopted it.
     pub(crate) fn wait_for(&self, status: &str) {
         while self.status() != status {
