@@ -40,6 +40,8 @@ const PARALLEL: usize = 32;
 /// How long the lock of an engine that was killed while it started a shim may stay held: the child
 /// has a copy of the descriptor until it executes its own program.
 const LOCK_LINGERS: Duration = Duration::from_secs(2);
+/// How long a shutdown waits for what ended containers left to be cleared away.
+const CLEARING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a start that the earlier engine asked for may still take.
 const START_GRACE: Duration = Duration::from_secs(10);
 /// Exit status of a container that ran when the machine went down.
@@ -129,6 +131,7 @@ impl Engine {
             futures_util::future::join_all(stops).await;
         }
         futures_util::future::join_all(containers.iter().map(|container| self.let_go(container))).await;
+        self.0.clearing.finish(CLEARING_LIMIT).await;
         self.write_dirty().await;
         if !containers.iter().any(|container| container.cell().is_alive()) {
             self.bridge().remove().await;
@@ -438,6 +441,7 @@ fn open(config: Config) -> Result<Engine, EngineError> {
         events: Default::default(),
         pool,
         ready: Default::default(),
+        clearing: Default::default(),
         dirty: Arc::new(storage::Dirty::default()),
         _lock: lock,
     })))

@@ -82,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) events: event::EventBus,
     pub(crate) pool: Arc<slot::Pool>,
     pub(crate) ready: container::ready::ReadyCount,
+    pub(crate) clearing: container::teardown::Clearing,
     pub(crate) dirty: Arc<storage::Dirty>,
     /// Keeps a second engine out of the exec root.
     _lock: std::os::fd::OwnedFd,

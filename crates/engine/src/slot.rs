@@ -28,7 +28,7 @@ use crate::error::EngineError;
 use crate::network::Endpoint;
 use crate::network::bridge::Link;
 use crate::network::files::Names;
-use crate::shim::{self, ShimClient};
+use crate::shim::{self, Pending, ShimClient, ShimError};
 use crate::{Config, Engine};
 
 /// Quiet time before a slot is made.
@@ -43,10 +43,28 @@ pub(crate) struct Slot {
     pub(crate) template: Template,
     pub(crate) shim: ShimClient,
     pub(crate) endpoint: Option<Endpoint>,
-    /// Its link, when it has an endpoint.
-    pub(crate) link: Option<Link>,
+    /// Its link on the way to be used, unless it is there.
+    pub(crate) connecting: Option<Connecting>,
     /// What the files in the exec directory say.
     pub(crate) names: Names,
+}
+
+/// A link that exists, while init raises its end and the bridge begins to forward.
+pub(crate) struct Connecting {
+    raised: Pending,
+    link: Link,
+}
+
+impl Connecting {
+    /// Waits until packets pass.
+    ///
+    /// # Errors
+    /// The link could not be raised, or the shim is gone.
+    pub(crate) async fn done(self) -> Result<(), ShimError> {
+        self.raised.done().await?;
+        crate::network::bridge::await_forwarding(self.link).await;
+        Ok(())
+    }
 }
 
 /// Makes a slot for `id`. What fails half-way leaves nothing.
@@ -61,7 +79,7 @@ pub(crate) async fn prepare(
 ) -> Result<Slot, EngineError> {
     let endpoint = if template.bridged { Some(engine.bridge().lease(template.mac_address)?) } else { None };
     match launch(engine, &template, &id, endpoint.as_ref(), &names).await {
-        Ok((shim, link)) => Ok(Slot { id, template, shim, endpoint, link, names }),
+        Ok((shim, connecting)) => Ok(Slot { id, template, shim, endpoint, connecting, names }),
         Err(error) => {
             discard(engine, &id, endpoint.as_ref());
             Err(error)
@@ -75,7 +93,7 @@ async fn launch(
     id: &ContainerId,
     endpoint: Option<&Endpoint>,
     names: &Names,
-) -> Result<(ShimClient, Option<Link>), EngineError> {
+) -> Result<(ShimClient, Option<Connecting>), EngineError> {
     tracing::trace!(id = id.short(), "start a shim");
     let (config, target) = (engine.0.clone(), id.clone());
     let (files, address) = (names.clone(), endpoint.cloned());
@@ -103,7 +121,8 @@ async fn launch(
     let Some(endpoint) = endpoint else { return Ok((shim, None)) };
     let link = engine.bridge().connect(pid, endpoint).await?;
     crate::step!("prepare: link made");
-    Ok((shim, Some(link)))
+    let raised = shim.send(Request::Connect(Box::new(endpoint.config())), None)?;
+    Ok((shim, Some(Connecting { raised, link })))
 }
 
 pub(crate) fn make_directory(path: &Path) -> Result<(), ContainerError> {
@@ -309,5 +328,12 @@ impl Pool {
 async fn make(engine: &Engine, template: Template) -> Result<Slot, EngineError> {
     let id = ContainerId::random().map_err(ContainerError::Random)?;
     let names = Names::default_of(&id);
-    prepare(engine, template, id, names).await
+    let mut slot = prepare(engine, template, id, names).await?;
+    if let Some(connecting) = slot.connecting.take()
+        && let Err(error) = connecting.done().await
+    {
+        slot.destroy(engine).await;
+        return Err(error.into());
+    }
+    Ok(slot)
 }

@@ -72,7 +72,7 @@ fn once(
         std::fs::create_dir_all(dir.join(name))?;
     }
     let prepare = prepare(&id)?;
-    let create = create(&dir, rootfs, command, bridge.is_some());
+    let create = create(&dir, rootfs, command);
     let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     let pass = |n: i32| {
         rustix::io::fcntl_dupfd_cloexec(
@@ -89,6 +89,9 @@ fn once(
         veth(bridge, round, prepared.pid())?;
     }
     prepared.settle()?;
+    if bridge.is_some() {
+        prepared.connect(&link())?;
+    }
     let settled = begin.elapsed();
     let created = prepared.configure(&create, streams)?;
     let configured = begin.elapsed();
@@ -165,7 +168,7 @@ fn prepare(id: &str) -> Result<Prepare, Box<dyn Error>> {
     })
 }
 
-fn create(dir: &Path, rootfs: &Path, command: &[String], network: bool) -> Create {
+fn create(dir: &Path, rootfs: &Path, command: &[String]) -> Create {
     let caps: Vec<String> = seacow_sys::cred::Caps(0xa804_25fb).names().collect();
     let process = Process {
         args: command.to_vec(),
@@ -188,15 +191,18 @@ fn create(dir: &Path, rootfs: &Path, command: &[String], network: bool) -> Creat
             lowers: vec![Lower::Dir(rootfs.to_owned())],
             upper: Some(OverlayUpper { upper: dir.join("upper"), work: dir.join("work"), volatile: true }),
         },
-        network: network.then(|| NetworkConfig {
-            ifname: "eth0".into(),
-            address: std::net::Ipv4Addr::new(10, 213, 7, 2),
-            prefix: 16,
-            gateway: Some(std::net::Ipv4Addr::new(10, 213, 0, 1)),
-        }),
         stdio: Stdio::default(),
         log: LogConfig::None,
         seccomp: SeccompChoice::Default,
         state: Default::default(),
+    }
+}
+
+fn link() -> NetworkConfig {
+    NetworkConfig {
+        ifname: "eth0".into(),
+        address: std::net::Ipv4Addr::new(10, 213, 7, 2),
+        prefix: 16,
+        gateway: Some(std::net::Ipv4Addr::new(10, 213, 0, 1)),
     }
 }

@@ -196,6 +196,7 @@ fn run(
             keep_keyring,
             outlive_parent,
             hooks: None,
+            signals_are_reset: false,
         }
         .execute(&mut trace),
         Err(error) => error,

@@ -3,7 +3,9 @@
 //! ```text
 //! parent                                child
 //!   │ ──── Settle ──────────────────────▶ │  cgroups exist: join them, finish the stage
-//!   │ ──── Configure + stdio ───────────▶ │  network, root file system, pivot_root
+//!   │ ──── Connect ─────────────────────▶ │  optional: the link is there, raise and address it
+//!   │ ◀─── Connected ──────────────────── │
+//!   │ ──── Configure + stdio ───────────▶ │  root file system, pivot_root
 //!   │ ◀─── Mounted ────────────────────── │  only when the parent has hooks to run:
 //!   │ ──── EnterRoot ───────────────────▶ │  they went well
 //!   │ ◀─── Configured + terminal ──────── │
@@ -22,7 +24,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use seacow_spec::error::ErrorReport;
-use seacow_spec::shim::{Create, MAX_FRAME};
+use seacow_spec::shim::{Create, MAX_FRAME, NetworkConfig};
 use seacow_sys::{Errno, unix};
 use serde::de::DeserializeOwned;
 
@@ -32,6 +34,7 @@ use crate::error::{Error, Step};
 #[derive(Debug)]
 pub(crate) enum ToChild {
     Settle,
+    Connect(Box<NetworkConfig>),
     Configure(Box<Create>, Vec<OwnedFd>),
     EnterRoot,
     Detach { preserve_fds: u32, listener: Option<OwnedFd> },
@@ -43,6 +46,7 @@ pub(crate) enum ToChild {
 #[derive(Debug)]
 pub(crate) enum FromChild {
     Mounted,
+    Connected,
     Configured(Option<OwnedFd>),
     Detached,
     Executing,
@@ -51,12 +55,14 @@ pub(crate) enum FromChild {
 }
 
 const SETTLE: u8 = b's';
+const CONNECT: u8 = b'n';
 const CONFIGURE: u8 = b'c';
 const ENTER_ROOT: u8 = b'e';
 const MOUNTED: u8 = b'M';
 const DETACH: u8 = b'd';
 const START: u8 = b'g';
 const TAKEN: u8 = b't';
+const CONNECTED: u8 = b'N';
 const CONFIGURED: u8 = b'C';
 const DETACHED: u8 = b'D';
 const EXECUTING: u8 = b'X';
@@ -66,6 +72,10 @@ const HEADER: usize = 5;
 
 pub(crate) fn send_settle(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, SETTLE, &[], &[])
+}
+
+pub(crate) fn send_connect(socket: BorrowedFd<'_>, link: &NetworkConfig) -> Result<(), Error> {
+    send(socket, CONNECT, &serde_json::to_vec(link).map_err(Error::Message)?, &[])
 }
 
 pub(crate) fn send_configure(
@@ -86,6 +96,10 @@ pub(crate) fn send_detach(
 
 pub(crate) fn send_start(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, START, &[], &[])
+}
+
+pub(crate) fn send_connected(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, CONNECTED, &[], &[])
 }
 
 pub(crate) fn send_configured(socket: BorrowedFd<'_>, terminal: Option<BorrowedFd<'_>>) -> Result<(), Error> {
@@ -127,6 +141,7 @@ pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>
         DETACH => ToChild::Detach { preserve_fds: parse(&body)?, listener: fds.pop() },
         SETTLE => ToChild::Settle,
         ENTER_ROOT => ToChild::EnterRoot,
+        CONNECT => ToChild::Connect(parse(&body)?),
         CONFIGURE => ToChild::Configure(parse(&body)?, fds),
         START => ToChild::Start,
         TAKEN => ToChild::Taken,
@@ -138,6 +153,7 @@ pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>
 pub(crate) fn receive_in_parent(socket: BorrowedFd<'_>) -> Result<Option<FromChild>, Error> {
     let Some((kind, body, mut fds)) = receive(socket)? else { return Ok(None) };
     Ok(Some(match kind {
+        CONNECTED => FromChild::Connected,
         CONFIGURED => FromChild::Configured(fds.pop()),
         MOUNTED => FromChild::Mounted,
         DETACHED => FromChild::Detached,

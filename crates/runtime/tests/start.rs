@@ -157,7 +157,6 @@ impl Bench {
                     lowers: vec![Lower::Dir(self.fixture.rootfs())],
                     upper: Some(upper),
                 },
-                network: None,
                 stdio: Stdio::default(),
                 log: LogConfig::None,
                 seccomp: SeccompChoice::Default,

@@ -11,7 +11,7 @@ use seacow_runtime::init::{Created, Prepared, Running, Streams};
 use seacow_runtime::seccomp::notify::Agent;
 use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind};
 use seacow_spec::oci::state::{State, Status};
-use seacow_spec::shim::{CleanupRecord, Create, Exec, Prepare, Stdio};
+use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 
 use crate::cleanup::start_time;
@@ -129,6 +129,21 @@ impl Container {
             self.record = None;
         }
         Ok(())
+    }
+
+    /// Has init raise its link.
+    pub(crate) fn connect(&mut self, link: &NetworkConfig, dir: &Dir) -> Result<(), ErrorReport> {
+        self.settle(dir)?;
+        let connected = match &mut self.life {
+            Life::Prepared(prepared) => prepared.connect(link).map_err(|error| error.report()),
+            Life::Created(_) | Life::Running(_) | Life::Failed => {
+                return Err(report(Failed::OutOfOrder("connect comes after a successful prepare")));
+            }
+        };
+        if connected.is_err() {
+            self.life = Life::Failed;
+        }
+        connected
     }
 
     /// Gives init its root file system and streams; returns the shim's ends of them.

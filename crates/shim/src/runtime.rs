@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use seacow_runtime::cgroup::OomWatch;
 use seacow_spec::oci::runtime::LinuxResources;
-use seacow_spec::shim::{Create, Exec, Prepare};
+use seacow_spec::shim::{Create, Exec, NetworkConfig, Prepare};
 use seacow_spec::{ContainerId, ErrorReport};
 
 use crate::container::{Container as Own, Made};
@@ -68,6 +68,14 @@ impl Container {
         match self {
             Self::Own(own) => own.settle(dir),
             Self::Foreign(_) => Ok(()),
+        }
+    }
+
+    /// Raises the container's link.
+    pub(crate) fn connect(&mut self, link: &NetworkConfig, dir: &Dir) -> Result<(), ErrorReport> {
+        match self {
+            Self::Own(own) => own.connect(link, dir),
+            Self::Foreign(foreign) => foreign.connect(link),
         }
     }
 

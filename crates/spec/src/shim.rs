@@ -6,7 +6,9 @@
 //!   │ ◀──── Hello{version, state} ────────── │
 //!   │ ───── Prepare ───────────────────────▶ │  clone3: namespaces, cgroups, staged mounts
 //!   │ ◀──── Prepared{pid} ────────────────── │  (daemon now gives the netns its veth)
-//!   │ ───── Create ────────────────────────▶ │  addresses, root file system, pivot_root
+//!   │ ───── Connect ───────────────────────▶ │  optional: raise the link, addresses
+//!   │ ◀──── Done ─────────────────────────── │
+//!   │ ───── Create ────────────────────────▶ │  root file system, pivot_root
 //!   │ ◀──── Created{pid} ─────────────────── │
 //!   │ ───── Attach + descriptor ───────────▶ │  any number, any time
 //!   │ ◀──── Attached ─────────────────────── │
@@ -36,7 +38,7 @@ use crate::oci::runtime::{IdMapping, LinuxNamespace, LinuxResources, Mount, Proc
 use crate::time::Timestamp;
 
 /// Version of this protocol. A newer daemon serves older shims; never the other way round.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Largest frame: an environment of `ARG_MAX` (2 MiB on Linux by default) in JSON, with room.
 pub const MAX_FRAME: usize = 8 << 20;
 /// Name of the shim's socket in the container's exec directory.
@@ -81,6 +83,9 @@ pub enum Request {
     },
     /// Makes the init process with everything that depends on the id alone.
     Prepare(Box<Prepare>),
+    /// Tells the prepared init that its link is there: it raises it and takes its address. Since
+    /// version 2.
+    Connect(Box<NetworkConfig>),
     /// Gives the prepared init its root file system, mounts and program.
     Create(Box<Create>),
     /// Executes the program.
@@ -202,8 +207,6 @@ pub struct Create {
     pub extra_groups: Vec<String>,
     /// How the root file system is put together.
     pub rootfs: Rootfs,
-    /// Address of `eth0`, when the container has its own network namespace with a link.
-    pub network: Option<NetworkConfig>,
     /// Standard streams.
     pub stdio: Stdio,
     /// Where output is logged.

@@ -69,12 +69,12 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         repaint(client, &path);
     }
     let resize = tty.then(|| path.clone());
-    Forwarding { kill: proxy.then_some(path), resize }.start(client, caught)?;
-    let ended = attached.map_or(Ok(Ended::Closed), crate::stream::Attached::copy_output);
+    let mut forwarder = Forwarding { kill: proxy.then_some(path), resize }.when_needed(client, caught);
+    let ended = attached.map_or(Ok(Ended::Closed), |attached| attached.copy_output(&mut forwarder));
     drop(raw);
     match ended? {
         Ended::Detached => Err(Failure::refused("read escape sequence")),
-        Ended::Closed => exit_status(waiting.result()?),
+        Ended::Closed => exit_status(waiting.result(&mut forwarder)?),
     }
 }
 

@@ -93,8 +93,8 @@ fn attached(client: &Arc<Client>, path: &str, start: &ExecStart, wires: Wires) -
         let (client, path) = (Arc::clone(client), path.to_owned());
         std::thread::Builder::new().name("resize".to_owned()).spawn(move || send_resize(&client, &path))?;
     }
-    Forwarding { kill: None, resize }.start(client, caught)?;
-    let ended = attached.copy_output();
+    let mut forwarder = Forwarding { kill: None, resize }.when_needed(client, caught);
+    let ended = attached.copy_output(&mut forwarder);
     drop(raw);
     match ended? {
         Ended::Detached => Err(Failure::refused("read escape sequence")),

@@ -21,7 +21,7 @@ use crate::flags::{Flag, Kind, Matches, NO};
 use crate::http::{Conn, Response};
 use crate::opts::container::create_request;
 use crate::opts::container_flags::CONTAINER;
-use crate::stream::{Attached, DetachKeys, Ended, Forwarding, Wires, send_resize};
+use crate::stream::{Attached, DetachKeys, Ended, Forwarder, Forwarding, Wires, send_resize};
 use crate::term::{self, RawMode};
 
 const FLAGS: &[Flag] = &[
@@ -157,7 +157,7 @@ fn foreground(invocation: &Invocation<'_>, client: &Arc<Client>, plan: &Plan, id
         drop(raw);
         if plan.request.host_config.auto_remove {
             // The engine removes what did not start; the user's next command must not meet it.
-            let _ = waiting.result();
+            let _ = waiting.result(&mut Forwarder::idle());
         }
         return Err(start_failure(failure, invocation.path));
     }
@@ -165,19 +165,19 @@ fn foreground(invocation: &Invocation<'_>, client: &Arc<Client>, plan: &Plan, id
     if tty.is_some() {
         send_resize(client, &path);
     }
-    Forwarding { kill: plan.sig_proxy.then_some(path), resize: tty }.start(client, caught)?;
-    let outcome = finish(attached, waiting);
+    let forwarding = Forwarding { kill: plan.sig_proxy.then_some(path), resize: tty };
+    let outcome = finish(attached, waiting, forwarding.when_needed(client, caught));
     drop(raw);
     outcome
 }
 
-fn finish(attached: Option<Attached>, waiting: Waiting) -> Outcome {
+fn finish(attached: Option<Attached>, waiting: Waiting, mut forwarder: Forwarder) -> Outcome {
     if let Some(attached) = attached
-        && attached.copy_output()? == Ended::Detached
+        && attached.copy_output(&mut forwarder)? == Ended::Detached
     {
         return Ok(());
     }
-    exit_status(waiting.result()?)
+    exit_status(waiting.result(&mut forwarder)?)
 }
 
 /// The container's exit status as ours.
@@ -205,8 +205,9 @@ pub(crate) fn catch_signals(proxy: bool, tty: bool) -> Result<Option<term::Caugh
 pub(crate) struct Waiting(Response);
 
 impl Waiting {
-    /// The exit status, once there is one.
-    pub(crate) fn result(mut self) -> Result<WaitResponse, Failure> {
+    /// The exit status, once there is one. Signals are passed on meanwhile.
+    pub(crate) fn result(mut self, forwarder: &mut Forwarder) -> Result<WaitResponse, Failure> {
+        forwarder.go_unless_soon(self.0.body.conn())?;
         let bytes = self.0.body.collect()?;
         serde_json::from_slice(&bytes)
             .map_err(|e| Failure::Refused(format!("error waiting for container: {e}")))

@@ -85,11 +85,11 @@ fn attached(invocation: &Invocation<'_>) -> Outcome {
         send_resize(client, &path);
     }
     let resize = tty.then(|| path.clone());
-    Forwarding { kill: proxy.then_some(path), resize }.start(client, caught)?;
-    let ended = attached.map_or(Ok(Ended::Closed), crate::stream::Attached::copy_output);
+    let mut forwarder = Forwarding { kill: proxy.then_some(path), resize }.when_needed(client, caught);
+    let ended = attached.map_or(Ok(Ended::Closed), |attached| attached.copy_output(&mut forwarder));
     drop(raw);
     match ended? {
         Ended::Detached => Ok(()),
-        Ended::Closed => exit_status(waiting.result()?),
+        Ended::Closed => exit_status(waiting.result(&mut forwarder)?),
     }
 }

@@ -46,6 +46,11 @@ impl Body {
         self.conn
     }
 
+    /// The connection it comes from.
+    pub(crate) fn conn(&self) -> &Conn {
+        &self.conn
+    }
+
     /// The connection, if the body was read to its end and the server keeps it open.
     pub(crate) fn recycle(mut self) -> Option<Conn> {
         // A streamed request body may still be on its way out.

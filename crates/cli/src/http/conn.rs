@@ -2,10 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::head::{Head, parse_head};
 use super::request::Upload;
@@ -165,6 +169,24 @@ impl Conn {
         if self.at >= self.ahead.len() {
             self.ahead.clear();
             self.at = 0;
+        }
+    }
+
+    /// Waits until there is something to read, an end included; false if that takes longer, or when
+    /// a signal came.
+    pub(crate) fn readable_within(&self, time: Duration) -> io::Result<bool> {
+        if !self.buffered().is_empty() {
+            return Ok(true);
+        }
+        let fd = match &self.socket {
+            Socket::Unix(s) => s.as_fd(),
+            Socket::Tcp(s) => s.as_fd(),
+            Socket::Process(p) => p.stdout.as_fd(),
+        };
+        let time = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&time)) {
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            other => Ok(other? > 0),
         }
     }
 

@@ -1,8 +1,8 @@
 //! A hijacked connection wired to our standard streams.
 //!
 //! The calling thread copies output until the engine closes the connection. One thread copies
-//! stdin (only if it is wanted), one passes signals and size changes on; both end with the
-//! process.
+//! stdin (only if it is wanted), one passes signals and size changes on ([`super::Forwarder`]);
+//! both end with the process.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use std::thread;
 
 use super::demux::{Demux, StdFd};
 use super::detach::{DetachKeys, Input};
+use super::forward::Forwarder;
 use crate::client::Client;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 use crate::http::{Conn, HttpError, Socket};
-use crate::term::{self, Caught};
+use crate::term;
 
 /// Why the stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +65,8 @@ impl Attached {
         Ok(())
     }
 
-    /// Copies output until the end.
-    pub(crate) fn copy_output(mut self) -> Result<Ended, Failure> {
+    /// Copies output until the end; `forwarder` gets its thread as soon as this may take a while.
+    pub(crate) fn copy_output(mut self, forwarder: &mut Forwarder) -> Result<Ended, Failure> {
         let mut framed = Demux::new(
             Sink::new(self.wires.stdout, StdFd::stdout()),
             Sink::new(self.wires.stderr, StdFd::stderr()),
@@ -73,6 +74,7 @@ impl Attached {
         let mut raw = StdFd::stdout();
         let mut buf = vec![0; PIECE];
         loop {
+            forwarder.go_unless_soon(&self.conn)?;
             let n = match self.conn.read(&mut buf) {
                 Ok(0) => break,
                 Ok(n) => n,
@@ -80,6 +82,7 @@ impl Attached {
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => break,
                 Err(e) => return Err(Failure::Http(HttpError::Receive(e))),
             };
+            forwarder.go_unless_written_at_once(n)?;
             if self.wires.tty {
                 raw.write_all(&buf[..n])?;
             } else {
@@ -155,48 +158,5 @@ pub(crate) fn send_resize(client: &Client, path: &str) {
             .query("h", rows.to_string())
             .query("w", columns.to_string())
             .done();
-    }
-}
-
-/// What becomes of caught signals and size changes, until the program ends.
-#[derive(Debug, Clone)]
-pub(crate) struct Forwarding {
-    /// The API path of the container that gets the signals; without one they end this program,
-    /// tidily.
-    pub(crate) kill: Option<String>,
-    /// The API path whose terminal follows ours.
-    pub(crate) resize: Option<String>,
-}
-
-impl Forwarding {
-    /// Passes signals on from a thread of its own. Nobody waits for it: it ends with the program.
-    pub(crate) fn start(self, client: &Arc<Client>, caught: Option<Caught>) -> Outcome {
-        let Some(caught) = caught else { return Ok(()) };
-        let client = Arc::clone(client);
-        thread::Builder::new().name("signals".to_owned()).spawn(move || self.run(&client, caught))?;
-        Ok(())
-    }
-
-    fn run(&self, client: &Client, mut caught: Caught) {
-        while let Some(signal) = caught.next() {
-            if signal == signal_hook::consts::SIGWINCH {
-                if let Some(path) = &self.resize {
-                    send_resize(client, path);
-                }
-                continue;
-            }
-            match &self.kill {
-                Some(path) => {
-                    // docker's client only logs a failure: the container may just be gone.
-                    let name = term::signal_name(signal);
-                    let _ = client.post(format!("{path}/kill")).query("signal", name).done();
-                }
-                None => {
-                    term::restore();
-                    // It does not return for the signals that are caught.
-                    let _ = signal_hook::low_level::emulate_default_handler(signal);
-                }
-            }
-        }
     }
 }

@@ -7,14 +7,13 @@
 
 use std::sync::Arc;
 
-use seacow_spec::Timestamp;
-use seacow_spec::lifecycle::{Event, Exit};
-use seacow_spec::shim::{EXIT_NAME, Event as ShimEvent};
-use tokio::sync::watch;
-
+use super::teardown::{self, Remains};
 use super::{Container, Link};
 use crate::Engine;
 use crate::shim::{self, ShimClient, Signal};
+use seacow_spec::Timestamp;
+use seacow_spec::lifecycle::{Event, Exit};
+use seacow_spec::shim::{EXIT_NAME, Event as ShimEvent};
 
 /// Exit status of a container whose shim was killed: its init dies with it, by SIGKILL.
 const SHIM_LOST: i32 = 137;
@@ -37,7 +36,7 @@ impl Engine {
 
     /// The main process ended.
     pub(crate) fn exited(&self, container: &Arc<Container>, mut exit: Exit) {
-        let (done, teardown) = watch::channel(false);
+        let (remains, teardown) = teardown::channel();
         let (shim, endpoint, code, ran, remove) = {
             let mut cell = container.cell();
             exit.oom_killed |= cell.oom;
@@ -75,7 +74,6 @@ impl Engine {
         if let Some(endpoint) = endpoint {
             self.bridge().release(endpoint.address);
         }
-        self.clear_away(container, shim, !remove, done);
         container.tell(|life| {
             life.running = false;
             life.ended += 1;
@@ -84,6 +82,7 @@ impl Engine {
         if remove {
             self.remove_ended(container, code);
         }
+        self.clear_away(container, shim, !remove, remains);
     }
 
     /// The connection to a container's shim ended without a word about the container.
@@ -126,15 +125,11 @@ impl Engine {
 
     /// Deletes shim and exec directory in the background; before that, if there will be a
     /// container, its record is made safe: until then the exit status is the shim's to keep.
-    fn clear_away(
-        &self,
-        container: &Arc<Container>,
-        shim: Option<ShimClient>,
-        keep: bool,
-        done: watch::Sender<bool>,
-    ) {
+    fn clear_away(&self, container: &Arc<Container>, shim: Option<ShimClient>, keep: bool, remains: Remains) {
+        let piece = self.0.clearing.begin();
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
+            remains.rest(teardown::REST, &engine.0.clearing).await;
             if keep && let Err(error) = engine.save(&container).await {
                 tracing::warn!(id = container.id.short(), %error, "write the record of an ended container");
             }
@@ -145,16 +140,15 @@ impl Engine {
                 }
             }
             engine.remove_exec_dir(&container).await;
-            done.send_replace(true);
+            drop((remains, piece));
         });
     }
 }
 
-/// Waits until the last run's remains are cleared away.
+/// Has the last run's remains cleared away, and waits until they are.
 pub(crate) async fn await_teardown(container: &Container) {
     let teardown = container.cell().teardown.clone();
-    if let Some(mut teardown) = teardown {
-        // An error means that the sender is gone, which is as good.
-        let _ = teardown.wait_for(|done| *done).await;
+    if let Some(teardown) = teardown {
+        teardown.finish().await;
     }
 }

@@ -37,6 +37,7 @@ mod security;
 pub(crate) mod spec_build;
 mod start;
 mod stop;
+pub(crate) mod teardown;
 mod top;
 mod update;
 mod volumes;
@@ -87,7 +88,7 @@ pub(crate) struct Cell {
     /// The kernel's OOM killer struck during this run.
     pub(crate) oom: bool,
     /// The last shim's remains are being cleared away; a new one waits for it.
-    pub(crate) teardown: Option<watch::Receiver<bool>>,
+    pub(crate) teardown: Option<teardown::Teardown>,
     /// Restarts under way: its end is not its last.
     pub(crate) restarting: u32,
     /// Out of the registry; nothing may be written about it any more.

@@ -11,15 +11,15 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use seacow_spec::ErrorReport;
-use seacow_spec::shim::{NetworkConfig, Request, Rootfs};
+use seacow_spec::shim::{Request, Rootfs};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::record::Record;
 use super::spec_build::{self, Parts, Template};
 use super::{Container, ContainerError, Link, Ready};
 use crate::error::EngineError;
+use crate::network::Mode;
 use crate::network::files::Names;
-use crate::network::{Endpoint, Mode};
 use crate::shim::{ShimClient, Signal, Sink};
 use crate::slot::{self, Slot};
 use crate::{Engine, blocking};
@@ -43,18 +43,23 @@ impl Engine {
     /// of it is in [`Ready::outcome`].
     async fn adopt(&self, container: &Arc<Container>, slot: Slot, rootfs: Rootfs) -> Result<(), EngineError> {
         let record = container.record();
-        let Slot { template, shim, endpoint, link, .. } = slot;
+        let Slot { template, shim, endpoint, connecting, .. } = slot;
         shim.listen(self.sink(container));
-        let request = self.create_request(&record, &template, endpoint.as_ref(), rootfs)?;
+        let request = self.create_request(&record, &template, rootfs)?;
         let sources = sources(&record).await;
         let pending = shim.send(Request::Create(Box::new(request)), None)?;
         let (sender, outcome) = watch::channel(None);
         tokio::spawn(async move {
-            let made = pending.made().await.map(|_| ()).map_err(|error| ErrorReport::of(&error));
-            if let (Ok(()), Some(link)) = (&made, link) {
-                crate::network::bridge::await_forwarding(link).await;
-            }
-            sender.send_replace(Some(made));
+            // What failed first is what went wrong.
+            let connected = match connecting {
+                Some(connecting) => connecting.done().await,
+                None => Ok(()),
+            };
+            let made = match connected {
+                Ok(()) => pending.made().await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            sender.send_replace(Some(made.map_err(|error| ErrorReport::of(&error))));
         });
         let mut cell = container.cell();
         cell.record.endpoint = endpoint;
@@ -67,7 +72,6 @@ impl Engine {
         &self,
         record: &Record,
         template: &Template,
-        endpoint: Option<&Endpoint>,
         rootfs: Rootfs,
     ) -> Result<seacow_spec::shim::Create, EngineError> {
         let files = match &record.network {
@@ -75,14 +79,8 @@ impl Engine {
             Mode::Container(other) => self.config().exec_dir(other),
             Mode::Bridge | Mode::None | Mode::Host => self.config().exec_dir(&record.id),
         };
-        let network = endpoint.map(|endpoint| NetworkConfig {
-            ifname: crate::network::IFNAME.into(),
-            address: endpoint.address,
-            prefix: endpoint.prefix,
-            gateway: Some(endpoint.gateway),
-        });
         let shm = self.ipc_donor(record)?.map(super::ipc::Donor::mount);
-        let parts = Parts { config: self.config(), template, rootfs, network, files: &files, shm };
+        let parts = Parts { config: self.config(), template, rootfs, files: &files, shm };
         Ok(spec_build::create(record, parts)?)
     }
 

@@ -101,12 +101,15 @@ impl Engine {
             cell.removed = true;
         }
         self.vanish(container, Some(code));
+        let piece = self.0.clearing.begin();
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
+            await_remains(&container).await;
             if let Err(error) = engine.forget_record(&container).await {
                 tracing::warn!(id = container.id.short(), %error, "delete a container's record");
             }
             engine.remove_files(&container, true);
+            drop(piece);
         });
     }
 
@@ -126,10 +129,11 @@ impl Engine {
 
     /// Removes what is on disk, once nothing is mounted any more.
     fn remove_files(&self, container: &Arc<Container>, volumes: bool) {
+        let piece = self.0.clearing.begin();
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
             engine.let_go(&container).await;
-            super::exit::await_teardown(&container).await;
+            await_remains(&container).await;
             engine.remove_exec_dir(&container).await;
             engine.drop_root(&container.id).await;
             let logs = engine.config().container_dir(&container.id);
@@ -138,6 +142,15 @@ impl Engine {
             for mount in record.mounts.iter().filter(|mount| volumes && mount.anonymous) {
                 volumes::discard(&engine, &mount.point.name).await;
             }
+            drop(piece);
         });
+    }
+}
+
+/// Waits until the last run's remains are gone, in their own time.
+async fn await_remains(container: &Container) {
+    let teardown = container.cell().teardown.clone();
+    if let Some(teardown) = teardown {
+        teardown.finished().await;
     }
 }

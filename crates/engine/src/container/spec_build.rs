@@ -13,9 +13,7 @@ use seacow_spec::oci::runtime::{
     Spec, VERSION,
 };
 use seacow_spec::oci::state::State;
-use seacow_spec::shim::{
-    Create, LogConfig, NamespaceSettings, NetworkConfig, Prepare, Rootfs, RuntimeCommand, Stdio,
-};
+use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, RuntimeCommand, Stdio};
 
 use super::error::ContainerError;
 use super::invalid::Invalid;
@@ -219,7 +217,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) template: &'a Template,
     pub(crate) rootfs: Rootfs,
-    pub(crate) network: Option<NetworkConfig>,
     /// Directory with hosts, hostname and resolv.conf.
     pub(crate) files: &'a Path,
     /// Another container's `/dev/shm`.
@@ -266,7 +263,6 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
         user: record.config.user.clone(),
         extra_groups: host.group_add.clone().unwrap_or_default(),
         rootfs: parts.rootfs,
-        network: parts.network,
         stdio: stdio(record),
         log: log(record, parts.config)?,
         seccomp: security.seccomp,

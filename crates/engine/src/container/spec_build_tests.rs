@@ -52,7 +52,6 @@ fn build(record: &Record) -> Create {
         config: &engine_config(),
         template: &template(record),
         rootfs: Rootfs::Directory(PathBuf::from("/r")),
-        network: None,
         files: Path::new("/e/c/x"),
         shm: None,
     };

@@ -50,6 +50,18 @@ pub struct Endpoint {
     pub mac: [u8; 6],
 }
 
+impl Endpoint {
+    /// As the container's init configures it.
+    pub(crate) fn config(&self) -> seacow_spec::shim::NetworkConfig {
+        seacow_spec::shim::NetworkConfig {
+            ifname: IFNAME.into(),
+            address: self.address,
+            prefix: self.prefix,
+            gateway: Some(self.gateway),
+        }
+    }
+}
+
 impl Mode {
     /// As `HostConfig.NetworkMode` has it.
     pub fn text(&self) -> String {

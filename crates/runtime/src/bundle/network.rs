@@ -25,20 +25,30 @@ impl Network {
         let host = ns::open_own(Kinds::NETWORK).step(|| "open own network namespace".into())?;
         ns::unshare(Kinds::NETWORK).step(|| "make a network namespace".into())?;
         let own = ns::open_own(Kinds::NETWORK).step(|| "open the new network namespace".into())?;
+        network::raise_loopback()?;
         Ok(Self { host, own, inside: true })
     }
 
-    /// Raises loopback, gives the link its address, and goes back to the host's namespace: a
-    /// runtime refuses sysctls of a namespace that it lives in itself.
+    /// Raises the link and gives it its address.
     ///
     /// # Errors
-    /// There is no such link, or the kernel refuses.
-    pub fn furnish(&mut self, link: Option<&NetworkConfig>) -> Result<(), Error> {
+    /// There is no such link, the kernel refuses, or the namespace was left already.
+    pub fn connect(&mut self, link: &NetworkConfig) -> Result<(), Error> {
+        if !self.inside {
+            return Err(Error::Invalid { what: "a link for a network that was left already".into() });
+        }
+        network::raise(link)
+    }
+
+    /// Goes back to the host's namespace: a runtime refuses sysctls of a namespace that it lives in
+    /// itself.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn leave(&mut self) -> Result<(), Error> {
         if self.inside {
-            let configured = network::configure(link);
             ns::enter(self.host.as_fd(), Kinds::NETWORK).step(|| "return to the host's network".into())?;
             self.inside = false;
-            configured?;
         }
         Ok(())
     }

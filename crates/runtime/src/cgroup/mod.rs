@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use seacow_spec::error::{Classified, ErrorClass};
-use seacow_spec::oci::runtime::LinuxResources;
+use seacow_spec::oci::runtime::{DeviceRule, LinuxResources};
 use seacow_sys::Errno;
 
 pub(crate) use layout::unescape;
@@ -246,27 +246,22 @@ impl Cgroups {
         }
     }
 
-    /// Sets version 1 device rules of a new container: one by one, after a denial of everything, so
-    /// nobody in the cgroup may need a device meanwhile. Version 2 exchanges them at once, in
-    /// [`Cgroups::apply`].
-    pub fn apply_devices(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
+    /// Sets the device rules of a new container: `requested`, and the default ones unless it may use
+    /// `all` (a privileged container).
+    pub fn set_devices(&self, requested: &[DeviceRule], all: bool) -> Result<(), Error> {
+        let rules = devices::effective(requested, all)?;
         match self.layout {
-            Layout::V1 { .. } => {
-                limits_v1::set_devices(self, &devices::effective(&resources.devices, all_devices)?)
-            }
-            Layout::V2 { .. } => Ok(()),
+            Layout::V1 { .. } => limits_v1::set_devices(self, &rules),
+            Layout::V2 { .. } => device_program::install(self, &rules),
         }
     }
 
-    /// Sets limits of a new container, and version 2 device rules. `all_devices` leaves the default
-    /// rules out (a privileged container).
+    /// Sets limits of a new container, and has systemd know of them and of the device rules, of which
+    /// the default ones are left out where it may use `all_devices`.
     pub fn apply(&self, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
         match self.layout {
             Layout::V1 { .. } => limits_v1::apply(self, resources)?,
-            Layout::V2 { .. } => {
-                device_program::install(self, &devices::effective(&resources.devices, all_devices)?)?;
-                limits_v2::apply(self, resources)?;
-            }
+            Layout::V2 { .. } => limits_v2::apply(self, resources)?,
         }
         self.tell(resources, Some(all_devices))
     }

@@ -59,7 +59,6 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
         user: user(&process),
         extra_groups: process.user.additional_gids.iter().map(u32::to_string).collect(),
         rootfs: Rootfs::Directory(rootfs.clone()),
-        network: None,
         stdio: stdio(&process),
         log: LogConfig::None,
         seccomp,

@@ -10,7 +10,7 @@ use seacow_sys::mount::{self, Attributes, Change, Propagation};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::pty;
 use seacow_sys::rooted::Root;
-use seacow_sys::{cred, process};
+use seacow_sys::{cred, process, signal};
 
 use super::Manner;
 use super::namespaces::Plan;
@@ -66,12 +66,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     // While the engine is busy with the network: the filter most containers have.
     let filters = seccomp::Ready::compile();
     trace.lap("compile the usual seccomp filter");
-    let (create, stdio) = match wire::receive_in_child(setup.socket.as_fd())? {
-        Some(ToChild::Configure(create, stdio)) => (create, stdio),
-        Some(_) => return Err(super::handle::out_of_order()),
-        None => return Ok(Gone),
-    };
-    trace.reset();
+    let Some((create, stdio)) = await_container(setup, trace)? else { return Ok(Gone) };
     let no_process = || Error::Invalid { what: "a container without process".into() };
     let process = create.spec.process.as_ref().ok_or_else(no_process)?;
     let labels = Labels::open(process)?;
@@ -106,6 +101,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         outlive_parent: starter.is_some(),
         keep_keyring: setup.manner.keep_keyring,
         hooks: create.spec.hooks.as_ref().map(|all| (all, stages::state_inside(&create, Status::Created))),
+        signals_are_reset: true,
     };
     let error = finish.execute(trace);
     match starter {
@@ -114,6 +110,28 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
             // The parent has gone; whoever started us hears of it.
             let _ = wire::send_failed(starter.as_fd(), &error.report());
             process::exit_now(1)
+        }
+    }
+}
+
+/// What the container is, and its descriptors.
+type Word = (Box<Create>, Vec<OwnedFd>);
+
+/// Waits for the word what the container is, raising the link meanwhile; `None` when the parent has
+/// gone.
+fn await_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Option<Word>, Error> {
+    loop {
+        let word = wire::receive_in_child(setup.socket.as_fd())?;
+        trace.reset();
+        match word {
+            Some(ToChild::Configure(create, stdio)) => return Ok(Some((create, stdio))),
+            Some(ToChild::Connect(link)) => {
+                network::raise(&link)?;
+                trace.lap("raise and address the link");
+                wire::send_connected(setup.socket.as_fd())?;
+            }
+            Some(_) => return Err(super::handle::out_of_order()),
+            None => return Ok(None),
         }
     }
 }
@@ -136,6 +154,7 @@ fn detach(parent: BorrowedFd<'_>, listener: &OwnedFd) -> Result<OwnedFd, Error> 
 fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
     process::die_with_parent().step(|| "tie init to the shim's life".into())?;
     process::new_session().step(|| "start a new session".into())?;
+    signal::reset().step(|| "reset signals".into())?;
     cred::set_umask(0);
     if setup.plan.join_pid.is_some() {
         // Somebody else's processes see us while we still have the host's mounts; exec resets it.
@@ -153,7 +172,7 @@ fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
     Ok(stage)
 }
 
-/// Cgroups, their namespace and their view; masks.
+/// Cgroups, their namespace and their view; masks; loopback.
 fn settle(setup: &Setup<'_>, stage: &mut Stage, trace: &mut Trace) -> Result<(), Error> {
     cgroup::join_self(&setup.cgroups.tasks_files())?;
     trace.lap("join v1 cgroups");
@@ -165,10 +184,14 @@ fn settle(setup: &Setup<'_>, stage: &mut Stage, trace: &mut Trace) -> Result<(),
     }
     stage.finish(setup.prepare, setup.cgroups, setup.plan.new_cgroup)?;
     trace.lap("cgroup namespace and view, masks");
+    if setup.plan.owns(Kinds::NETWORK) {
+        network::raise_loopback()?;
+        trace.lap("raise loopback");
+    }
     Ok(())
 }
 
-/// Network, sysctls, root file system, pivot_root; tells the parent.
+/// Sysctls, root file system, pivot_root; tells the parent.
 fn configure(
     setup: &Setup<'_>,
     stage: &Stage,
@@ -182,10 +205,6 @@ fn configure(
     let spec = &create.spec;
     let nothing = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&nothing);
-    if setup.plan.owns(Kinds::NETWORK) {
-        network::configure(create.network.as_ref())?;
-        trace.lap("network in the namespace");
-    }
     host_settings(setup, create, linux, process)?;
     trace.lap("names, oom score");
     let root = rootfs::mount(stage, &create.rootfs, linux)?;

@@ -9,7 +9,8 @@
 //! let mut prepared = Prepared::new(prepare, "/run/seacow/c/x/stage".as_ref())?;
 //! // … tell the engine, which gives the network namespace its veth …
 //! prepared.settle()?; // cgroups; runs beside the engine's work
-//! let created = prepared.configure(create, streams)?; // network, root, mounts, pivot_root
+//! // prepared.connect(&link)?; // the veth is there: raise it
+//! let created = prepared.configure(create, streams)?; // root, mounts, pivot_root
 //! let running = created.start()?; // execve happened
 //! # let _ = running; Ok(()) }
 //! ```
@@ -27,7 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use seacow_spec::oci::state::{State, Status};
-use seacow_spec::shim::{Create, Prepare};
+use seacow_spec::shim::{Create, NetworkConfig, Prepare};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
@@ -37,6 +38,7 @@ use self::namespaces::Plan;
 use crate::cgroup::Cgroups;
 use crate::error::{Error, Step};
 use crate::mounts::rootfs;
+use crate::process::identity;
 use crate::seccomp::notify::Agent;
 use crate::trace::Trace;
 use crate::wire::{self, FromChild};
@@ -103,6 +105,8 @@ impl Prepared {
             Ok(()) | Err(seacow_sys::Errno::EXIST) => {}
             Err(errno) => return Err(errno).step(|| format!("make stage {}", stage.display())),
         }
+        // For the child, and for every process that enters later.
+        identity::available()?;
         let born_in = cgroups.create_for_clone()?;
         let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
         trace.lap("plan, unified cgroup, socket");
@@ -155,22 +159,43 @@ impl Prepared {
             self.trace.reset();
             self.cgroups.adopt(self.child.pid)?;
             self.cgroups.create_v1()?;
+            self.trace.lap("make v1 cgroups");
+            // What every container of the kind has; few ask for more. Version 1 takes them one by one,
+            // after a denial of everything: nobody in the cgroup may need a device meanwhile.
+            self.cgroups.set_devices(&[], self.privileged)?;
             wire::send_settle(self.child.socket())?;
             self.settled = true;
-            self.trace.lap("make v1 cgroups");
+            self.trace.lap("device rules");
         }
         Ok(())
     }
 
-    /// Gives init its network addresses, root file system, mounts and limits.
+    /// Has init raise its link and give it its address. May be done long before
+    /// [`Prepared::configure`], as soon as the link exists.
+    pub fn connect(&mut self, link: &NetworkConfig) -> Result<(), Error> {
+        self.settle()?;
+        self.trace.reset();
+        wire::send_connect(self.child.socket(), link)?;
+        match self.child.answer()? {
+            Some(FromChild::Connected) => {}
+            Some(_) => return Err(handle::out_of_order()),
+            None => return Err(self.child.lost("be connected")),
+        }
+        self.trace.lap("wait for init to be connected");
+        Ok(())
+    }
+
+    /// Gives init its root file system, mounts and limits.
     pub fn configure(mut self, create: &Create, streams: Streams) -> Result<Created, Error> {
         self.settle()?;
         self.trace.reset();
         let shared = rootfs::clone_shared(&create.spec.mounts)?;
         let none = seacow_spec::oci::runtime::LinuxResources::default();
         let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
-        self.cgroups.apply_devices(resources, self.privileged)?;
-        self.trace.lap("device rules");
+        if !resources.devices.is_empty() {
+            self.cgroups.set_devices(&resources.devices, self.privileged)?;
+            self.trace.lap("further device rules");
+        }
         let mut fds = streams.borrowed();
         fds.extend(shared.iter().map(|fd| fd.as_fd()));
         wire::send_configure(self.child.socket(), create, &fds)?;

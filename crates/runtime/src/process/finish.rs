@@ -111,6 +111,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) outlive_parent: bool,
     /// What runs with the process's own rights before it: its programs are the image's.
     pub(crate) hooks: Option<(&'a Hooks, State)>,
+    /// Nothing is blocked, ignored or handled any more.
+    pub(crate) signals_are_reset: bool,
 }
 
 impl Finish<'_> {
@@ -159,7 +161,9 @@ impl Finish<'_> {
         let path = program::find(command, &env)?;
         let (argv, envp) = (program::c_strings(&process.args)?, program::c_strings(&env)?);
         let c_path = program::c_path(&path)?;
-        signal::reset().step(|| "reset signals".into())?;
+        if !self.signals_are_reset {
+            signal::reset().step(|| "reset signals".into())?;
+        }
         trace.lap("find program, reset signals");
         // From here the parent believes in success unless it hears otherwise. It also notices a
         // parent that has gone: the write fails.

@@ -1,5 +1,7 @@
 //! Changing to a user with capabilities.
 
+use std::sync::OnceLock;
+
 use seacow_spec::oci::runtime::Capabilities;
 use seacow_sys::cred::{self, CapSets, Caps};
 
@@ -20,7 +22,7 @@ impl Wanted {
     /// From names. What this host cannot give (unknown to the kernel, or missing from our own
     /// bounding set: an engine inside a container) is left out, as runc does.
     pub(crate) fn of(capabilities: Option<&Capabilities>) -> Result<Self, Error> {
-        let available = cred::bounding().step(|| "read the bounding set".into())?;
+        let available = available()?;
         let none = Capabilities::default();
         let from = capabilities.unwrap_or(&none);
         let set = |names: &[String]| set_of(names) & available;
@@ -37,6 +39,17 @@ impl Wanted {
     fn sets(&self) -> CapSets {
         CapSets { effective: self.effective, permitted: self.permitted, inheritable: self.inheritable }
     }
+}
+
+/// What there is to give: our own bounding set, which nothing changes before a child limits its
+/// copy. Read once, by the parent: one call for each capability that the kernel has.
+pub(crate) fn available() -> Result<Caps, Error> {
+    static AVAILABLE: OnceLock<Caps> = OnceLock::new();
+    if let Some(known) = AVAILABLE.get() {
+        return Ok(*known);
+    }
+    let read = cred::bounding().step(|| "read the bounding set".into())?;
+    Ok(*AVAILABLE.get_or_init(|| read))
 }
 
 /// The capabilities of these names; unknown ones are ignored.

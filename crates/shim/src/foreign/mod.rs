@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! prepare  mount and network namespaces of the shim's own; no process yet
-//! create   network, root file system, bundle ─▶ RUNTIME create ─▶ init, a child of ours
+//! connect  the link in there
+//! create   root file system, bundle ─▶ RUNTIME create ─▶ init, a child of ours
 //! start    RUNTIME start
 //! exec     RUNTIME exec --detach ─▶ a child of ours
 //! delete   RUNTIME delete --force, namespaces left, files removed
@@ -25,7 +26,7 @@ use seacow_runtime::bundle::{self, Mounts, Network, Ready};
 use seacow_runtime::cgroup::{self, Cgroups, OomWatch};
 use seacow_runtime::{Error, Streams};
 use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind, Process};
-use seacow_spec::shim::{CleanupRecord, Create, Exec, Prepare, RuntimeCommand, Stdio};
+use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, RuntimeCommand, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 use seacow_sys::process::{become_subreaper, pidfd_open, pidfd_signal, wait};
 
@@ -146,6 +147,14 @@ impl Foreign {
         seacow_sys::process::own_pid()
     }
 
+    /// Raises the link that the engine has put into the network namespace.
+    pub(crate) fn connect(&mut self, link: &NetworkConfig) -> Result<(), ErrorReport> {
+        match (&self.life, &mut self.network) {
+            (Life::Prepared, Some(network)) => network.connect(link).map_err(of_runtime),
+            _ => Err(report(Failed::OutOfOrder("connect comes after prepare, with a network of its own"))),
+        }
+    }
+
     /// Writes the bundle and lets the runtime make the container; returns init and the shim's ends
     /// of its streams.
     pub(crate) fn create(&mut self, create: &Create, dir: &Dir) -> Result<(Ends, Made), ErrorReport> {
@@ -174,7 +183,7 @@ impl Foreign {
             return Err(report(Failed::OutOfOrder("the container was removed")));
         };
         if let Some(network) = &mut self.network {
-            network.furnish(create.network.as_ref()).map_err(of_runtime)?;
+            network.leave().map_err(of_runtime)?;
         }
         let root = mounts.root(create).map_err(of_runtime)?;
         let nothing = Process::default();

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use seacow_spec::lifecycle::{self, Exit, State};
-use seacow_spec::shim::{Answer, Create, Exec, Prepare, Target};
+use seacow_spec::shim::{Answer, Create, Exec, NetworkConfig, Prepare, Target};
 use seacow_spec::{ErrorReport, Timestamp};
 
 use super::process::{Phase, Process};
@@ -37,7 +37,23 @@ impl Shim {
             // Whatever fails here fails again in `Create`, which can tell.
             let _ = container.settle(&self.dir);
         }
+        // Before anybody waits for a start.
+        self.watch_memory();
         Ok(None)
+    }
+
+    /// Has init raise its link.
+    pub(super) fn connect_link(&mut self, link: &NetworkConfig) -> Outcome {
+        let Self { container: Some(container), state: None, dir, .. } = self else {
+            return Err(report(Refused::OutOfOrder("connect comes between prepare and create")));
+        };
+        match container.connect(link, dir) {
+            Ok(()) => Ok(Some(Answer::Done)),
+            Err(why) => {
+                self.init_failed();
+                Err(why)
+            }
+        }
     }
 
     pub(super) fn create(&mut self, create: &Create) -> Outcome {
@@ -68,7 +84,7 @@ impl Shim {
     }
 
     /// One shim, one run: a container that ended is started again by a new shim.
-    pub(super) fn start(&mut self, from: PeerId, seq: u64) -> Outcome {
+    pub(super) fn start(&mut self) -> Outcome {
         self.state = Some(self.after(lifecycle::Event::Start).map_err(report)?);
         self.start_asked = true;
         let Some(container) = &mut self.container else {
@@ -86,9 +102,8 @@ impl Shim {
         init.phase = Phase::Running;
         let pid = init.pid;
         self.state = Some(self.after(lifecycle::Event::Started { pid, at }).map_err(report)?);
-        self.answer(from, seq, Answer::Started { pid, at });
         self.watch_memory();
-        Ok(None)
+        Ok(Some(Answer::Started { pid, at }))
     }
 
     /// The program was not executed; init is gone. Clients see the end.

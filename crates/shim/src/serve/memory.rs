@@ -49,8 +49,12 @@ impl Memory {
 }
 
 impl Shim {
-    /// After the start, because nothing of it may wait for this.
+    /// As soon as there is a cgroup: with our own runtime long before the start, with another one
+    /// after it.
     pub(super) fn watch_memory(&mut self) {
+        if self.memory.is_some() {
+            return;
+        }
         // Without a watch (no memory controller, no descriptors) the counter is read at the end.
         let watch = self.container.as_ref().and_then(|container| container.watch_memory());
         self.memory = watch.and_then(|watch| Memory::new(watch, &self.poll));

@@ -84,6 +84,7 @@ pub(super) fn takes_descriptor(request: &Request) -> bool {
         Request::Exec(exec) => exec.attach.is_some(),
         Request::Hello { .. }
         | Request::Prepare(_)
+        | Request::Connect(_)
         | Request::Create(_)
         | Request::Start
         | Request::Signal { .. }
@@ -147,8 +148,9 @@ impl Shim {
                 Err(report(Refused::OutOfOrder("the container is being removed")))
             }
             Request::Prepare(prepare) => self.prepare(from, seq, &prepare),
+            Request::Connect(link) => self.connect_link(&link),
             Request::Create(create) => self.create(&create),
-            Request::Start => self.start(from, seq),
+            Request::Start => self.start(),
             Request::Attach(attach) => self.attach(descriptor, &attach),
             Request::Exec(exec) => self.exec(&exec, descriptor),
             Request::Signal { target, signal, all } => self.signal(&target, signal, all),

@@ -388,7 +388,6 @@ impl Shim {
                     volatile: true,
                 }),
             },
-            network: None,
             stdio: options.stdio,
             log: match options.log {
                 None => LogConfig::None,
