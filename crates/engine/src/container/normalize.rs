@@ -397,10 +397,8 @@ mod tests {
             change(&mut config);
             host(&mut config).unwrap_err().to_string()
         };
-        assert!(refused(|c| c.init = Some(true)).contains("--init"));
         assert!(refused(|c| c.restart_policy.name = "always".into()).contains("restart policy"));
         assert!(refused(|c| c.publish_all_ports = true).contains("-P"));
-        assert!(refused(|c| c.runtime = "kata".into()).contains("kata"));
         assert!(refused(|c| c.userns_mode = "keep-id".into()).contains("keep-id"));
         assert!(refused(|c| c.log_config.kind = "syslog".into()).contains("syslog"));
         assert!(

@@ -20,7 +20,7 @@ use super::{Container, ContainerError, Link, Ready};
 use crate::error::EngineError;
 use crate::network::Mode;
 use crate::network::files::Names;
-use crate::shim::{ShimClient, Signal, Sink};
+use crate::shim::{ShimClient, ShimError, Signal, Sink};
 use crate::slot::{self, Slot};
 use crate::{Engine, blocking};
 
@@ -59,7 +59,7 @@ impl Engine {
                 Ok(()) => pending.made().await.map(|_| ()),
                 Err(error) => Err(error),
             };
-            sender.send_replace(Some(made.map_err(|error| ErrorReport::of(&error))));
+            sender.send_replace(Some(made.map_err(ShimError::into_report)));
         });
         let mut cell = container.cell();
         cell.record.endpoint = endpoint;

@@ -183,9 +183,14 @@ fn throttles(devices: Option<&[ThrottleDevice]>) -> Result<Vec<OciThrottle>, Inv
 }
 
 fn device_numbers(path: &str) -> Result<(i64, i64), Invalid> {
-    let meta =
-        std::fs::metadata(path).map_err(|error| Invalid::Device(path.to_owned(), error.to_string()))?;
+    let meta = std::fs::metadata(path).map_err(|error| Invalid::Device(path.to_owned(), words(&error)))?;
     Ok((i64::from(major(meta.rdev())), i64::from(minor(meta.rdev()))))
+}
+
+/// An error of the kernel as Docker writes it; its client looks for these words.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 /// Device nodes and the rules that open them.
@@ -222,7 +227,7 @@ pub(super) fn devices(resources: &Resources) -> Result<(Vec<LinuxDevice>, Vec<De
 /// One device, or all below a directory such as `/dev/snd`.
 fn device_nodes(mapping: &DeviceMapping) -> Result<Vec<LinuxDevice>, Invalid> {
     let host = Path::new(&mapping.path_on_host);
-    let wrong = |error: std::io::Error| Invalid::Device(mapping.path_on_host.clone(), error.to_string());
+    let wrong = |error: std::io::Error| Invalid::Device(mapping.path_on_host.clone(), words(&error));
     let inside =
         if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
     let resolved = host.canonicalize().map_err(wrong)?;

@@ -84,6 +84,16 @@ pub enum ShimError {
     },
 }
 
+impl ShimError {
+    /// What the shim reported, with the exit status that belongs to it; of anything else a report.
+    pub(crate) fn into_report(self) -> ErrorReport {
+        match self {
+            Self::Refused(report) => report,
+            other => ErrorReport::of(&other),
+        }
+    }
+}
+
 impl Classified for ShimError {
     fn class(&self) -> ErrorClass {
         match self {
