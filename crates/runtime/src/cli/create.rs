@@ -64,7 +64,7 @@ fn make(globals: &Globals, parsed: &Parsed, away: bool) -> Result<Made, CliError
     let state_dir = StateDir::of(globals, id)?;
     let dir = parsed.value("bundle").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let mut bundle = bundle::load(&dir, id, globals.systemd_cgroup)?;
-    bundle.warnings.iter().for_each(|warning| globals.log.warn(warning));
+    bundle.warnings.iter().for_each(|warning| globals.log.note(warning));
     let inherited = Inherited::of(parsed)?;
     inherited.tell(&mut bundle);
     let console = parsed.value("console-socket").map(Path::new);

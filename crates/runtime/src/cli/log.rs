@@ -45,6 +45,14 @@ impl Log {
         self.write("warning", &what.to_string());
     }
 
+    /// Something only a reader of the log file may want to know: without one, standard error is the
+    /// program's own, and would end up in the container's log.
+    pub(crate) fn note(&self, what: &dyn std::fmt::Display) {
+        if self.file.is_some() || self.debug {
+            self.warn(what);
+        }
+    }
+
     /// Reports a failed command and gives its exit status.
     pub(crate) fn report(&self, error: &CliError) -> ExitCode {
         let line = error.line();
