@@ -24,6 +24,8 @@ pub struct Engine {
     number: u32,
     flags: Vec<String>,
     cgroup_driver: String,
+    /// Where its programs are.
+    programs: PathBuf,
     child: Option<Child>,
     /// What starts the daemon, if it is not started directly.
     wrapper: Vec<String>,
@@ -38,7 +40,7 @@ impl Engine {
         Self::empty_with(&[])
     }
 
-    /// As [`Self::start`], with further flags for our daemon.
+    /// As [`Self::start`], with further flags for the daemon.
     pub fn start_with(flags: &[&str]) -> Self {
         Self::empty_with(flags).with_busybox()
     }
@@ -48,7 +50,8 @@ impl Engine {
         Self::spawned(&[], name.to_owned()).with_busybox()
     }
 
-    /// As [`Self::empty`], with further flags for our daemon.
+    /// As [`Self::empty`], with further flags for the daemon. `SEACOW_TEST_RUNTIME` names the OCI
+    /// runtime of every container, under either engine.
     pub fn empty_with(flags: &[&str]) -> Self {
         Self::spawned(flags, cgroup_driver())
     }
@@ -68,7 +71,8 @@ impl Engine {
         {
             flags.extend([format!("--add-runtime=tested={runtime}"), "--default-runtime=tested".into()]);
         }
-        let mut engine = Self { kind, name, number, flags, cgroup_driver, child: None, wrapper: Vec::new() };
+        let (programs, wrapper) = (dist(), Vec::new());
+        let mut engine = Self { kind, name, number, flags, cgroup_driver, programs, child: None, wrapper };
         engine.spawn();
         engine
     }
@@ -217,6 +221,16 @@ impl Engine {
         child.wait().unwrap();
     }
 
+    /// From the next start on, the daemon is another file, and so is its shim: what an upgrade does.
+    pub fn upgrade(&mut self) {
+        let next = self.exec_root().join("upgraded");
+        std::fs::create_dir_all(&next).unwrap();
+        for program in ["seacowd", "seacow-shim", "seacow-init"] {
+            std::fs::copy(self.programs.join(program), next.join(program)).unwrap();
+        }
+        self.programs = next;
+    }
+
     /// Starts the daemon again after [`Self::kill_daemon`] or [`Self::stop_daemon`].
     pub fn restart_daemon(&mut self) {
         self.spawn();
@@ -278,7 +292,7 @@ impl Engine {
     fn seacowd(&self) -> Command {
         // A subnet of its own: tests that start at the same moment would find the same one free.
         let subnet = (std::process::id() * 5 + self.number) & 0x3fff;
-        let mut command = Command::new(dist().join("seacowd"));
+        let mut command = Command::new(self.programs.join("seacowd"));
         command
             .arg(format!("--data-root={}", self.data_root().display()))
             .arg(format!("--exec-root={}", self.exec_root().display()))
@@ -308,6 +322,7 @@ impl Engine {
             .arg(format!("--exec-root={}/exec", self.exec_root().display()))
             .arg(format!("--host=unix://{}", self.socket().display()))
             .arg(format!("--pidfile={}/pid", self.exec_root().display()))
+            .args(&self.flags)
             .env("PATH", path)
             .env("LD_LIBRARY_PATH", peers.join("usr/lib/x86_64-linux-gnu"));
         command

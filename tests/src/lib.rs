@@ -11,12 +11,14 @@
 mod engine;
 mod http;
 mod image;
+mod older;
 mod process;
 mod terminal;
 
 pub use engine::{Engine, Kind, cgroup_driver, dist};
 pub use http::Response;
 pub use image::busybox_tar;
+pub use older::OlderShim;
 pub use process::{Done, Running};
 pub use terminal::Terminal;
 

@@ -5,6 +5,7 @@
 //! | `demo` | builds, starts a daemon of its own, runs the founding example step by step, cleans up |
 //! | `test` | unit, integration and end-to-end tests, then looks for anything left behind |
 //! | `oracle` | lets Debian's dockerd take the end-to-end tests |
+//! | `runtimes` | the end-to-end tests with other runtimes, and ours under other engines |
 //! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime`, `seacow-init` in `target/dist/` |
 //! | `arch` | checks who links whom, where async and unsafe may be |
 //! | `bench` | measures against Docker, podman and bare runtimes in one interleaved run |
@@ -20,6 +21,7 @@ mod daemon;
 mod demo;
 mod leaks;
 mod packages;
+mod runtimes;
 mod shell;
 mod test;
 mod vm;
@@ -31,6 +33,8 @@ const USAGE: &str = "Usage: cargo xtask <command>
   demo                 the founding example, step by step, with the copy-on-write ledger
   test [-- ARGS]       all tests and the leak check; ARGS go to the test runner
   oracle [-- ARGS]     the end-to-end tests against Debian's dockerd instead of ours
+  runtimes [-- ARGS]   the end-to-end tests with runc, crun and our own command under our shim, and with
+                       our runtime under podman and dockerd
   build                release binaries in target/dist/
   arch                 link edges, async and unsafe where they belong, house lints
   bench start [...]    what containers cost, against dockerd, podman and bare runtimes in one run;
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(),
         Some("test") => test::run(rest),
         Some("oracle") => test::oracle(rest),
+        Some("runtimes") => runtimes::run(rest),
         Some("build") => build::dist().map(|dist| println!("built {}", dist.display())),
         Some("arch") => arch::check(),
         Some("bench") => bench::run(rest),

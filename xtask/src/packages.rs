@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// Debian's dockerd with what it needs to run.
-pub(crate) const DOCKER: [&str; 3] = ["docker.io", "containerd", "runc"];
+pub(crate) const DOCKER: [&str; 4] = ["docker.io", "containerd", "runc", "tini"];
 
 /// Installs those of `packages` that are missing. `why` is printed with them.
 pub(crate) fn ensure(packages: &[&str], why: &str) -> Result<()> {
@@ -44,7 +44,8 @@ fn is_installed(package: &str) -> bool {
 pub(crate) fn unpack(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let dir = shell::target().join("peers").join(name);
     let stamp = dir.join(".complete");
-    if stamp.exists() {
+    let wanted = packages.join(" ");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(dir);
     }
     println!("xtask: fetching Debian packages, not installed, for {name}: {}", packages.join(" "));
@@ -59,7 +60,7 @@ pub(crate) fn unpack(name: &str, packages: &[&str]) -> Result<PathBuf> {
     for deb in std::fs::read_dir(&debs)? {
         shell::run(Command::new("dpkg").arg("-x").arg(deb?.path()).arg(&dir))?;
     }
-    std::fs::write(&stamp, "")?;
+    std::fs::write(&stamp, wanted)?;
     Ok(dir)
 }
 

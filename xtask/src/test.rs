@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::leaks::Snapshot;
-use crate::{arch, build, packages, shell, vm};
+use crate::{arch, build, packages, runtimes, shell, vm};
 
 /// What the tests use beside Rust.
 const PACKAGES: [&str; 8] =
@@ -22,10 +22,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let before = Snapshot::take();
     let mut runner = runner(&["--workspace"]);
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
-    let runc = packages::unpack("runc", &["runc"])?.join("usr/sbin/runc");
     runner.args(args).env("SEACOW_DIST", &dist).env("SEACOW_DOCKER", &docker);
-    runner.env("SEACOW_TEST_RUNTIMES", runc);
+    runner.env("SEACOW_TEST_RUNTIMES", runtimes::runc()?);
     let mut outcomes = vec![shell::run(&mut runner)];
+    if args.is_empty() {
+        // What another engine asks of our runtime: streams, terminals, execs, limits.
+        outcomes.push(shell::run(&mut runtimes::under_dockerd(&["exec", "terminal"], &dist)?));
+    }
     name_skipped()?;
     outcomes.push(before.check());
     // Who asks for certain tests asks not for a virtual machine.
@@ -61,7 +64,7 @@ pub(crate) fn oracle(args: &[String]) -> Result<()> {
 }
 
 /// nextest where it is installed: it runs every test in a process of its own, and several at once.
-fn runner(what: &[&str]) -> Command {
+pub(crate) fn runner(what: &[&str]) -> Command {
     let nextest = shell::output(shell::cargo().args(["nextest", "--version"])).is_ok();
     let mut cargo = shell::cargo();
     if nextest {
