@@ -48,7 +48,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         inits = vec![Init::Plain, Init::Systemd];
     }
     shell::become_root()?;
-    let dist = build::dist()?;
+    let dist = build::given_or_dist()?;
     let work = if subset { payload::Work::Tests(&SUBSET) } else { payload::Work::Tests(&[]) };
     judge(&inits, &dist, work, filter)
 }
@@ -61,7 +61,7 @@ pub(crate) fn subset(dist: &std::path::Path) -> Result<()> {
 /// `run --rm` here and by Debian's dockerd, in the same machine at the same time.
 pub(crate) fn bench(rounds: usize) -> Result<()> {
     shell::become_root()?;
-    let dist = build::dist()?;
+    let dist = build::given_or_dist()?;
     judge(&[Init::Systemd], &dist, payload::Work::Bench(rounds), &[])
 }
 
