@@ -9,19 +9,10 @@ use seacow_sys::{Errno, bpf};
 use super::devices::{Access, Kind, Rule};
 use super::{Cgroups, Error};
 
-/// Builds and attaches the program to a new cgroup. With everything allowed none is needed.
-pub(super) fn install(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
-    if allow_everything(rules) {
-        return Ok(());
-    }
-    let Some(dir) = cgroups.dir_of("") else { return Ok(()) };
-    let cgroup = open(&dir)?;
-    attach(&dir, &cgroup, rules)
-}
-
-/// Puts a program for other rules in the place of what is attached. All attached programs must
+/// Builds and attaches the program, in the place of one for other rules. All attached programs must
 /// allow an access, so the new one comes first: at no moment is more allowed than before or after.
-pub(super) fn replace(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
+/// With everything allowed none is needed.
+pub(super) fn install(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
     let Some(dir) = cgroups.dir_of("") else { return Ok(()) };
     let cgroup = open(&dir)?;
     let old = bpf::attached_device_programs(cgroup.as_fd())

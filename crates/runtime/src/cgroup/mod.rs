@@ -246,8 +246,8 @@ impl Cgroups {
         }
     }
 
-    /// Sets the device rules of a new container: `requested`, and the default ones unless it may use
-    /// `all` (a privileged container).
+    /// Sets the device rules of a container that does not run yet, in the place of earlier ones:
+    /// `requested`, and the default ones unless it may use `all` (a privileged container).
     pub fn set_devices(&self, requested: &[DeviceRule], all: bool) -> Result<(), Error> {
         let rules = devices::effective(requested, all)?;
         match self.layout {
@@ -282,7 +282,7 @@ impl Cgroups {
     /// Version 1 starts from "nothing", which must not be seen by a running program.
     fn replace_devices(&self, rules: &[devices::Rule]) -> Result<(), Error> {
         if matches!(self.layout, Layout::V2 { .. }) {
-            return device_program::replace(self, rules);
+            return device_program::install(self, rules);
         }
         let frozen = self.is_frozen()?;
         if !frozen {
