@@ -7,6 +7,7 @@
 //! | `oracle` | lets Debian's dockerd take the end-to-end tests |
 //! | `runtimes` | the end-to-end tests with other runtimes, and ours under other engines |
 //! | `build` | leaves `seacow`, `seacowd`, `seacow-shim`, `seacow-runtime`, `seacow-init` in `target/dist/` |
+//! | `conformance` | lets public suites judge the runtime |
 //! | `arch` | checks who links whom, where async and unsafe may be |
 //! | `bench` | measures against Docker, podman and bare runtimes in one interleaved run |
 //! | `vm` | runs the tests in a virtual machine with cgroup version 2, without and with systemd |
@@ -17,6 +18,7 @@
 mod arch;
 mod bench;
 mod build;
+mod conformance;
 mod daemon;
 mod demo;
 mod leaks;
@@ -36,6 +38,8 @@ const USAGE: &str = "Usage: cargo xtask <command>
   runtimes [-- ARGS]   the end-to-end tests with runc, crun and our own command under our shim, and with
                        our runtime under podman and dockerd
   build                release binaries in target/dist/
+  conformance [SUITE] [--runtime seacow|runc|crun] [PART…]
+                       runc-bats and runtime-tools against a runtime; see docs/conformance.md
   arch                 link edges, async and unsafe where they belong, house lints
   bench start [...]    what containers cost, against dockerd, podman and bare runtimes in one run;
                        --only SECTION, --rounds N, --quick, --trace
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Some("runtimes") => runtimes::run(rest),
         Some("build") => build::dist().map(|dist| println!("built {}", dist.display())),
         Some("arch") => arch::check(),
+        Some("conformance") => conformance::run(rest),
         Some("bench") => bench::run(rest),
         Some("vm") => vm::run(rest),
         Some("help" | "--help" | "-h") => {
