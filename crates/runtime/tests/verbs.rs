@@ -342,3 +342,27 @@ fn a_read_only_dev_has_its_devices() {
     let (out, _) = texts(&bundle.call(&["run", &bundle.id]));
     assert!(out.contains("Read-only file system"), "{out}");
 }
+
+#[test]
+fn a_kill_for_memory_is_told() {
+    let script = "x=$(head -c 60000000 /dev/urandom); exec sleep 60";
+    let Some(bundle) = Bundle::new("oom", "exec sleep 60", |spec| {
+        let memory = serde_json::json!({ "memory": { "limit": 16_777_216, "swap": 16_777_216 } });
+        spec.linux.as_mut().unwrap().resources = Some(serde_json::from_value(memory).unwrap());
+    }) else {
+        return;
+    };
+    let id = bundle.id.as_str();
+    bundle.ok(&["run", "-d", id]);
+    let mut events = bundle.spawn(&["events", "--interval", "20ms", id]);
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(events.stdout.take().unwrap()));
+    // Statistics come when the watch is there.
+    assert!(lines.next().unwrap().unwrap().contains("stats"));
+    let killed = bundle.call(&["exec", id, "sh", "-c", script]);
+    assert!(!killed.status.success());
+    let told = format!("{{\"type\":\"oom\",\"id\":\"{id}\"}}");
+    assert!(lines.by_ref().any(|line| line.unwrap() == told));
+    bundle.ok(&["delete", "-f", id]);
+    drop(lines);
+    let _ = events.wait();
+}

@@ -41,12 +41,16 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 fn watch(id: &str, cgroups: &Cgroups, init: &OwnedFd, interval: Duration) -> Result<(), CliError> {
     let mut oom = cgroups.watch_oom()?;
     let mut next = Instant::now() + interval;
+    // Until when a notice may still be followed by its kill.
+    let mut expected = None;
     loop {
         let mut fds = vec![PollFd::new(init, PollFlags::IN)];
         if let Some(watch) = &oom {
             fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
         }
-        let wait = Timespec::try_from(next.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let now = Instant::now();
+        let wake = expected.map_or(next, |_| next.min(now + OOM_STEP));
+        let wait = Timespec::try_from(wake.saturating_duration_since(now)).unwrap_or_default();
         match rustix::event::poll(&mut fds, Some(&wait)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(CliError::file("wait for", "events", errno)),
@@ -54,12 +58,19 @@ fn watch(id: &str, cgroups: &Cgroups, init: &OwnedFd, interval: Duration) -> Res
         let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
         let (ended, noticed) = (ready(0), ready(1));
         drop(fds);
-        if noticed && let Some(watch) = &mut oom {
+        if noticed {
+            expected = Some(Instant::now() + OOM_TIME);
+        }
+        if let (Some(until), Some(watch)) = (expected, &mut oom) {
             match watch.check() {
-                Ok(true) => print(&json!({ "type": "oom", "id": id }))?,
-                Ok(false) => {}
+                Ok(true) => {
+                    print(&json!({ "type": "oom", "id": id }))?;
+                    expected = None;
+                }
+                Ok(false) if Instant::now() < until => {}
+                Ok(false) => expected = None,
                 // Its cgroup is being removed.
-                Err(_) => oom = None,
+                Err(_) => (oom, expected) = (None, None),
             }
         }
         if ended {
@@ -75,6 +86,10 @@ fn watch(id: &str, cgroups: &Cgroups, init: &OwnedFd, interval: Duration) -> Res
         }
     }
 }
+
+/// Version 1 tells when memory runs out, which is before somebody was killed for it.
+const OOM_TIME: Duration = Duration::from_secs(2);
+const OOM_STEP: Duration = Duration::from_millis(5);
 
 /// One line. Keys in runc's order: type and id come first.
 fn print(event: &Value) -> Result<(), CliError> {
