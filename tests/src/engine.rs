@@ -350,6 +350,9 @@ impl Drop for Engine {
             eprintln!("---- log of the daemon\n{}", self.log());
         }
         self.stop_daemon();
+        if self.kind == Kind::Seacow && self.cgroup_driver == "systemd" {
+            crate::remove_slice(&self.cgroup_parent());
+        }
         for dir in [self.data_root(), self.exec_root()] {
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 eprintln!("remove {}: {error}", dir.display());

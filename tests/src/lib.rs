@@ -24,6 +24,12 @@ pub use terminal::Terminal;
 
 use std::time::{Duration, Instant};
 
+/// Stops a slice that a container was put in: systemd keeps one that it made, also when it is empty.
+pub fn remove_slice(name: &str) {
+    // Where there is no systemd there is no slice either.
+    drop(std::process::Command::new("systemctl").args(["stop", name]).output());
+}
+
 /// Polls until `condition` holds.
 ///
 /// # Panics

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use seacow_tests::{Engine, cgroup_driver, eventually};
+use seacow_tests::{Engine, cgroup_driver, eventually, remove_slice};
 
 /// Whether the host has cgroup version 2 alone.
 fn is_v2() -> bool {
@@ -184,6 +184,9 @@ fn parents_of_the_user_s_choice() {
         assert_eq!(cgroup_of(&engine, "plain"), plain);
         let wrong = engine.docker(&["run", "--rm", "--cgroup-parent", "/x", "bb", "true"]);
         assert!(wrong.err.contains("should be a valid slice named as \"xxx.slice\""), "{wrong:?}");
+        engine.docker(&["rm", "-f", "own"]).ok();
+        // With all below it.
+        remove_slice(&top);
     } else {
         let own = format!("{}-own/deep", engine.cgroup_parent());
         engine.docker(&["run", "-d", "--name", "own", "--cgroup-parent", &own, "bb", "sleep", "600"]).ok();

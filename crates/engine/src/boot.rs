@@ -377,7 +377,7 @@ fn leave_nothing(inner: &Inner) {
     if let Err(error) = inner.store.remove_host_mask() {
         tracing::warn!(%error, "the mask of the host image is left behind");
     }
-    // systemd removes slices of its own when they are empty.
+    // A slice stays, as with Docker: it may have been there before, with settings of its own.
     if inner.config.cgroup_driver == CgroupDriver::Cgroupfs {
         remove_cgroup_parent(&inner.config.cgroup_parent);
     }
