@@ -24,9 +24,9 @@ pub struct OlderShim {
 }
 
 impl OlderShim {
-    /// Puts one before the shim of the exec directory `dir`; no daemon may be connected. It speaks
-    /// version `version` instead of `instead_of`, numbers of one digit.
-    pub fn stand_in(dir: &Path, version: u32, instead_of: u32) -> Self {
+    /// Puts one before the shim of the exec directory `dir`; no daemon may be connected. It says that
+    /// it speaks version 1.
+    pub fn stand_in(dir: &Path) -> Self {
         let (socket, behind) = (dir.join("shim.sock"), dir.join("behind.sock"));
         std::fs::rename(&socket, &behind).unwrap();
         let listener = UnixListener::bind(&socket).unwrap();
@@ -39,7 +39,7 @@ impl OlderShim {
                 let (from, to) = (daemon.try_clone().unwrap(), shim.try_clone().unwrap());
                 std::thread::spawn(move || requests(&from, &to));
                 let greeted = Arc::clone(&greeted);
-                std::thread::spawn(move || answers(shim, daemon, (version, instead_of), &greeted));
+                std::thread::spawn(move || answers(shim, daemon, &greeted));
             }
         });
         door
@@ -96,16 +96,15 @@ fn pass_on(mut to: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> std::i
 }
 
 /// From the shim to the daemon, until the shim's end.
-fn answers(mut from: UnixStream, mut to: UnixStream, versions: (u32, u32), greeted: &AtomicU32) {
-    let (version, instead_of) = versions;
-    let (old, new) =
-        (format!("\"hello\":{{\"version\":{instead_of},"), format!("\"hello\":{{\"version\":{version},"));
-    assert_eq!(old.len(), new.len(), "the frame keeps its length");
+fn answers(mut from: UnixStream, mut to: UnixStream, greeted: &AtomicU32) {
+    const BEFORE: &[u8] = b"\"hello\":{\"version\":";
     let mut bytes = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         let chunk = &mut bytes[..count];
-        if let Some(at) = chunk.windows(old.len()).position(|window| window == old.as_bytes()) {
-            chunk[at..at + new.len()].copy_from_slice(new.as_bytes());
+        if let Some(at) = chunk.windows(BEFORE.len()).position(|window| window == BEFORE) {
+            let version = at + BEFORE.len();
+            assert!(chunk[version + 1] == b',', "a version of one digit: the frame keeps its length");
+            chunk[version] = b'1';
             greeted.fetch_add(1, Ordering::Relaxed);
         }
         if to.write_all(chunk).is_err() {

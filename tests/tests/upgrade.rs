@@ -2,9 +2,6 @@
 
 use seacow_tests::{Engine, OlderShim, eventually};
 
-/// What a daemon of this version says in its greetings.
-const VERSION: u32 = 1;
-
 fn exec_id(engine: &Engine, name: &str) -> String {
     let ids = engine.inspect(name, "{{json .ExecIDs}}");
     ids.trim_matches(['[', ']', '"']).to_owned()
@@ -53,7 +50,7 @@ fn a_newer_daemon_serves_an_older_shim() {
     let script = "trap 'echo bye; exit 7' TERM; echo up; while read line; do echo got $line; done";
     let id = engine.docker(&["run", "-di", "--name", "box", "bb", "sh", "-c", script]).ok();
     engine.kill_daemon();
-    let shim = OlderShim::stand_in(&engine.exec_root().join("c").join(&id), VERSION - 1, VERSION);
+    let shim = OlderShim::stand_in(&engine.exec_root().join("c").join(&id));
     engine.restart_daemon();
     assert_eq!(engine.inspect("box", "{{.State.Status}}"), "running");
     assert_eq!(shim.greeted(), 1, "the daemon was told an older version");
