@@ -1,6 +1,6 @@
 //! The boundary.
 
-use seacow_tests::Engine;
+use seacow_tests::{Engine, Kind};
 
 #[test]
 fn docker_s_defaults() {
@@ -112,4 +112,69 @@ fn the_engine_s_binary_cannot_be_overwritten_from_inside() {
     let parent = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().to_owned();
     let runs = std::fs::read_link(format!("/proc/{parent}/exe")).unwrap();
     assert!(runs.to_string_lossy().starts_with("/memfd:"), "{}", runs.display());
+}
+
+/// Docker's words for what AppArmor does, and its deeds; says so where the host has no AppArmor.
+#[test]
+fn apparmor_confines_by_default_and_on_request() {
+    let engine = Engine::start();
+    let status = |options: &[&str]| {
+        let file =
+            "cat /proc/self/attr/apparmor/current 2>/dev/null || cat /proc/self/attr/current 2>/dev/null";
+        engine
+            .docker(
+                &[&["run", "--rm"], options, &["bb", "sh", "-c", &format!("{file} || echo none")]].concat(),
+            )
+            .ok()
+    };
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let info = engine.docker(&["info", "--format", "{{.SecurityOptions}}"]).ok();
+    if enabled.is_ok_and(|text| text.starts_with('Y')) {
+        assert!(info.contains("name=apparmor"), "{info}");
+    } else {
+        println!("SKIPPED: no AppArmor in this kernel; only its absence is looked at");
+        assert!(!info.contains("name=apparmor"), "{info}");
+        engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+        assert_eq!(engine.inspect("box", "{{.AppArmorProfile}}"), "");
+        engine.docker(&["run", "--rm", "--security-opt", "apparmor=unconfined", "bb", "true"]).ok();
+        return;
+    }
+    let default = if engine.kind() == Kind::Docker { "docker-default" } else { "seacow-default" };
+    let confined = format!("{default} (enforce)");
+    assert_eq!(status(&[]), confined);
+    assert_eq!(status(&["--security-opt", "apparmor=unconfined"]), "unconfined");
+    assert_eq!(status(&["--privileged"]), "unconfined");
+    let named = format!("apparmor={default}");
+    assert_eq!(status(&["--privileged", "--security-opt", &named]), confined);
+    let missing = engine.docker(&["run", "--rm", "--security-opt", "apparmor=seacow-no-such", "bb", "true"]);
+    assert_ne!(missing.code, 0, "{missing:?}");
+    // exec gets the container's; --privileged does not change it, as in Docker.
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+    assert_eq!(engine.inspect("box", "{{.AppArmorProfile}}"), default);
+    let own = ["cat", "/proc/self/attr/current"];
+    assert_eq!(engine.docker(&[&["exec", "box"][..], &own].concat()).ok(), confined);
+    assert_eq!(engine.docker(&[&["exec", "--privileged", "box"][..], &own].concat()).ok(), confined);
+    // What only the profile forbids: every capability and no filter, and still no mount.
+    let open = [
+        "--cap-add",
+        "ALL",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--security-opt",
+        "systempaths=unconfined",
+    ];
+    let try_all = "
+        mount -t tmpfs none /mnt 2>/dev/null && echo mounted
+        (echo 0 >/proc/sys/kernel/panic) 2>/dev/null && echo wrote sys
+        (echo h >/proc/sysrq-trigger) 2>/dev/null && echo wrote sysrq
+        ls /sys/kernel/security 2>/dev/null | head -1
+        echo end";
+    let attempt = |more: &[&str]| {
+        engine.docker(&[&["run", "--rm"], &open[..], more, &["bb", "sh", "-c", try_all]].concat()).ok()
+    };
+    assert_eq!(attempt(&[]), "end");
+    assert!(attempt(&["--security-opt", "apparmor=unconfined"]).contains("mounted"));
+    // The engine ends confined containers: its signals pass.
+    engine.docker(&["stop", "-t", "20", "box"]).ok();
+    assert!(engine.docker(&["kill", "box"]).code != 0);
 }

@@ -339,6 +339,42 @@ fn nothing_of_the_runtime_is_seen_from_inside() {
     assert!(!loot.contains(&format!("{host}/state")), "a descriptor of the runtime was seen from inside");
 }
 
+/// A label that cannot be given is an error before anything is made, not a container without it.
+#[test]
+fn labels_that_the_host_does_not_have_are_refused() {
+    let on = |file: &str| Path::new(file).exists();
+    let Some(bundle) = Bundle::new("labels", "exit 0", |_| {}) else { return };
+    let plain: Spec =
+        serde_json::from_slice(&std::fs::read(bundle.fixture.path().join("config.json")).unwrap()).unwrap();
+    let refused = |change: &dyn Fn(&mut Spec), field: &str| {
+        let mut spec = plain.clone();
+        change(&mut spec);
+        bundle.write(&spec);
+        let said = bundle.refused(&["run", &bundle.id]);
+        assert!(said.contains(field) && said.contains("is disabled or not supported"), "{said}");
+        assert!(bundle.refused(&["state", &bundle.id]).contains("does not exist"));
+    };
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    if on("/sys/fs/selinux/enforce") {
+        eprintln!("SKIP refusal of SELinux labels: the host has SELinux");
+    } else {
+        refused(&|spec| spec.process.as_mut().unwrap().selinux_label = label.into(), "process.selinuxLabel");
+        refused(&|spec| spec.linux.as_mut().unwrap().mount_label = label.into(), "linux.mountLabel");
+    }
+    if on("/sys/module/apparmor/parameters/enabled") {
+        eprintln!("SKIP refusal of AppArmor profiles: the host has AppArmor");
+    } else {
+        refused(
+            &|spec| spec.process.as_mut().unwrap().apparmor_profile = "mine".into(),
+            "process.apparmorProfile",
+        );
+        let mut spec = plain.clone();
+        spec.process.as_mut().unwrap().apparmor_profile = "unconfined".into();
+        bundle.write(&spec);
+        bundle.ok(&["run", &bundle.id]);
+    }
+}
+
 /// The escape by a version 1 cgroup's `release_agent`, and by `core_pattern`: programs that the
 /// kernel starts on the host. Protections: the view of the cgroups and `/proc/sys` are read-only, and
 /// mounting another view needs a capability. Seen to succeed with `rw` for the cgroups.

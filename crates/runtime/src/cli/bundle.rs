@@ -37,7 +37,7 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
     let rootfs = dir.join(&root.path);
     let linux = spec.linux.clone().unwrap_or_default();
     validate::check_rootfs(&rootfs).map_err(Error::from)?;
-    let (staged, rest) = split_mounts(&spec.mounts);
+    let (staged, rest) = split_mounts(&labelled(&spec.mounts, &linux.mount_label));
     let prepare = Prepare {
         id: library_id(id),
         namespaces: linux.namespaces.clone(),
@@ -110,6 +110,24 @@ fn cgroups_path(linux: &Linux, id: &str, by_systemd: bool) -> Result<String, Cli
     })
 }
 
+/// File systems that are mounted anew get the SELinux label of the container's files. Those of the
+/// kernel itself have labels of their own and take no such option; a bind mount has its source's.
+fn labelled(mounts: &[Mount], label: &str) -> Vec<Mount> {
+    const OWN_LABELS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "bind"];
+    let mut mounts = mounts.to_vec();
+    if label.is_empty() {
+        return mounts;
+    }
+    for entry in &mut mounts {
+        let bind = entry.options.iter().any(|o| o == "bind" || o == "rbind");
+        if !bind && !OWN_LABELS.contains(&entry.kind.as_str()) {
+            // Quoted: the categories of a label are parted by commas.
+            entry.options.push(format!("context=\"{label}\""));
+        }
+    }
+    mounts
+}
+
 /// Kernel file systems below /proc, /sys and /dev are staged; the rest needs the root.
 fn split_mounts(mounts: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
     mounts.iter().cloned().partition(|m| {
@@ -126,6 +144,29 @@ fn split_mounts(mounts: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_systems_get_the_label_and_binds_keep_theirs() {
+        let entry = |kind: &str, options: &[&str]| Mount {
+            kind: kind.into(),
+            options: options.iter().map(|o| (*o).to_owned()).collect(),
+            ..Mount::default()
+        };
+        let mounts = [
+            entry("tmpfs", &["nosuid"]),
+            entry("proc", &[]),
+            entry("", &["rbind"]),
+            entry("devpts", &[]),
+            entry("mqueue", &[]),
+        ];
+        let options = |label: &str| -> Vec<String> {
+            labelled(&mounts, label).iter().map(|entry| entry.options.join(",")).collect()
+        };
+        assert_eq!(options(""), ["nosuid", "", "rbind", "", ""]);
+        let label = "system_u:object_r:container_file_t:s0:c1,c2";
+        let context = format!("context=\"{label}\"");
+        assert_eq!(options(label), [&format!("nosuid,{context}"), "", "rbind", &context, ""]);
+    }
 
     #[test]
     fn any_id_becomes_a_library_id() {

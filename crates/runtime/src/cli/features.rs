@@ -42,7 +42,7 @@ pub(crate) fn features() -> String {
                 ]
             },
             "apparmor": { "enabled": true },
-            "selinux": { "enabled": false },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false }
         },
         "annotations": { "org.seacow.runtime.version": env!("CARGO_PKG_VERSION") }

@@ -53,7 +53,7 @@ impl Labels {
         let mut labels = Self::default();
         let (profile, label) = (&process.apparmor_profile, &process.selinux_label);
         if !label.is_empty() {
-            if !Path::new("/sys/fs/selinux/enforce").exists() {
+            if !selinux_is_on() {
                 let what = "process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported";
                 return Err(Error::Invalid { what: what.into() });
             }
@@ -90,6 +90,11 @@ impl Labels {
     pub(crate) fn apply(&self) -> Result<(), Error> {
         self.exec.iter().try_for_each(Pending::write)
     }
+}
+
+/// Whether SELinux labels programs here, enforcing or not.
+pub(crate) fn selinux_is_on() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Whether AppArmor confines programs here.

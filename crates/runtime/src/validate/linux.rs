@@ -31,7 +31,24 @@ pub(super) fn check(linux: &Linux, kinds: Kinds) -> Result<(), Error> {
     if Path::new(&linux.cgroups_path).components().any(|c| c == Component::ParentDir) {
         return Err(Error::field("linux.cgroupsPath", format!("{:?} has a ..", linux.cgroups_path)));
     }
+    mount_label(&linux.mount_label)?;
     linux.resources.as_ref().map_or(Ok(()), resources)
+}
+
+/// The SELinux label that mounted file systems get.
+fn mount_label(label: &str) -> Result<(), Error> {
+    if label.is_empty() {
+        return Ok(());
+    }
+    // It becomes a quoted mount option.
+    if label.contains(['"', '\\']) || label.chars().any(char::is_control) {
+        return Err(Error::field("linux.mountLabel", format!("{label:?} is not a label")));
+    }
+    if !crate::process::labels::selinux_is_on() {
+        let why = "selinux label is specified in config, but selinux is disabled or not supported";
+        return Err(Error::field("linux.mountLabel", why));
+    }
+    Ok(())
 }
 
 /// What others have and we do not.
@@ -41,9 +58,6 @@ fn missing(linux: &Linux) -> Result<(), Error> {
     }
     if !linux.net_devices.is_empty() {
         return Err(Error::missing("linux.netDevices", "moving network devices of the host"));
-    }
-    if !linux.mount_label.is_empty() {
-        return Err(Error::missing("linux.mountLabel", "SELinux labels of mounts"));
     }
     if linux.memory_policy.is_some() {
         return Err(Error::missing("linux.memoryPolicy", "NUMA policies"));
