@@ -32,6 +32,7 @@ pub(super) fn program(profile: &Profile) -> Vec<SockFilter> {
     for arch in profile.calls.keys() {
         by_audit.entry(arch.audit()).or_default().push(*arch);
     }
+    let usual = Usual::of(profile.default);
     let mut code = Vec::with_capacity(1024);
     code.push(plain(LOAD, ARCH));
     // The most used first: x86_64 has the greater value.
@@ -41,7 +42,7 @@ pub(super) fn program(profile: &Profile) -> Vec<SockFilter> {
         let over = code.len();
         code.push(plain(JUMP, 0));
         code.push(plain(LOAD, NUMBER));
-        tree(&mut code, &ranges(profile, &arches), profile.default);
+        tree(&mut code, &ranges(profile, &arches, &usual), profile.default);
         let section = code.len() - over - 1;
         if let Some(jump) = code.get_mut(over) {
             jump.k = section as u32;
@@ -51,27 +52,42 @@ pub(super) fn program(profile: &Profile) -> Vec<SockFilter> {
     code
 }
 
-/// Verdicts by first number, each up to the next one's.
-#[derive(Default)]
-struct Ranges(Vec<(u32, Verdict)>);
+/// What becomes of numbers without a rule.
+struct Usual {
+    default: Verdict,
+    /// Of numbers that the profile cannot have known.
+    unknown: Verdict,
+    kill: Verdict,
+}
 
-impl Ranges {
-    fn push(&mut self, start: u32, verdict: &Verdict) {
+impl Usual {
+    fn of(default: Action) -> Self {
+        let unknown = if default == errno(1) { ENOSYS } else { default };
+        let [default, unknown, kill] = [default, unknown, KILL_PROCESS].map(Verdict::Fixed);
+        Self { default, unknown, kill }
+    }
+}
+
+/// Verdicts by first number, each up to the next one's.
+struct Ranges<'a>(Vec<(u32, &'a Verdict)>);
+
+impl<'a> Ranges<'a> {
+    fn push(&mut self, start: u32, verdict: &'a Verdict) {
         // A later verdict for the same number takes its place, and may then continue its neighbour.
         if self.0.last().is_some_and(|(last, _)| *last == start) {
             self.0.pop();
         }
-        if self.0.last().is_none_or(|(_, present)| present != verdict) {
-            self.0.push((start, verdict.clone()));
+        if self.0.last().is_none_or(|(_, present)| *present != verdict) {
+            self.0.push((start, verdict));
         }
     }
 
     /// Calls from number `from` on, with the default in their gaps; the number behind the last.
-    fn calls<'a>(
+    fn calls(
         &mut self,
         from: u32,
         calls: impl Iterator<Item = (u32, &'a Verdict)>,
-        default: &Verdict,
+        default: &'a Verdict,
     ) -> u32 {
         self.push(from, default);
         let mut after = from;
@@ -86,31 +102,29 @@ impl Ranges {
     }
 }
 
-fn ranges(profile: &Profile, arches: &[Arch]) -> Vec<(u32, Verdict)> {
-    let mut found = Ranges::default();
-    let default = Verdict::Fixed(profile.default);
-    // Numbers that this profile cannot have known.
-    let unknown = if profile.default == errno(1) { Verdict::Fixed(ENOSYS) } else { default.clone() };
+fn ranges<'a>(profile: &'a Profile, arches: &[Arch], usual: &'a Usual) -> Vec<(u32, &'a Verdict)> {
+    let mut found = Ranges(Vec::with_capacity(512));
+    let Usual { default, unknown, kill } = usual;
     for arch in [Arch::X86, Arch::Aarch64, Arch::Arm, Arch::X86_64, Arch::X32] {
         let Some(calls) = profile.calls.get(&arch).filter(|_| arches.contains(&arch)) else { continue };
         let base = if arch == Arch::X32 { X32_BIT } else { 0 };
-        let after = found.calls(base, calls.iter(), &default);
-        found.push(after, &unknown);
+        let after = found.calls(base, calls.iter(), default);
+        found.push(after, unknown);
         if arch == Arch::Arm {
-            let after = found.calls(ARM_BASE, calls.private(), &default);
-            found.push(after, &unknown);
+            let after = found.calls(ARM_BASE, calls.private(), default);
+            found.push(after, unknown);
         }
     }
     if arches.contains(&Arch::X86_64) && !arches.contains(&Arch::X32) {
-        found.push(X32_BIT, &Verdict::Fixed(KILL_PROCESS));
+        found.push(X32_BIT, kill);
     }
     // -1 is what a tracer makes of a call it has replaced.
-    found.push(u32::MAX, &default);
+    found.push(u32::MAX, default);
     found.0
 }
 
 /// Appends the tree of these ranges. All in one buffer: allocations are what this would cost most.
-fn tree(code: &mut Vec<SockFilter>, ranges: &[(u32, Verdict)], default: Action) {
+fn tree(code: &mut Vec<SockFilter>, ranges: &[(u32, &Verdict)], default: Action) {
     match ranges {
         [] => code.push(plain(RETURN, default)),
         [(_, only)] => leaf(code, only, default),

@@ -181,13 +181,18 @@ fn oci_rule(rule: &Rule) -> SeccompRule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::calls::{CALLS, ELSEWHERE};
+    use super::super::calls::{CALLS, ELSEWHERE, MULTIPLEXED};
+    use super::super::profile::may_be_multiplexed;
     use super::*;
 
     #[test]
     fn every_name_is_known_and_said_once() {
         assert!(CALLS.windows(2).all(|pair| pair[0].0 < pair[1].0), "the table is sorted");
         assert!(ELSEWHERE.windows(2).all(|pair| pair[0] < pair[1]), "the names are sorted");
+        for (name, _) in MULTIPLEXED.iter().flat_map(|(_, selectors)| *selectors) {
+            let row = CALLS.iter().find(|row| row.0 == *name).unwrap();
+            assert!(may_be_multiplexed(row), "{name}");
+        }
         let mut seen = std::collections::BTreeSet::new();
         for name in EVERYBODY.iter().flat_map(|names| names.split_ascii_whitespace()) {
             assert!(seen.insert(name), "{name} twice");

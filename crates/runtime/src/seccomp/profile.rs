@@ -258,7 +258,7 @@ impl Profile {
                 calls.add(number, conditions, action);
             }
         }
-        if action != self.default {
+        if action != self.default && may_be_multiplexed(row) {
             self.add_multiplexed(name, conditions, action);
         }
         Known::Here
@@ -282,6 +282,12 @@ impl Profile {
             calls.add(number, &[Condition { index: 0, test: Test::Masked { mask, value } }], action);
         }
     }
+}
+
+/// Whether [`MULTIPLEXED`] may name the call: by its number on i386, because most calls are not there
+/// and comparing names costs most of what building a profile costs.
+pub(super) fn may_be_multiplexed(row: &Row) -> bool {
+    matches!(row.2, NO | 337 | 345 | 359..=373 | 393..=402)
 }
 
 /// Conditions on different arguments hold together; when an argument appears twice, each is an
