@@ -165,6 +165,12 @@ impl Slot {
         if let Err(error) = self.shim.delete().await {
             tracing::warn!(id = self.id.short(), %error, "remove a prepared container");
         }
+        self.take_back(engine).await;
+    }
+
+    /// Takes back what it holds besides its shim.
+    async fn take_back(&self, engine: &Engine) {
+        engine.drop_root(&self.id).await;
         discard(engine, &self.id, self.endpoint.as_ref());
     }
 }
@@ -236,7 +242,7 @@ impl Pool {
             let engine = engine.clone();
             tokio::spawn(async move {
                 engine.clean_up_lost(&slot.id).await;
-                discard(&engine, &slot.id, slot.endpoint.as_ref());
+                slot.take_back(&engine).await;
             });
         }
     }
@@ -329,11 +335,20 @@ async fn make(engine: &Engine, template: Template) -> Result<Slot, EngineError> 
     let id = ContainerId::random().map_err(ContainerError::Random)?;
     let names = Names::default_of(&id);
     let mut slot = prepare(engine, template, id, names).await?;
-    if let Some(connecting) = slot.connecting.take()
-        && let Err(error) = connecting.done().await
-    {
-        slot.destroy(engine).await;
-        return Err(error.into());
+    match complete(engine, &mut slot).await {
+        Ok(()) => Ok(slot),
+        Err(error) => {
+            slot.destroy(engine).await;
+            Err(error)
+        }
     }
-    Ok(slot)
+}
+
+/// What a slot has, and a container that is made cold does not wait for.
+async fn complete(engine: &Engine, slot: &mut Slot) -> Result<(), EngineError> {
+    engine.reserve_root(&slot.id).await?;
+    if let Some(connecting) = slot.connecting.take() {
+        connecting.done().await?;
+    }
+    Ok(())
 }

@@ -113,6 +113,12 @@ impl Engine {
         found
     }
 
+    /// Makes directories for the writable layer of a container that will be.
+    pub(crate) async fn reserve_root(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(id));
+        Ok(blocking::run("reserve a container's files", move || store.snapshots().reserve(&key)).await??)
+    }
+
     /// Makes the writable layer of a new container.
     pub(crate) async fn make_root(&self, record: &Record, image: &BaseImage) -> Result<Rootfs, EngineError> {
         let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&record.id));

@@ -36,6 +36,7 @@ impl std::fmt::Debug for Subject<'_> {
 /// All checks, one after the other.
 pub fn all(subject: &Subject<'_>) {
     keys_are_exclusive(subject);
+    what_is_reserved_is_no_snapshot_until_it_is_prepared(subject);
     siblings_do_not_see_each_other(subject);
     a_new_snapshot_has_no_changes(subject);
     changes_are_what_was_done(subject);
@@ -64,6 +65,30 @@ fn prepare(subject: &Subject<'_>, key: &SnapshotKey) -> Rootfs {
 
 fn lines(subject: &Subject<'_>, key: &SnapshotKey) -> Vec<String> {
     must(subject.driver.changes(key)).iter().map(ToString::to_string).collect()
+}
+
+/// Reserving only makes preparing faster: nothing else tells a difference.
+pub fn what_is_reserved_is_no_snapshot_until_it_is_prepared(subject: &Subject<'_>) {
+    let key = key("reserved");
+    must(subject.driver.reserve(&key));
+    assert!(matches!(subject.driver.reserve(&key), Err(SnapshotError::Exists(_))));
+    assert!(matches!(subject.driver.info(&key), Err(SnapshotError::NotFound(_))));
+    let rootfs = prepare(subject, &key);
+    assert!(must(subject.driver.changes(&key)).is_empty());
+    (subject.in_mounted)(&rootfs, &|root| {
+        assert_eq!(io(std::fs::read_to_string(root.join("file"))), "old");
+        io(std::fs::write(root.join("new"), "1"));
+    });
+    assert_eq!(lines(subject, &key), ["A /new"]);
+    let again = subject.driver.prepare(&key, Some(subject.parent), &PrepareOptions::default());
+    assert!(matches!(again, Err(SnapshotError::Exists(_))), "{again:?}");
+    must(subject.driver.remove(&key));
+    // Taken back before it was prepared: the key is free.
+    must(subject.driver.reserve(&key));
+    must(subject.driver.remove(&key));
+    assert!(!must(subject.driver.list()).contains(&key));
+    prepare(subject, &key);
+    must(subject.driver.remove(&key));
 }
 
 /// Two containers of one name must not share a writable layer.

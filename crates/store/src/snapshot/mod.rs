@@ -205,6 +205,14 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError>;
 
+    /// Makes ahead what does not depend on the parent, so that [`SnapshotDriver::prepare`] under the
+    /// same key has less to do. Until then there is no such snapshot; [`SnapshotDriver::remove`] takes
+    /// it back.
+    ///
+    /// # Errors
+    /// The key is taken, or the disk failed; nothing is left then.
+    fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError>;
+
     /// How it is mounted. Nothing may be mounted on it at the moment.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! (`/proc`, `/etc/hosts`, …). An image's own files hide it, and containers never write to it, so
 //! it costs nothing and shows up in no diff.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,13 +40,15 @@ pub struct OverlayDriver {
     layers: Layers,
     /// Keeps the parents of all snapshots.
     pins: Mutex<HashMap<SnapshotKey, Option<Layer>>>,
+    /// Directories that wait for their parent.
+    reserved: Mutex<HashSet<SnapshotKey>>,
 }
 
 impl OverlayDriver {
     /// Finds the snapshots that are there and pins their layers.
     pub(crate) fn open(shared: Arc<Shared>, layers: Layers) -> Result<Self, SnapshotError> {
         make_init(&shared.layout.init())?;
-        let driver = Self { shared, layers, pins: Mutex::default() };
+        let driver = Self { shared, layers, pins: Mutex::default(), reserved: Mutex::default() };
         for key in driver.list()? {
             // One without description or layer was never whole; it goes with the first `retain`.
             let Ok(info) = driver.info(&key) else { continue };
@@ -108,7 +110,20 @@ impl OverlayDriver {
         Ok(Lowers::new(roots))
     }
 
+    fn reserved(&self) -> MutexGuard<'_, HashSet<SnapshotKey>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole snapshot, or what is missing of a reserved one.
     fn make(&self, key: &SnapshotKey, info: &SnapshotInfo) -> Result<(), SnapshotError> {
+        if !self.reserved().remove(key) {
+            self.make_dirs(key)?;
+        }
+        self.complete(key, |dir| self.describe(dir, info))
+    }
+
+    /// Directories that are nobody's snapshot yet.
+    fn make_dirs(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
         let dir = self.dir(key);
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o700);
@@ -118,19 +133,29 @@ impl OverlayDriver {
             }
             done => done.at("make directory", &dir)?,
         }
-        let made = self.fill(&dir, info);
+        self.complete(key, |dir| {
+            self.shared.disk.mkdir(&dir.join("upper"))?;
+            self.shared.disk.mkdir(&dir.join("work"))
+        })
+    }
+
+    /// Takes the next step towards a snapshot, or everything back.
+    fn complete(
+        &self,
+        key: &SnapshotKey,
+        step: impl FnOnce(&Path) -> Result<(), IoFailure>,
+    ) -> Result<(), SnapshotError> {
+        let dir = self.dir(key);
+        let made = step(&dir);
         if made.is_err() {
-            // Undo; what stays is found by `retain`.
+            // What stays is found by `retain`.
             let _ = self.shared.discard(&dir);
         }
         Ok(made?)
     }
 
-    fn fill(&self, dir: &Path, info: &SnapshotInfo) -> Result<(), IoFailure> {
-        let upper = dir.join("upper");
-        self.shared.disk.mkdir(&upper)?;
-        self.copy_root_look(info, &upper)?;
-        self.shared.disk.mkdir(&dir.join("work"))?;
+    fn describe(&self, dir: &Path, info: &SnapshotInfo) -> Result<(), IoFailure> {
+        self.copy_root_look(info, &dir.join("upper"))?;
         let parent =
             info.parent.as_ref().map_or_else(|| SCRATCH.to_owned(), |chain| base64::encode(&chain.0));
         let text = format!("{parent}{}", if info.volatile { VOLATILE } else { "" });
@@ -172,6 +197,12 @@ impl SnapshotDriver for OverlayDriver {
         self.make(key, &info)?;
         self.pins().insert(key.clone(), pin);
         Ok(rootfs)
+    }
+
+    fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
+        self.make_dirs(key)?;
+        self.reserved().insert(key.clone());
+        Ok(())
     }
 
     fn get(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError> {
@@ -218,6 +249,7 @@ impl SnapshotDriver for OverlayDriver {
     }
 
     fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
+        self.reserved().remove(key);
         self.shared.discard(&self.dir(key))?;
         let pin = self.pins().remove(key).flatten();
         if let Some(layer) = pin {
