@@ -502,9 +502,9 @@ async fn what_is_not_honoured_is_refused_before_anything_is_made() {
         let engine = engine.clone();
         async move { engine.create(None, None, request, Caller::Peer(Some(0))).await.unwrap_err() }
     };
-    let error = refused(with(request(&["true"]), |_, host| host.init = Some(true))).await;
+    let error = refused(with(request(&["true"]), |_, host| host.publish_all_ports = true)).await;
     assert_eq!(
-        (error.class(), error.to_string().contains("--init")),
+        (error.class(), error.to_string().contains("-P")),
         (seacow_spec::ErrorClass::NotImplemented, true)
     );
     let error = refused(with(request(&["true"]), |config, _| config.image = "nosuch:1".into())).await;
