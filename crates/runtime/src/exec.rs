@@ -17,16 +17,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use seacow_spec::oci::runtime::User;
 use seacow_spec::shim::Exec;
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::rooted::Root;
-use seacow_sys::{Errno, unix};
+use seacow_sys::{Errno, cred, unix};
 
 use crate::cgroup::{self, Cgroups, Layout, SubCgroups};
 use crate::error::{Error, Step};
+use crate::init::foreign::lend;
 use crate::init::handle::{Child, out_of_order};
-use crate::init::{Streams, clone_into_pid_namespace};
+use crate::init::{Streams, clone_into_pid_namespace, launch};
 use crate::process::finish::{Finish, Stdio};
 use crate::process::labels::Labels;
 use crate::process::{oom_score, scheduling};
@@ -91,12 +93,24 @@ pub fn start_with(
     let filter = seccomp::prepare(&exec.seccomp, exec.process.capabilities.as_ref())?;
     trace.lap("compile seccomp filter");
     let (tasks, born_in) = cgroups_of(&container, &options.sub_cgroups)?;
-    let how = Clone { namespaces: Kinds::empty(), cgroup: born_in.as_ref().map(|fd| fd.as_fd()) };
-    let cloned = clone_into_pid_namespace(container.pidfd, &how)?;
+    let foreign = foreign_kinds(container.pid)?;
+    if foreign.contains(Kinds::USER) {
+        lend(container.pid, &streams)?;
+    }
+    let how = Clone { cgroup: born_in.as_ref().map(|fd| fd.as_fd()), ..Clone::default() };
+    // Without rights of our own those of the user namespace come first.
+    let ahead = foreign.contains(Kinds::USER) && !rustix::process::geteuid().is_root();
+    let cloned = if ahead {
+        launch::exec(container.pidfd, Kinds::USER | Kinds::PID, &how)?
+    } else {
+        clone_into_pid_namespace(container.pidfd, &how)?
+    };
+    let kinds = ALL_BUT_PID | if ahead { foreign.without(Kinds::USER) } else { foreign };
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             drop(ours);
-            run(&container, exec, streams, filter.as_ref(), theirs.as_fd(), (&options, &tasks))
+            let entering = Entering { container: &container, exec, kinds, foreign, tasks: &tasks };
+            run(&entering, streams, filter.as_ref(), theirs.as_fd(), &options)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -171,19 +185,62 @@ fn cgroup_of(pid: i32) -> Result<Option<PathBuf>, Error> {
     Ok(text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from))
 }
 
+/// What the child has from its parent's memory.
+#[derive(Clone, Copy)]
+struct Entering<'a> {
+    container: &'a Container<'a>,
+    exec: &'a Exec,
+    /// Files of the version 1 cgroups it joins.
+    tasks: &'a [PathBuf],
+    /// Namespaces it joins itself.
+    kinds: Kinds,
+    /// Kinds that only some containers have for themselves.
+    foreign: Kinds,
+}
+
+/// Which of the namespaces that containers rarely have for themselves this one has: being in the
+/// same user namespace already would be an error.
+fn foreign_kinds(pid: i32) -> Result<Kinds, Error> {
+    let mut kinds = Kinds::empty();
+    for (kind, name) in [(Kinds::USER, "user"), (Kinds::TIME, "time")] {
+        let id = |of: String| match rustix::fs::stat(of.as_str()) {
+            Ok(stat) => Ok(Some(stat.st_ino)),
+            // A kernel without time namespaces.
+            Err(Errno::NOENT) if kind == Kinds::TIME => Ok(None),
+            Err(errno) => Err(errno).step(|| format!("look at {of}")),
+        };
+        if id(format!("/proc/{pid}/ns/{name}"))? != id(format!("/proc/self/ns/{name}"))? {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+/// Nobody in the new user namespace cannot make a terminal there.
+fn become_root(user: &User) -> Result<(), Error> {
+    for (uid, gid) in [(0, 0), (user.uid, user.gid)] {
+        match cred::set_gid(gid).and_then(|()| cred::set_uid(uid)) {
+            // Not mapped.
+            Err(Errno::INVAL) => {}
+            done => return done.step(|| format!("become user {uid} of the user namespace")),
+        }
+    }
+    Ok(())
+}
+
 /// The child's side. Never returns.
 fn run(
-    container: &Container<'_>,
-    exec: &Exec,
+    entering: &Entering<'_>,
     streams: Streams,
     filter: Option<&seccomp::Filter>,
     socket: BorrowedFd<'_>,
-    (options, tasks): (&Options<'_>, &[PathBuf]),
+    options: &Options<'_>,
 ) -> ! {
     let &Options { preserve_fds, keep_keyring, outlive_parent, .. } = options;
+    let exec = entering.exec;
     let mut trace = Trace::start("exec");
     let streams = (streams, options.plain_line_ends);
-    let error = match join((container, tasks), exec, streams, socket, &mut trace) {
+    let error = match join(entering, streams, socket, &mut trace) {
         Ok((stdio, labels)) => Finish {
             process: &exec.process,
             user: &exec.user,
@@ -208,12 +265,12 @@ fn run(
 
 /// Becomes a member of the container.
 fn join(
-    (container, tasks): (&Container<'_>, &[PathBuf]),
-    exec: &Exec,
+    entering: &Entering<'_>,
     (streams, plain_line_ends): (Streams, bool),
     socket: BorrowedFd<'_>,
     trace: &mut Trace,
 ) -> Result<(Stdio, Labels), Error> {
+    let Entering { container, exec, kinds, foreign, tasks } = *entering;
     process::die_with_parent().step(|| "tie the process to the shim's life".into())?;
     process::new_session().step(|| "start a new session".into())?;
     process::set_dumpable(false).step(|| "make the process undumpable".into())?;
@@ -226,8 +283,11 @@ fn join(
     oom_score::set(exec.process.oom_score_adj)?;
     scheduling::apply(&exec.process)?;
     let labels = Labels::open(&exec.process)?;
-    ns::enter_process(container.pidfd, ALL_BUT_PID)
+    ns::enter_process(container.pidfd, kinds)
         .step(|| format!("join the namespaces of process {}", container.pid))?;
+    if foreign.contains(Kinds::USER) {
+        become_root(&exec.process.user)?;
+    }
     trace.lap("join namespaces");
     let root = Root::open(Path::new("/")).step(|| "open the container's root".into())?;
     let files = match streams {
@@ -244,6 +304,6 @@ fn join(
 }
 
 /// What is joined by the child itself; it was born in the pid namespace. Being in the same one
-/// already is no error, but for user namespaces, which containers here share with the host.
+/// already is no error, but for user namespaces ([`foreign_kinds`]).
 const ALL_BUT_PID: Kinds =
     Kinds::MOUNT.and(Kinds::CGROUP).and(Kinds::UTS).and(Kinds::IPC).and(Kinds::NETWORK);

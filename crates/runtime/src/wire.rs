@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! parent                                child
+//!   │ ──── Mapped ──────────────────────▶ │  only in a user namespace: its maps are written
 //!   │ ──── Settle ──────────────────────▶ │  cgroups exist: join them, finish the stage
 //!   │ ──── Connect ─────────────────────▶ │  optional: the link is there, raise and address it
 //!   │ ◀─── Connected ──────────────────── │
@@ -37,6 +38,7 @@ pub(crate) enum ToChild {
     Connect(Box<NetworkConfig>),
     Configure(Box<Create>, Vec<OwnedFd>),
     EnterRoot,
+    Mapped,
     Detach { preserve_fds: u32, listener: Option<OwnedFd> },
     Start,
     Taken,
@@ -47,6 +49,9 @@ pub(crate) enum ToChild {
 pub(crate) enum FromChild {
     Mounted,
     Connected,
+    NeedMaps,
+    Made(i32),
+    Tree(Option<OwnedFd>),
     Configured(Option<OwnedFd>),
     Detached,
     Executing,
@@ -59,6 +64,10 @@ const CONNECT: u8 = b'n';
 const CONFIGURE: u8 = b'c';
 const ENTER_ROOT: u8 = b'e';
 const MOUNTED: u8 = b'M';
+const MAPPED: u8 = b'm';
+const NEED_MAPS: u8 = b'U';
+const MADE: u8 = b'P';
+const TREE: u8 = b'T';
 const DETACH: u8 = b'd';
 const START: u8 = b'g';
 const TAKEN: u8 = b't';
@@ -114,6 +123,22 @@ pub(crate) fn send_enter_root(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, ENTER_ROOT, &[], &[])
 }
 
+pub(crate) fn send_mapped(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, MAPPED, &[], &[])
+}
+
+pub(crate) fn send_need_maps(socket: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, NEED_MAPS, &[], &[])
+}
+
+pub(crate) fn send_made(socket: BorrowedFd<'_>, pid: i32) -> Result<(), Error> {
+    send(socket, MADE, pid.to_string().as_bytes(), &[])
+}
+
+pub(crate) fn send_tree(socket: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> Result<(), Error> {
+    send(socket, TREE, &[], &[tree])
+}
+
 pub(crate) fn send_detached(socket: BorrowedFd<'_>) -> Result<(), Error> {
     send(socket, DETACHED, &[], &[])
 }
@@ -142,6 +167,7 @@ pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>
         SETTLE => ToChild::Settle,
         ENTER_ROOT => ToChild::EnterRoot,
         CONNECT => ToChild::Connect(parse(&body)?),
+        MAPPED => ToChild::Mapped,
         CONFIGURE => ToChild::Configure(parse(&body)?, fds),
         START => ToChild::Start,
         TAKEN => ToChild::Taken,
@@ -156,6 +182,9 @@ pub(crate) fn receive_in_parent(socket: BorrowedFd<'_>) -> Result<Option<FromChi
         CONNECTED => FromChild::Connected,
         CONFIGURED => FromChild::Configured(fds.pop()),
         MOUNTED => FromChild::Mounted,
+        NEED_MAPS => FromChild::NeedMaps,
+        MADE => FromChild::Made(parse(&body)?),
+        TREE => FromChild::Tree(fds.pop()),
         DETACHED => FromChild::Detached,
         EXECUTING => FromChild::Executing,
         LISTENER => FromChild::Listener(fds.pop()),
@@ -182,12 +211,13 @@ fn send(socket: BorrowedFd<'_>, kind: u8, body: &[u8], fds: &[BorrowedFd<'_>]) -
     frame.push(kind);
     frame.extend_from_slice(body);
     let mut rest = frame.as_slice();
-    let mut fds = fds;
+    let mut fds = fds.chunks(unix::MAX_FDS);
     while !rest.is_empty() {
+        // So many descriptors go with one byte; the last of them with the rest.
+        let now = fds.next().unwrap_or(&[]);
+        let bytes = if fds.len() > 0 { rest.get(..1).unwrap_or(rest) } else { rest };
         let sent =
-            unix::send(socket, rest, fds).step(|| "send message between init and its parent".into())?;
-        // Descriptors go with the first byte only.
-        fds = &[];
+            unix::send(socket, bytes, now).step(|| "send message between init and its parent".into())?;
         rest = rest.get(sent..).unwrap_or(&[]);
     }
     Ok(())

@@ -133,7 +133,18 @@ pub fn open_own(kind: Kinds) -> Result<OwnedFd, Errno> {
 /// Opens a namespace by a path such as `/proc/1/ns/net` or a bind mount of one. That it is a
 /// namespace at all is checked when it is entered.
 pub fn open_path(path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    // Not waiting, should it be a fifo.
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+}
+
+/// Which kind of namespace a descriptor is of; `ENOTTY` when of none.
+pub fn kind_of(namespace: BorrowedFd<'_>) -> Result<Kinds, Errno> {
+    use std::os::fd::AsRawFd;
+    // _IO(0xb7, 3), see ioctl_ns(2).
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the descriptor is borrowed for the call, which touches no memory of ours.
+    let bits = crate::raw::check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _) }.into())?;
+    u64::try_from(bits).map(Kinds).map_err(|_| Errno::INVAL)
 }
 
 /// Whether two descriptors are of the same namespace.

@@ -15,6 +15,9 @@ pub struct Clone<'a> {
     pub namespaces: Kinds,
     /// A cgroup v2 directory it is born in (Linux 5.7): no later move, no RCU wait.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// The child becomes the caller's sibling: its parent, and whom its end is told, is the
+    /// caller's parent.
+    pub sibling: bool,
 }
 
 /// On which side of the clone the caller is.
@@ -50,6 +53,7 @@ struct CloneArgs {
 }
 
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Makes a child process. Refused with `EDEADLK` when the calling process has more than one
@@ -70,6 +74,10 @@ pub fn clone3(how: &Clone<'_>) -> Result<Cloned, Errno> {
     if let Some(cgroup) = how.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    }
+    if how.sibling {
+        // It ends with the signal that the caller ends with.
+        (args.flags, args.exit_signal) = (args.flags | CLONE_PARENT, 0);
     }
     // SAFETY: args outlives the call and its size is given; without CLONE_VM and with stack 0 the
     // child runs on its own copy of this stack, so both sides return here like after fork. The

@@ -11,8 +11,8 @@ use seacow_sys::ns::{self, Kinds};
 use seacow_sys::rooted::Root;
 
 use crate::error::{Error, Step};
-use crate::mounts::rootfs;
 use crate::mounts::stage::Stage;
+use crate::mounts::{rootfs, sources};
 
 /// A mount namespace of the caller's own. Mounts of the host still arrive in it, its own do not
 /// reach the host.
@@ -46,7 +46,7 @@ impl Mounts {
     pub fn root(&self, create: &Create) -> Result<Root, Error> {
         let nothing = Linux::default();
         let linux = create.spec.linux.as_ref().unwrap_or(&nothing);
-        let root = rootfs::mount(&self.stage, &create.rootfs, linux)?;
+        let root = rootfs::mount(&self.stage, &create.rootfs, linux, None)?;
         let cwd = create.spec.process.as_ref().map_or("", |process| process.cwd.as_str());
         let writable = matches!(&create.rootfs, Rootfs::Overlay { upper: Some(_), .. });
         if writable && !cwd.is_empty() {
@@ -67,14 +67,14 @@ impl Mounts {
     /// A source does not exist.
     pub fn sources(&self, mounts: &[Mount]) -> Result<Vec<Mount>, Error> {
         let mut all = mounts.to_vec();
-        if !mounts.iter().any(rootfs::is_shared) {
+        if !mounts.iter().any(sources::is_shared) {
             return Ok(all);
         }
         let own = ns::open_own(Kinds::MOUNT).step(|| "open own mount namespace".into())?;
         ns::enter(self.host.as_fd(), Kinds::MOUNT).step(|| "return to the host's mounts".into())?;
-        let trees = rootfs::clone_shared(mounts);
+        let trees = sources::clone_shared(mounts);
         ns::enter(own.as_fd(), Kinds::MOUNT).step(|| "return to own mounts".into())?;
-        let shared = all.iter_mut().filter(|mount| rootfs::is_shared(mount));
+        let shared = all.iter_mut().filter(|mount| sources::is_shared(mount));
         for (number, (mount, tree)) in shared.zip(trees?).enumerate() {
             let at = self.dir.join(format!("shared-{number}"));
             attach(tree, &at)?;

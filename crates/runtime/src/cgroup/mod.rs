@@ -90,6 +90,12 @@ impl Error {
         Self::File { action: action.into(), path: path.to_owned(), source: source.into() }
     }
 
+    /// Whether it is a matter of rights, which rootless callers do without.
+    pub(crate) fn is_denied(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, Self::File { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
+    }
+
     fn is_missing(&self) -> bool {
         matches!(self, Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }

@@ -13,8 +13,8 @@ use seacow_sys::rooted::Root;
 use seacow_sys::{cred, process, signal};
 
 use super::Manner;
-use super::namespaces::Plan;
-use super::stages;
+use super::namespaces::{Plan, User};
+use super::{stages, userns};
 use crate::cgroup::{self, Cgroups};
 use crate::error::{Error, Step};
 use crate::mounts::stage::Stage;
@@ -160,12 +160,17 @@ fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
         // Somebody else's processes see us while we still have the host's mounts; exec resets it.
         process::set_dumpable(false).step(|| "make init undumpable".into())?;
     }
-    for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind != Kinds::CGROUP) {
+    let ahead = setup.plan.needs_helper();
+    let mine = |kind: Kinds| if ahead { kind == Kinds::MOUNT } else { kind != Kinds::CGROUP };
+    for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| mine(*kind)) {
         ns::enter(fd.as_fd(), *kind)
             .step(|| format!("join {} namespace", kind.names().collect::<String>()))?;
     }
     trace.lap("session, joined namespaces");
-    let mut stage = Stage::open(setup.stage)?;
+    let mut stage = match setup.plan.user {
+        User::Same => Stage::open(setup.stage)?,
+        User::New | User::Joined(_) => userns::enter(setup)?,
+    };
     trace.lap("open stage");
     stage.fill(setup.prepare)?;
     trace.lap("stage mounts and devices");
@@ -174,12 +179,15 @@ fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
 
 /// Cgroups, their namespace and their view; masks; loopback.
 fn settle(setup: &Setup<'_>, stage: &mut Stage, trace: &mut Trace) -> Result<(), Error> {
-    cgroup::join_self(&setup.cgroups.tasks_files())?;
+    if !setup.plan.has_user_namespace() {
+        cgroup::join_self(&setup.cgroups.tasks_files())?;
+    }
     trace.lap("join v1 cgroups");
     if setup.plan.new_cgroup {
         ns::unshare(Kinds::CGROUP).step(|| "make a cgroup namespace".into())?;
     }
-    for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind == Kinds::CGROUP) {
+    let ahead = setup.plan.needs_helper();
+    for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind == Kinds::CGROUP && !ahead) {
         ns::enter(fd.as_fd(), *kind).step(|| "join cgroup namespace".into())?;
     }
     stage.finish(setup.prepare, setup.cgroups, setup.plan.new_cgroup)?;
@@ -201,19 +209,21 @@ fn configure(
     trace: &mut Trace,
 ) -> Result<Stdio, Error> {
     // The standard streams come first, unless there is a terminal, which is made here.
-    let shared = stdio.split_off(if create.stdio.terminal { 0 } else { stdio.len().min(3) });
+    let mut given = stdio.split_off(if create.stdio.terminal { 0 } else { stdio.len().min(3) });
+    let all_given = setup.plan.parent_opens;
+    let given_root = if all_given && !given.is_empty() { Some(given.remove(0)) } else { None };
     let spec = &create.spec;
     let nothing = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&nothing);
     host_settings(setup, create, linux, process)?;
     trace.lap("names, oom score");
-    let root = rootfs::mount(stage, &create.rootfs, linux)?;
+    let root = rootfs::mount(stage, &create.rootfs, linux, given_root)?;
     trace.lap("mount root file system");
     stage.move_into(&root)?;
     trace.lap("move staged trees");
     // Mount points that are missing are made by us: with the usual mode.
     cred::set_umask(0o022);
-    rootfs::place_all(&root, &spec.mounts, shared)?;
+    rootfs::place_all(&root, &spec.mounts, given, all_given)?;
     trace.lap("remaining mounts");
     cred::set_umask(0);
     devices::add(&root, &linux.devices)?;
@@ -248,7 +258,9 @@ fn host_settings(setup: &Setup<'_>, create: &Create, linux: &Linux, process: &Pr
         rustix::system::setdomainname(spec.domainname.as_bytes())
             .step(|| format!("set domain name {:?}", spec.domainname))?;
     }
-    oom_score::set(process.oom_score_adj)?;
+    if !setup.plan.has_user_namespace() {
+        oom_score::set(process.oom_score_adj)?;
+    }
     crate::process::scheduling::apply(process)?;
     crate::process::scheduling::personality(linux.personality.as_ref())
 }

@@ -20,9 +20,14 @@
 //! to remove ([`Cgroups::remove`]), because only the caller knows when everything else is gone.
 
 mod child;
+pub(crate) mod foreign;
 pub(crate) mod handle;
+pub(crate) mod idmaps;
+pub(crate) mod launch;
 pub(crate) mod namespaces;
+mod soft;
 mod stages;
+mod userns;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -34,10 +39,10 @@ use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
 
 use self::handle::Child;
-use self::namespaces::Plan;
+use self::namespaces::{Plan, User};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, Step};
-use crate::mounts::rootfs;
+use crate::mounts::sources;
 use crate::process::identity;
 use crate::seccomp::notify::Agent;
 use crate::trace::Trace;
@@ -84,6 +89,8 @@ pub struct Prepared {
     cgroups: Cgroups,
     mount_namespace: OwnedFd,
     privileged: bool,
+    user_namespace: bool,
+    parent_opens: bool,
     settled: bool,
     trace: Trace,
 }
@@ -99,7 +106,7 @@ impl Prepared {
     /// As [`Prepared::new`], in another manner than the usual.
     pub fn in_manner(prepare: &Prepare, stage: &Path, manner: Manner) -> Result<Self, Error> {
         let mut trace = Trace::start("parent");
-        let plan = Plan::of(&prepare.namespaces)?;
+        let plan = Plan::of(&prepare.namespaces, &prepare.settings)?;
         let cgroups = Cgroups::new(&prepare.cgroups_path)?;
         match rustix::fs::mkdir(stage, rustix::fs::Mode::from(0o700)) {
             Ok(()) | Err(seacow_sys::Errno::EXIST) => {}
@@ -107,15 +114,12 @@ impl Prepared {
         }
         // For the child, and for every process that enters later.
         identity::available()?;
-        let born_in = cgroups.create_for_clone()?;
+        let born_in = soft::create(&cgroups, plan.has_user_namespace())?;
         let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
         trace.lap("plan, unified cgroup, socket");
-        let how = Clone { namespaces: plan.new, cgroup: born_in.as_ref().map(|fd| fd.as_fd()) };
-        let cloned = match &plan.join_pid {
-            Some(pid_namespace) => clone_into_pid_namespace(pid_namespace.as_fd(), &how)?,
-            None => process::clone3(&how).step(|| "clone init".into())?,
-        };
-        let (pid, pidfd) = match cloned {
+        let cgroup = born_in.as_ref().map(|fd| fd.as_fd());
+        let how = Clone { namespaces: plan.new, cgroup, sibling: false };
+        let (pid, pidfd) = match launch::init(&plan, &how, &prepare.settings)? {
             Cloned::Child => {
                 drop(ours);
                 child::run(&child::Setup {
@@ -134,7 +138,22 @@ impl Prepared {
         let child = Child::new(pid, pidfd, ours)?;
         let mount_namespace =
             ns::open(pid, Kinds::MOUNT).step(|| format!("open the mount namespace of process {pid}"))?;
-        Ok(Self { child, cgroups, mount_namespace, privileged: prepare.privileged, settled: false, trace })
+        if plan.has_user_namespace() {
+            if matches!(plan.user, User::New) && !plan.needs_helper() {
+                idmaps::write(pid, &prepare.settings.uid_mappings, &prepare.settings.gid_mappings)?;
+            }
+            wire::send_mapped(child.socket())?;
+        }
+        Ok(Self {
+            child,
+            cgroups,
+            mount_namespace,
+            privileged: prepare.privileged,
+            user_namespace: plan.has_user_namespace(),
+            parent_opens: plan.parent_opens,
+            settled: false,
+            trace,
+        })
     }
 
     /// Init as the host sees it.
@@ -158,11 +177,11 @@ impl Prepared {
         if !self.settled {
             self.trace.reset();
             self.cgroups.adopt(self.child.pid)?;
-            self.cgroups.create_v1()?;
+            soft::create_rest(&self.cgroups)?;
             self.trace.lap("make v1 cgroups");
             // What every container of the kind has; few ask for more. Version 1 takes them one by one,
             // after a denial of everything: nobody in the cgroup may need a device meanwhile.
-            self.cgroups.set_devices(&[], self.privileged)?;
+            soft::set_devices(&self.cgroups, &[], self.privileged)?;
             wire::send_settle(self.child.socket())?;
             self.settled = true;
             self.trace.lap("device rules");
@@ -189,19 +208,23 @@ impl Prepared {
     pub fn configure(mut self, create: &Create, streams: Streams) -> Result<Created, Error> {
         self.settle()?;
         self.trace.reset();
-        let shared = rootfs::clone_shared(&create.spec.mounts)?;
+        let needs_all = self.parent_opens.then_some(self.mount_namespace.as_fd());
+        let given = sources::open(create, sources::Owner { pid: self.child.pid, needs_all })?;
         let none = seacow_spec::oci::runtime::LinuxResources::default();
         let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
         if !resources.devices.is_empty() {
-            self.cgroups.set_devices(&resources.devices, self.privileged)?;
+            soft::set_devices(&self.cgroups, &resources.devices, self.privileged)?;
             self.trace.lap("further device rules");
         }
+        if self.user_namespace {
+            foreign::prepare(self.child.pid, create, &streams)?;
+        }
         let mut fds = streams.borrowed();
-        fds.extend(shared.iter().map(|fd| fd.as_fd()));
+        fds.extend(given.iter().map(|fd| fd.as_fd()));
         wire::send_configure(self.child.socket(), create, &fds)?;
         drop(streams);
         // Beside the child's mounting.
-        self.cgroups.apply(resources, self.privileged)?;
+        soft::apply(&self.cgroups, resources, self.privileged)?;
         self.trace.lap("cgroup limits");
         let mut answer = self.child.answer()?;
         if let Some(FromChild::Mounted) = answer {

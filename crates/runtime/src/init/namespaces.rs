@@ -1,11 +1,15 @@
 //! Which namespaces init gets: new, joined, or the host's.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use seacow_spec::oci::runtime::{LinuxNamespace, NamespaceKind};
+use seacow_spec::shim::NamespaceSettings;
+use seacow_sys::Errno;
 use seacow_sys::ns::{self, Kinds};
 
 use crate::error::{Error, Step};
+use crate::validate::namespaces::{kind_bits, name, unique};
+use crate::validate::{self, maps};
 
 /// What clone3 makes, what is joined, and what comes later.
 #[derive(Debug)]
@@ -18,54 +22,73 @@ pub(crate) struct Plan {
     pub(crate) join_pid: Option<OwnedFd>,
     /// Made by the child after it has joined its cgroups: they are the namespace's root.
     pub(crate) new_cgroup: bool,
+    /// Whose ids init has.
+    pub(crate) user: User,
+    /// Whether the parent opens for init what it cannot: the root and all sources of bind mounts.
+    /// A parent without rights has none that init lacks.
+    pub(crate) parent_opens: bool,
+}
+
+/// The user namespace of init.
+#[derive(Debug)]
+pub(crate) enum User {
+    /// The caller's.
+    Same,
+    /// A new one; the parent writes its maps.
+    New,
+    /// Somebody's.
+    Joined(OwnedFd),
 }
 
 impl Plan {
-    pub(crate) fn of(wanted: &[LinuxNamespace]) -> Result<Self, Error> {
-        let mut plan = Self { new: Kinds::empty(), join: Vec::new(), join_pid: None, new_cgroup: false };
-        let mut seen = Kinds::empty();
-        for namespace in wanted {
-            let kind = kind_bits(namespace.kind);
-            if seen.contains(kind) {
-                return Err(Error::Invalid { what: format!("two {:?} namespaces", namespace.kind) });
-            }
-            seen |= kind;
-            plan.add(namespace, kind)?;
+    pub(crate) fn of(wanted: &[LinuxNamespace], settings: &NamespaceSettings) -> Result<Self, Error> {
+        let mut plan = Self {
+            new: Kinds::empty(),
+            join: Vec::new(),
+            join_pid: None,
+            new_cgroup: false,
+            user: User::Same,
+            parent_opens: false,
+        };
+        let seen = unique(wanted)?;
+        for (index, namespace) in wanted.iter().enumerate() {
+            plan.add(index, namespace)?;
         }
-        if !plan.new.contains(Kinds::MOUNT) {
-            return Err(Error::NotImplemented {
-                what: "a container in a mount namespace that is not new".into(),
-            });
+        if !seen.contains(Kinds::MOUNT) {
+            let what = "a container in the mount namespace of the host";
+            return Err(validate::Error::missing("linux.namespaces", what).into());
+        }
+        plan.parent_opens = plan.has_user_namespace() && rustix::process::geteuid().is_root();
+        if matches!(plan.user, User::New) {
+            maps::check("linux.uidMappings", &settings.uid_mappings)?;
+            maps::check("linux.gidMappings", &settings.gid_mappings)?;
         }
         Ok(plan)
     }
 
-    fn add(&mut self, namespace: &LinuxNamespace, kind: Kinds) -> Result<(), Error> {
-        if matches!(namespace.kind, NamespaceKind::User | NamespaceKind::Time) {
-            return Err(Error::NotImplemented { what: format!("a {:?} namespace", namespace.kind) });
-        }
+    fn add(&mut self, index: usize, namespace: &LinuxNamespace) -> Result<(), Error> {
+        let kind = kind_bits(namespace.kind);
         if namespace.path.is_empty() {
             match namespace.kind {
                 NamespaceKind::Cgroup => self.new_cgroup = true,
+                NamespaceKind::User => self.user = User::New,
                 NamespaceKind::Pid
                 | NamespaceKind::Network
                 | NamespaceKind::Mount
                 | NamespaceKind::Ipc
                 | NamespaceKind::Uts
-                | NamespaceKind::User
                 | NamespaceKind::Time => self.new |= kind,
             }
             return Ok(());
         }
-        let fd = ns::open_path(namespace.path.as_str())
-            .step(|| format!("open {:?} namespace {}", namespace.kind, namespace.path))?;
+        let Some(fd) = open(index, namespace, kind)? else { return Ok(()) };
         match namespace.kind {
             NamespaceKind::Pid => self.join_pid = Some(fd),
+            NamespaceKind::User => self.user = User::Joined(fd),
             NamespaceKind::Network
             | NamespaceKind::Mount
             | NamespaceKind::Ipc
             | NamespaceKind::Uts
-            | NamespaceKind::User
             | NamespaceKind::Cgroup
             | NamespaceKind::Time => self.join.push((kind, fd)),
         }
@@ -81,19 +104,42 @@ impl Plan {
     pub(crate) fn leaves_host(&self, kind: Kinds) -> bool {
         self.owns(kind) || self.join.iter().any(|(joined, _)| *joined == kind)
     }
+
+    /// Whether somebody has to go ahead of init ([`super::launch`]).
+    pub(crate) fn needs_helper(&self) -> bool {
+        let joins = !self.join.is_empty() || self.join_pid.is_some();
+        match &self.user {
+            User::Joined(_) => true,
+            User::New => joins || self.owns(Kinds::TIME),
+            User::Same => self.owns(Kinds::TIME),
+        }
+    }
+
+    /// Whether init's ids are not its parent's.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        !matches!(self.user, User::Same)
+    }
 }
 
-fn kind_bits(kind: NamespaceKind) -> Kinds {
-    match kind {
-        NamespaceKind::Pid => Kinds::PID,
-        NamespaceKind::Network => Kinds::NETWORK,
-        NamespaceKind::Mount => Kinds::MOUNT,
-        NamespaceKind::Ipc => Kinds::IPC,
-        NamespaceKind::Uts => Kinds::UTS,
-        NamespaceKind::User => Kinds::USER,
-        NamespaceKind::Cgroup => Kinds::CGROUP,
-        NamespaceKind::Time => Kinds::TIME,
+/// Opens a namespace to join; `None` when we are in it, which some kinds refuse to join again.
+fn open(index: usize, namespace: &LinuxNamespace, kind: Kinds) -> Result<Option<OwnedFd>, Error> {
+    let at = || format!("linux.namespaces[{index}].path");
+    let wrong = |what: String| Error::from(validate::Error::field(at(), what));
+    let LinuxNamespace { path, .. } = namespace;
+    let fd = ns::open_path(path.as_str()).map_err(|errno| wrong(format!("open {path}: {errno}")))?;
+    match ns::kind_of(fd.as_fd()) {
+        Ok(found) if found == kind => {}
+        Ok(found) => {
+            let found = found.names().next().unwrap_or("unknown");
+            return Err(wrong(format!("{path} is a {found} namespace, not a {} one", name(namespace.kind))));
+        }
+        Err(Errno::NOTTY | Errno::INVAL) => return Err(wrong(format!("{path} is not a namespace"))),
+        Err(errno) => return Err(errno).step(|| format!("ask for the kind of {path}")),
     }
+    // Of pid and time namespaces ours may differ from our children's.
+    let own = ns::open_own(kind).step(|| format!("open own {} namespace", name(namespace.kind)))?;
+    let here = ns::same(&own, &fd).step(|| format!("compare {path} with our own"))?;
+    Ok((!here).then_some(fd))
 }
 
 #[cfg(test)]
@@ -104,21 +150,32 @@ mod tests {
         list.iter().map(|(kind, path)| LinuxNamespace { kind: *kind, path: (*path).into() }).collect()
     }
 
+    fn plan(list: &[(NamespaceKind, &str)]) -> Result<Plan, String> {
+        Plan::of(&wanted(list), &NamespaceSettings::default()).map_err(|e| e.report().to_string())
+    }
+
     #[test]
     fn new_joined_and_refused() {
-        let own = "/proc/self/ns/net";
-        let plan = Plan::of(&wanted(&[
-            (NamespaceKind::Mount, ""),
-            (NamespaceKind::Cgroup, ""),
-            (NamespaceKind::Network, own),
-            (NamespaceKind::Pid, "/proc/self/ns/pid"),
-        ]))
-        .unwrap();
-        assert_eq!(plan.new, Kinds::MOUNT);
-        assert!(plan.new_cgroup && plan.join_pid.is_some());
-        assert!(plan.leaves_host(Kinds::NETWORK) && !plan.owns(Kinds::NETWORK));
-        assert!(Plan::of(&wanted(&[(NamespaceKind::Network, "")])).is_err());
-        assert!(Plan::of(&wanted(&[(NamespaceKind::Mount, ""), (NamespaceKind::Mount, "")])).is_err());
-        assert!(Plan::of(&wanted(&[(NamespaceKind::Mount, ""), (NamespaceKind::Uts, "/nosuch")])).is_err());
+        use NamespaceKind::{Cgroup, Mount, Network, Pid, User, Uts};
+        let host =
+            plan(&[(Mount, ""), (Cgroup, ""), (Network, "/proc/self/ns/net"), (Pid, "/proc/self/ns/pid")])
+                .unwrap();
+        assert_eq!(host.new, Kinds::MOUNT);
+        // What we are in anyway is the host's, by whatever path.
+        assert!(host.new_cgroup && host.join_pid.is_none() && !host.leaves_host(Kinds::NETWORK));
+        for (list, text) in [
+            (&[(Network, "")][..], "linux.namespaces is not implemented"),
+            (&[(Mount, ""), (Mount, "")], "linux.namespaces[1].type: a second mount namespace"),
+            (&[(Mount, ""), (Uts, "/nosuch")], "linux.namespaces[1].path: open /nosuch: No such file"),
+            (
+                &[(Mount, ""), (Uts, "/proc/self/ns/net")],
+                "linux.namespaces[1].path: /proc/self/ns/net is a net",
+            ),
+            (&[(Mount, ""), (Uts, "/proc/self/stat")], "linux.namespaces[1].path: /proc/self/stat is not a"),
+            (&[(Mount, ""), (User, "")], "linux.uidMappings: "),
+        ] {
+            let error = plan(list).unwrap_err();
+            assert!(error.starts_with(text), "{error}");
+        }
     }
 }

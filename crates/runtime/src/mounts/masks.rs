@@ -15,12 +15,12 @@ use crate::error::{Error, Step};
 #[derive(Debug)]
 pub(crate) struct Covers {
     null: OwnedFd,
-    empty: OwnedFd,
+    empty: Option<OwnedFd>,
 }
 
 impl Covers {
-    /// `empty` is an empty directory of ours that becomes a read-only file system.
-    pub(crate) fn new(empty: &Path) -> Result<Self, Error> {
+    /// The cover of files.
+    pub(crate) fn null() -> Result<Self, Error> {
         let null =
             rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
                 .step(|| "open /dev/null".into())?;
@@ -31,11 +31,18 @@ impl Covers {
         if !is_null {
             return Err(Error::Invalid { what: "the host's /dev/null is not character device 1:3".into() });
         }
+        Ok(Self { null, empty: None })
+    }
+
+    /// `empty` is an empty directory of ours that becomes a read-only file system: the cover of
+    /// directories.
+    pub(crate) fn add_empty(&mut self, empty: &Path) -> Result<(), Error> {
         mount::mount_at("tmpfs", "tmpfs", empty, MountFlags::RDONLY, "size=0,nr_inodes=2")
             .step(|| "mount the empty cover".into())?;
         let empty = rustix::fs::open(empty, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .step(|| "open the empty cover".into())?;
-        Ok(Self { null, empty })
+        self.empty = Some(empty);
+        Ok(())
     }
 
     /// Hides a path; one that does not exist needs no hiding.
@@ -46,7 +53,10 @@ impl Covers {
         };
         let stat = rustix::fs::fstat(&target).step(|| format!("status of masked path {path}"))?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let cover = if directory { &self.empty } else { &self.null };
+        let cover = match &self.empty {
+            Some(empty) if directory => empty,
+            Some(_) | None => &self.null,
+        };
         mount::bind(&fd_path(cover.as_fd()), &fd_path(target.as_fd()), false).step(|| format!("mask {path}"))
     }
 }

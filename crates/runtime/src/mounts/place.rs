@@ -23,9 +23,6 @@ pub(crate) fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
 pub(crate) fn place(root: &Root, entry: &Mount, tree: Option<OwnedFd>) -> Result<(), Error> {
     refuse_in_proc(&entry.destination)?;
     let options = Options::parse(&entry.options);
-    if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
-        return Err(Error::NotImplemented { what: format!("id-mapped mount {}", entry.destination) });
-    }
     if options.bind.is_some() || entry.kind == "bind" {
         place_bind(root, entry, &options, tree)
     } else {

@@ -10,16 +10,37 @@ use seacow_spec::shim::{Lower, Rootfs};
 use seacow_sys::mount::{self, Attributes, Overlay, Upper};
 use seacow_sys::rooted::Root;
 
-use super::options::{Bind, Options};
 use super::stage::Stage;
-use super::{borrow, place};
+use super::{place, sources};
 use crate::error::{Error, Step};
 use crate::validate::linux as checked;
 
-/// Mounts the root file system on the stage and opens it.
-pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs, linux: &Linux) -> Result<Root, Error> {
-    let detached = match rootfs {
-        Rootfs::Directory(dir) => directory(dir, keeps_master(linux)?)?,
+/// Mounts the root file system on the stage and opens it. `given` is what the parent opened for an
+/// init that cannot.
+pub(crate) fn mount(
+    stage: &Stage,
+    rootfs: &Rootfs,
+    linux: &Linux,
+    given: Option<OwnedFd>,
+) -> Result<Root, Error> {
+    let detached = match given {
+        Some(detached) => detached,
+        None => detached(rootfs, linux, Some(stage))?,
+    };
+    let at = place_of(stage, rootfs);
+    mount::attach_at(detached.as_fd(), &at)
+        .step(|| format!("attach root file system at {}", at.display()))?;
+    Root::open(&at).step(|| "open root file system".into())
+}
+
+/// The root file system as a detached mount, for an init that has no stage yet to put views on.
+pub(crate) fn open(rootfs: &Rootfs, linux: &Linux) -> Result<OwnedFd, Error> {
+    detached(rootfs, linux, None)
+}
+
+fn detached(rootfs: &Rootfs, linux: &Linux, stage: Option<&Stage>) -> Result<OwnedFd, Error> {
+    match rootfs {
+        Rootfs::Directory(dir) => directory(dir, keeps_master(linux)?),
         Rootfs::Overlay { lowers, upper } => {
             let lowers = lower_dirs(stage, lowers)?;
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
@@ -28,24 +49,20 @@ pub(crate) fn mount(stage: &Stage, rootfs: &Rootfs, linux: &Linux) -> Result<Roo
                 let tree = directory(only, None)?;
                 let how = mount::Change { set: Attributes::READ_ONLY, ..mount::Change::default() };
                 mount::change(tree.as_fd(), &how).step(|| format!("make {} read-only", only.display()))?;
-                tree
-            } else {
-                let upper =
-                    upper.as_ref().map(|u| Upper { dir: &u.upper, work: &u.work, volatile: u.volatile });
-                Overlay { lowers: &lowers, upper, source: "overlay" }.mount(Attributes::empty())?
+                return Ok(tree);
             }
+            let upper = upper.as_ref().map(|u| Upper { dir: &u.upper, work: &u.work, volatile: u.volatile });
+            Ok(Overlay { lowers: &lowers, upper, source: "overlay" }.mount(Attributes::empty())?)
         }
-    };
-    let at = place_of(stage, rootfs);
-    mount::attach_at(detached.as_fd(), &at)
-        .step(|| format!("attach root file system at {}", at.display()))?;
-    Root::open(&at).step(|| "open root file system".into())
+    }
 }
 
 /// Where the root is mounted until it is entered. A bundle's directory stays where it is, also for
 /// hooks that come into this mount namespace to add to it; unless that would cover the stage.
 fn place_of(stage: &Stage, rootfs: &Rootfs) -> PathBuf {
     match rootfs {
+        // In a user namespace nobody may walk there.
+        Rootfs::Directory(_) if stage.is_here() => stage.rootfs(),
         Rootfs::Directory(dir) => match dir.canonicalize() {
             Ok(dir) if !stage.rootfs().starts_with(&dir) => dir,
             Ok(_) | Err(_) => stage.rootfs(),
@@ -78,12 +95,15 @@ fn directory(dir: &Path, slave: Option<bool>) -> Result<OwnedFd, Error> {
 }
 
 /// Directories of the layers; the view of the host, if there is one, is mounted first.
-fn lower_dirs(stage: &Stage, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
+fn lower_dirs(stage: Option<&Stage>, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
     let mut dirs = Vec::with_capacity(lowers.len());
     for lower in lowers {
         match lower {
             Lower::Dir(dir) => dirs.push(dir.clone()),
             Lower::HostView { mask, root } => {
+                let stage = stage.ok_or_else(|| Error::NotImplemented {
+                    what: "a view of the host in a user namespace".into(),
+                })?;
                 let layers = [mask.as_path(), root.as_path()];
                 let view = Overlay { lowers: &layers, upper: None, source: "seacow-host" }
                     .mount(Attributes::READ_ONLY)?;
@@ -102,39 +122,17 @@ fn lower_dirs(stage: &Stage, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
     Ok(dirs)
 }
 
-/// Places the remaining mounts in order. `shared` has the trees of [`clone_shared`].
-pub(crate) fn place_all(root: &Root, mounts: &[Mount], shared: Vec<OwnedFd>) -> Result<(), Error> {
-    let mut shared = shared.into_iter();
+/// Places the remaining mounts in order. `given` has the sources that the parent opened
+/// ([`sources::is_given`]), of all of them where it says `all`.
+pub(crate) fn place_all(root: &Root, mounts: &[Mount], given: Vec<OwnedFd>, all: bool) -> Result<(), Error> {
+    let mut given = given.into_iter();
     for entry in mounts {
-        let tree = if is_shared(entry) { shared.next() } else { None };
+        let tree = if sources::is_given(entry, all) { given.next() } else { None };
         place::place(root, entry, tree)?;
     }
     Ok(())
 }
 
-/// Trees of bind mounts that the parent takes. Those that shall pass mounts on to the host are taken
-/// in the host's mount namespace: the container's copy of it only receives. Those of another
-/// process are taken in its namespace.
-pub(crate) fn clone_shared(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Error> {
-    mounts
-        .iter()
-        .filter(|entry| is_shared(entry))
-        .map(|entry| {
-            let options = Options::parse(&entry.options);
-            match borrow::of_process(&entry.source) {
-                Some((pid, path)) => borrow::clone_tree(pid, path, options.bind == Some(Bind::Recursive)),
-                None => place::clone_source(entry, &options),
-            }
-        })
-        .collect()
-}
-
-/// Whether the parent takes the tree of this mount.
-pub(crate) fn is_shared(entry: &Mount) -> bool {
-    let options = Options::parse(&entry.options);
-    options.bind.is_some()
-        && (matches!(options.propagation, Some((mount::Propagation::Shared, _)))
-            || borrow::of_process(&entry.source).is_some())
 }
 
 /// Takes the host's kernel file systems out of the way of a container that does not pivot: they stay

@@ -12,7 +12,7 @@ use seacow_sys::rooted::Root;
 
 use super::masks::{self, Covers};
 use super::options::Options;
-use super::{cgroup_view, devices, place};
+use super::{cgroup_view, devices, lent, place};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, Step};
 
@@ -33,12 +33,39 @@ impl Stage {
         mount::make_all(mount::Propagation::Slave).step(|| "detach from the host's mounts".into())?;
         mount::mount_at("tmpfs", "seacow-stage", dir, MountFlags::NOSUID, "mode=700,nr_inodes=256")
             .step(|| format!("mount stage {}", dir.display()))?;
+        Self { dir: dir.to_owned(), ..Self::bare()? }.lay_out()
+    }
+
+    /// As [`Stage::open`] for a caller who will not be able to walk the path again: becomes its
+    /// directory, with these owners. [`Stage::lay_out`] follows.
+    pub(crate) fn open_here(dir: &Path, uid: u32, gid: u32) -> Result<Self, Error> {
+        mount::make_all(mount::Propagation::Slave).step(|| "detach from the host's mounts".into())?;
+        let (uid, gid) = (uid.to_string(), gid.to_string());
+        let options = [
+            ("mode", Some("700")),
+            ("nr_inodes", Some("256")),
+            ("uid", Some(uid.as_str())),
+            ("gid", Some(gid.as_str())),
+        ];
+        let stage = mount::filesystem("tmpfs", "seacow-stage", &options, Attributes::NO_SUID)?;
+        mount::attach_at(stage.as_fd(), dir).step(|| format!("mount stage {}", dir.display()))?;
+        rustix::process::fchdir(&stage).step(|| "enter the stage".into())?;
+        Self::bare()
+    }
+
+    fn bare() -> Result<Self, Error> {
+        let covers = Covers::null()?;
+        Ok(Self { dir: ".".into(), tops: Vec::new(), covers, covered: Vec::new() })
+    }
+
+    /// Makes its own directories.
+    pub(crate) fn lay_out(mut self) -> Result<Self, Error> {
         // Moving out of a shared mount is refused.
         for name in ["empty", "trees", "rootfs", "host"] {
-            make_dir(&dir.join(name))?;
+            make_dir(&self.dir.join(name))?;
         }
-        let covers = Covers::new(&dir.join("empty"))?;
-        Ok(Self { dir: dir.to_owned(), tops: Vec::new(), covers, covered: Vec::new() })
+        self.covers.add_empty(&self.dir.join("empty"))?;
+        Ok(self)
     }
 
     /// Mounts everything but cgroups, which need the cgroups to be joined first.
@@ -99,7 +126,8 @@ impl Stage {
         let flags =
             if is_dev(entry) { options.flags().difference(MountFlags::RDONLY) } else { options.flags() };
         // The path is ours alone and has no links: one call is enough.
-        mount::mount_at(&entry.kind, source, at, flags, &options.data)
+        let made = mount::mount_at(&entry.kind, source, at, flags, &options.data);
+        made.or_else(|errno| lent::instead(errno, entry, at, &options))
             .step(|| format!("mount {} on {} with options {:?}", entry.kind, entry.destination, options.data))
     }
 
@@ -147,6 +175,11 @@ impl Stage {
             self.covers.hide(root, path)?;
         }
         Ok(())
+    }
+
+    /// Whether it is the caller's directory ([`Stage::open_here`]).
+    pub(crate) fn is_here(&self) -> bool {
+        self.dir == Path::new(".")
     }
 
     /// Where the root file system is attached.

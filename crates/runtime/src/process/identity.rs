@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use seacow_spec::oci::runtime::Capabilities;
+use seacow_sys::Errno;
 use seacow_sys::cred::{self, CapSets, Caps};
 
 use super::user::Identity;
@@ -64,7 +65,11 @@ const SYS_ADMIN: Caps = Caps(1 << 21);
 pub(crate) fn change(who: &Identity, wanted: &Wanted, for_filter: bool) -> Result<(), Error> {
     cred::limit_bounding(wanted.bounding).step(|| "limit the capability bounding set".into())?;
     cred::keep_capabilities(true).step(|| "keep capabilities over the change of user".into())?;
-    cred::set_groups(&who.groups).step(|| format!("set groups {:?}", who.groups))?;
+    match cred::set_groups(&who.groups) {
+        // In a user namespace that denies setgroups there is nothing to leave and nothing to get.
+        Err(Errno::PERM) if who.groups.is_empty() => {}
+        done => done.step(|| format!("set groups {:?}", who.groups))?,
+    }
     cred::set_gid(who.gid).step(|| format!("set group {}", who.gid))?;
     cred::set_uid(who.uid).step(|| format!("set user {}", who.uid))?;
     let mut sets = wanted.sets();
