@@ -133,8 +133,6 @@ pub(crate) fn place_all(root: &Root, mounts: &[Mount], given: Vec<OwnedFd>, all:
     Ok(())
 }
 
-}
-
 /// Takes the host's kernel file systems out of the way of a container that does not pivot: they stay
 /// in its mount namespace, and a whole `/proc` among them would let its processes mount another one
 /// without masks.
