@@ -145,8 +145,9 @@ pub(crate) fn add(root: &Root, devices: &[LinuxDevice]) -> Result<(), Error> {
         if is_bound(&entry).step(making)? {
             continue;
         }
-        entry.chmod(mode).step(making)?;
         entry.chown(device.uid.unwrap_or(0), device.gid.unwrap_or(0)).step(making)?;
+        // Last: a change of owner takes set-id bits away.
+        entry.chmod(mode).step(making)?;
     }
     Ok(())
 }
