@@ -22,6 +22,7 @@ pub mod init;
 mod mounts;
 mod network;
 pub mod process;
+mod rights;
 pub mod seal;
 pub mod seccomp;
 mod trace;

@@ -29,6 +29,8 @@ struct Rootless {
     id: String,
     /// Where newuidmap is, and what it is told that the user has.
     granted: Option<(PathBuf, PathBuf)>,
+    /// Root of a user namespace that was made before, as rootless podman calls its runtime.
+    inside: bool,
 }
 
 impl Rootless {
@@ -51,7 +53,7 @@ impl Rootless {
             chown(dir, Some(USER), Some(USER)).unwrap();
         }
         let id = format!("seacow-test-{name}-{}", std::process::id());
-        Some(Self { fixture, id, granted: None })
+        Some(Self { fixture, id, granted: None, inside: false })
     }
 
     fn call(&self, words: &[&str]) -> Output {
@@ -60,6 +62,11 @@ impl Rootless {
         let read = |name: &str| std::fs::read(self.fixture.path().join(name)).unwrap();
         let runtime = env!("CARGO_BIN_EXE_seacow-runtime");
         let mut command = match &self.granted {
+            None if self.inside => {
+                let mut command = Command::new("unshare");
+                command.args(["-U", "-r", "-m", runtime]);
+                command
+            }
             None => Command::new(runtime),
             Some((dir, grants)) => {
                 // A view of /etc in which the user has more ids.
@@ -191,4 +198,20 @@ fn with_more_ids_by_newuidmap() {
     std::fs::write(&grants, "nobody:500000:65536\n").unwrap();
     user.granted = Some((dir, grants));
     assert_eq!(user.ok(&["run", &user.id]), "33\n33 44\n 0 65534 1\n 1 500000 65536\n0\n");
+}
+
+#[test]
+fn by_root_of_a_user_namespace() {
+    let script =
+        "id -u; echo x > /dev/null; stat -c %t:%T /dev/zero; cat /proc/self/oom_score_adj; ls /sys/class/net";
+    let Some(mut user) = Rootless::new("rootless-inside", script, |spec| {
+        let linux = spec.linux.as_mut().unwrap();
+        linux.namespaces.retain(|n| n.kind != NamespaceKind::User);
+        (linux.uid_mappings, linux.gid_mappings) = (Vec::new(), Vec::new());
+        spec.process.as_mut().unwrap().oom_score_adj = Some(100);
+    }) else {
+        return;
+    };
+    user.inside = true;
+    assert_eq!(user.ok(&["run", &user.id]), "0\n1:5\n100\nlo\n");
 }

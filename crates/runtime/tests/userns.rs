@@ -123,7 +123,7 @@ fn exec_terminal_and_another_user_in_a_user_namespace() {
     ));
     if Path::new("/usr/bin/script").exists() {
         let shown = child.arg("/dev/null").stdin(Stdio::null()).output().unwrap();
-        let shown = String::from_utf8_lossy(&shown.stdout).replace("\r\n", "\n");
+        let shown = String::from_utf8_lossy(&shown.stdout).replace("\r\n", "\n").replace("^@", "");
         assert!(shown.contains("/dev/pts/0\n0\n"), "{shown}");
     } else {
         eprintln!("SKIP the terminal: no script(1) (Debian: bsdutils)");

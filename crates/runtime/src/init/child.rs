@@ -22,6 +22,7 @@ use crate::mounts::{devices, place, rootfs};
 use crate::process::finish::{Finish, Stdio};
 use crate::process::labels::Labels;
 use crate::process::{oom_score, sysctl};
+use crate::rights;
 use crate::trace::Trace;
 use crate::validate::linux as checked;
 use crate::wire::{self, ToChild};
@@ -180,7 +181,11 @@ fn prepare(setup: &Setup<'_>, trace: &mut Trace) -> Result<Stage, Error> {
 /// Cgroups, their namespace and their view; masks; loopback.
 fn settle(setup: &Setup<'_>, stage: &mut Stage, trace: &mut Trace) -> Result<(), Error> {
     if !setup.plan.has_user_namespace() {
-        cgroup::join_self(&setup.cgroups.tasks_files())?;
+        match cgroup::join_self(&setup.cgroups.tasks_files()) {
+            // Nobody could make them either.
+            Err(_) if !setup.cgroups.exists() && rights::are_limited() => {}
+            joined => joined?,
+        }
     }
     trace.lap("join v1 cgroups");
     if setup.plan.new_cgroup {

@@ -7,6 +7,7 @@ use seacow_spec::oci::runtime::{DeviceRule, LinuxResources};
 
 use crate::cgroup::{self, Cgroups};
 use crate::error::Error;
+use crate::rights;
 
 /// The cgroup to be born in. With `all` also those that are joined later: by somebody who will not
 /// be able to wait for them.
@@ -34,24 +35,31 @@ pub(super) fn set_devices(cgroups: &Cgroups, rules: &[DeviceRule], all: bool) ->
 
 /// Limits, where there is a cgroup to have them.
 pub(super) fn apply(cgroups: &Cgroups, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
-    if is_without(cgroups) {
-        let asked = LinuxResources { devices: Vec::new(), ..resources.clone() };
-        if asked == LinuxResources::default() {
-            return Ok(());
+    match cgroups.apply(resources, all_devices) {
+        applied if !is_without_after(&applied, cgroups) => Ok(applied?),
+        _ => {
+            let asked = LinuxResources { devices: Vec::new(), ..resources.clone() };
+            if asked == LinuxResources::default() {
+                return Ok(());
+            }
+            let what = "limits without rights to make a cgroup (linux.resources)";
+            Err(Error::NotImplemented { what: what.into() })
         }
-        let what = "limits without rights to make a cgroup (linux.resources)";
-        return Err(Error::NotImplemented { what: what.into() });
     }
-    Ok(cgroups.apply(resources, all_devices)?)
+}
+
+/// As [`is_without`], asked when there is a doubt.
+fn is_without_after(applied: &Result<(), cgroup::Error>, cgroups: &Cgroups) -> bool {
+    (applied.is_err() || !rustix::process::geteuid().is_root()) && is_without(cgroups)
 }
 
 fn is_without(cgroups: &Cgroups) -> bool {
-    !rustix::process::geteuid().is_root() && !cgroups.exists()
+    !cgroups.exists() && rights::are_limited()
 }
 
 fn tolerate<T>(made: Result<T, cgroup::Error>, otherwise: T) -> Result<T, Error> {
     match made {
-        Err(error) if error.is_denied() && !rustix::process::geteuid().is_root() => Ok(otherwise),
+        Err(error) if error.is_denied() && rights::are_limited() => Ok(otherwise),
         made => Ok(made?),
     }
 }

@@ -10,6 +10,7 @@ use super::handle::out_of_order;
 use crate::cgroup;
 use crate::error::{Error, Step};
 use crate::mounts::stage::Stage;
+use crate::rights;
 use crate::wire::{self, ToChild};
 
 /// Does with the caller's own file rights what only they allow, waits for the maps, opens the stage
@@ -19,7 +20,7 @@ pub(super) fn enter(setup: &Setup<'_>) -> Result<Stage, Error> {
     let tasks: Vec<PathBuf> = setup.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
     match cgroup::join_self(&tasks) {
         // Not ours to write, as everything of cgroups without rights.
-        Err(error) if !setup.plan.parent_opens && error.is_denied() => {}
+        Err(error) if error.is_denied() && rights::are_limited() => {}
         joined => joined?,
     }
     match wire::receive_in_child(setup.socket.as_fd())? {

@@ -5,6 +5,7 @@ use std::path::Path;
 use seacow_sys::Errno;
 
 use crate::error::{Error, Step};
+use crate::rights;
 
 /// Writes the score. Docker writes 0 for everybody: where lowering to it is not permitted (no
 /// CAP_SYS_RESOURCE, and we ourselves were made more killable) it stays; another value was asked
@@ -20,7 +21,7 @@ pub(crate) fn set_of(pid: i32, score: Option<i32>) -> Result<(), Error> {
 
 fn write(file: &Path, score: Option<i32>) -> Result<(), Error> {
     let Some(score) = score else { return Ok(()) };
-    let soft = || score == 0 || !rustix::process::geteuid().is_root();
+    let soft = || score == 0 || rights::are_limited();
     match std::fs::write(file, score.to_string()) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && soft() => Ok(()),
         done => done
