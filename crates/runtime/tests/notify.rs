@@ -223,9 +223,12 @@ fn unknown_calls_are_told_with_their_place() {
         serde_json::from_slice(&std::fs::read(bundle.fixture.path().join("config.json")).unwrap()).unwrap();
     spec.linux.as_mut().unwrap().seccomp = Some(profile("SCMP_ACT_LOG", "SCMP_ACT_ALLOW"));
     bundle.write(&spec);
-    let output = bundle.call(&["run", &bundle.id]);
+    let log = bundle.fixture.path().join("runtime.log");
+    let output = bundle.call(&["--log", log.to_str().unwrap(), "run", &bundle.id]);
     assert!(output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
+    // Not on standard error, which is the program's.
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let said = std::fs::read_to_string(&log).unwrap();
     // A line of a log, where quotes are escaped.
     assert!(said.replace('\\', "").contains(&format!("{place} is ignored")), "{said}");
 }
