@@ -7,7 +7,7 @@
 //! | createContainer | right after those | the container's, the host's files | ends the container |
 //! | startContainer | last before the program | the container, its user and capabilities | ends the container |
 //! | poststart | the program runs | the runtime's namespaces | the caller's to judge |
-//! | poststop | the container is deleted | the runtime's namespaces | the caller's to tell |
+//! | poststop | the container is deleted, or was never completed | the runtime's namespaces | the caller's to tell |
 //!
 //! The first four are run by [`crate::init`] where `spec.hooks` of the request names them, the
 //! others by whoever starts and deletes the container, with [`run`] or [`run_all`].

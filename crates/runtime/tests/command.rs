@@ -27,6 +27,22 @@ fn run_in_the_foreground() {
 }
 
 #[test]
+fn without_a_process_it_can_be_made_and_not_started() {
+    let Some(bundle) = Bundle::new("no-process", "true", |spec| spec.process = None) else { return };
+    let id = bundle.id.as_str();
+    bundle.ok(&["create", id]);
+    assert_eq!(bundle.status(), "created");
+    let started = bundle.call(&["start", id]);
+    let text = String::from_utf8_lossy(&started.stderr);
+    assert!(!started.status.success() && text.contains("no command specified"), "{text}");
+    bundle.wait_for("stopped");
+    bundle.ok(&["delete", id]);
+    // The same at once.
+    assert!(!bundle.call(&["run", id]).status.success());
+    assert_eq!(bundle.ok(&["list", "-q"]), "");
+}
+
+#[test]
 fn the_whole_life() {
     let Some(bundle) = Bundle::new("life", "exec sleep 60", |_| {}) else { return };
     let id = bundle.id.as_str();
@@ -97,7 +113,7 @@ fn hooks_see_the_state() {
     };
     let Some(bundle) = Bundle::new("hooks", "true", |spec| spec.hooks = Some(hooks)) else { return };
     bundle.ok(&["run", &bundle.id]);
-    for (name, status) in [("prestart", "creating"), ("poststart", "running"), ("poststop", "stopped")] {
+    for (name, status) in [("prestart", "created"), ("poststart", "running"), ("poststop", "stopped")] {
         let text = std::fs::read(out.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(

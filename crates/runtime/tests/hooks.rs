@@ -91,7 +91,7 @@ fn order_namespace_and_state() {
     lines.sort_unstable();
     assert_eq!(lines, [format!("poststart {host}"), "program".to_owned()]);
     for (stage, status, told) in [
-        ("prestart", Status::Creating, pid),
+        ("prestart", Status::Created, pid),
         ("createRuntime", Status::Creating, pid),
         ("createContainer", Status::Creating, 1),
         ("startContainer", Status::Created, 1),
@@ -179,10 +179,11 @@ fn with_failing(stage: &str, spec: &mut Spec, out: &Path) {
 fn a_failed_hook_ends_the_container_until_it_runs() {
     for stage in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let out = outside();
-        let third = out.path().join("third");
-        let Some(bundle) =
-            Bundle::new(&format!("hooks-bad-{stage}"), "echo ran", |spec| with_failing(stage, spec, &third))
-        else {
+        let (third, last) = (out.path().join("third"), out.path().join("last"));
+        let Some(bundle) = Bundle::new(&format!("hooks-bad-{stage}"), "echo ran", |spec| {
+            with_failing(stage, spec, &third);
+            spec.hooks.as_mut().unwrap().poststop = vec![hook(&last, "cat >> $0")];
+        }) else {
             return;
         };
         let done = bundle.call(&["run", &bundle.id]);
@@ -194,6 +195,9 @@ fn a_failed_hook_ends_the_container_until_it_runs() {
         assert_eq!(String::from_utf8_lossy(&done.stdout), "", "{stage}");
         assert!(!third.exists(), "{stage}: the hook after the failed one ran");
         assert_eq!(bundle.ok(&["list", "-q"]), "");
+        // Once, whatever had come about of the container.
+        let state: State = serde_json::from_str(&read(&last)).unwrap();
+        assert_eq!((state.id, state.status, state.pid), (bundle.id.clone(), Status::Stopped, 0), "{stage}");
     }
 }
 

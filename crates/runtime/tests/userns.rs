@@ -95,6 +95,37 @@ fn a_user_namespace_of_its_own() {
 }
 
 #[test]
+fn relative_sources_of_bind_mounts_are_in_the_bundle() {
+    for user_namespace in [false, true] {
+        let Some(bundle) = Bundle::new("relative", "cat /srv/file; pwd", |spec| {
+            if user_namespace {
+                in_user_namespace(spec);
+            }
+            let mut mount = common::mount("/srv", "", "bind");
+            mount.source = "given".into();
+            spec.mounts.push(mount);
+        }) else {
+            return;
+        };
+        give_root(&bundle);
+        std::fs::create_dir(bundle.path().join("given")).unwrap();
+        std::fs::write(bundle.path().join("given/file"), "of the bundle\n").unwrap();
+        // Called from elsewhere.
+        let done = Command::new(env!("CARGO_BIN_EXE_seacow-runtime"))
+            .arg("--root")
+            .arg(bundle.path().join("state"))
+            .args(["run", "--bundle"])
+            .arg(bundle.path())
+            .arg(&bundle.id)
+            .current_dir("/")
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "of the bundle\n/\n", "{errors}");
+    }
+}
+
+#[test]
 fn exec_terminal_and_another_user_in_a_user_namespace() {
     let Some(bundle) = Bundle::new("userns-exec", "exec sleep 60", |spec| {
         in_user_namespace(spec);

@@ -32,12 +32,14 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
     if let Some(profile) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) {
         warnings.extend(seccomp::check(profile).map_err(Error::from)?);
     }
-    let process = spec.process.clone().ok_or_else(|| CliError::State("config.json has no process".into()))?;
+    // Without one there is nothing to execute, which `start` says.
+    let nothing = || Process { cwd: "/".into(), ..Process::default() };
+    let process = spec.process.clone().unwrap_or_else(nothing);
     let root = spec.root.clone().ok_or_else(|| CliError::State("config.json has no root".into()))?;
     let rootfs = dir.join(&root.path);
     let linux = spec.linux.clone().unwrap_or_default();
     validate::check_rootfs(&rootfs).map_err(Error::from)?;
-    let (staged, rest) = split_mounts(&labelled(&spec.mounts, &linux.mount_label));
+    let (staged, rest) = split_mounts(&from_bundle(&dir, labelled(&spec.mounts, &linux.mount_label)));
     let prepare = Prepare {
         id: library_id(id),
         namespaces: linux.namespaces.clone(),
@@ -69,7 +71,7 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
             annotations: spec.annotations.clone(),
             ..State::default()
         },
-        spec: Spec { mounts: rest, ..spec },
+        spec: Spec { mounts: rest, process: Some(process.clone()), ..spec },
     };
     Ok(Bundle { dir, rootfs, prepare, create, process, warnings })
 }
@@ -113,19 +115,33 @@ fn cgroups_path(linux: &Linux, id: &str, by_systemd: bool) -> Result<String, Cli
 /// File systems that are mounted anew get the SELinux label of the container's files. Those of the
 /// kernel itself have labels of their own and take no such option; a bind mount has its source's.
 fn labelled(mounts: &[Mount], label: &str) -> Vec<Mount> {
-    const OWN_LABELS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "bind"];
+    const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue"];
     let mut mounts = mounts.to_vec();
     if label.is_empty() {
         return mounts;
     }
     for entry in &mut mounts {
-        let bind = entry.options.iter().any(|o| o == "bind" || o == "rbind");
-        if !bind && !OWN_LABELS.contains(&entry.kind.as_str()) {
+        if !is_bind(entry) && !OWN_LABELS.contains(&entry.kind.as_str()) {
             // Quoted: the categories of a label are parted by commas.
             entry.options.push(format!("context=\"{label}\""));
         }
     }
     mounts
+}
+
+/// A relative source is one below the bundle, wherever the caller and whoever opens it stand.
+fn from_bundle(dir: &Path, mut mounts: Vec<Mount>) -> Vec<Mount> {
+    for entry in mounts.iter_mut().filter(|entry| is_bind(entry)) {
+        if Path::new(&entry.source).is_relative() {
+            // Both parts were text before.
+            entry.source = dir.join(&entry.source).to_string_lossy().into_owned();
+        }
+    }
+    mounts
+}
+
+fn is_bind(entry: &Mount) -> bool {
+    entry.kind == "bind" || entry.options.iter().any(|o| o == "bind" || o == "rbind")
 }
 
 /// Kernel file systems below /proc, /sys and /dev are staged; the rest needs the root.

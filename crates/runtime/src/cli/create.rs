@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use seacow_runtime::cgroup::Cgroups;
+use seacow_runtime::hooks::Stage;
 use seacow_runtime::init::{Manner, Prepared, Running};
 use seacow_spec::oci::runtime::{LinuxNamespace, NamespaceKind};
 use seacow_spec::time::Timestamp;
@@ -14,9 +15,9 @@ use super::args::{Globals, Parsed};
 use super::bundle::{self, Bundle};
 use super::error::CliError;
 use super::log::Log;
-use super::state::{self, Record, START_SOCKET, StateDir};
+use super::state::{self, Record, START_SOCKET, StateDir, Status};
 use super::streams::{self, Foreground};
-use super::{delete, start};
+use super::{delete, hooks, start};
 
 /// Makes a container up to the point where it waits for `start`.
 pub(crate) fn create(globals: &Globals, parsed: &Parsed) -> Result<(), CliError> {
@@ -80,6 +81,10 @@ fn make(globals: &Globals, parsed: &Parsed, away: bool) -> Result<Made, CliError
             let _ = cgroups.remove();
         }
         let _ = state_dir.remove();
+        // Earlier hooks may have made what these take back.
+        if let Ok(record) = making.record(id, 0) {
+            hooks::run_all(globals, Stage::Poststop, &record, Status::Stopped);
+        }
     })
 }
 

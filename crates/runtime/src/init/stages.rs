@@ -38,9 +38,10 @@ pub(super) fn before_root(
 /// In the parent, when init has said that its mounts are made.
 pub(super) fn in_parent(create: &Create, pid: i32) -> Result<(), Error> {
     let Some(all) = &create.spec.hooks else { return Ok(()) };
-    let state = State { pid, status: Status::Creating, ..create.state.clone() };
-    hooks::run(Stage::Prestart, all, &state)?;
-    hooks::run(Stage::CreateRuntime, all, &state)?;
+    let state = |status: Status| State { pid, status, ..create.state.clone() };
+    // Once they were run by `start`, and the hooks of that time expect what they saw then.
+    hooks::run(Stage::Prestart, all, &state(Status::Created))?;
+    hooks::run(Stage::CreateRuntime, all, &state(Status::Creating))?;
     Ok(())
 }
 

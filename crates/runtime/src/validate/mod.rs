@@ -106,8 +106,10 @@ pub fn parse<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
 pub fn check(spec: &Spec) -> Result<Vec<Warning>, Error> {
     let mut warnings = Vec::new();
     version(&spec.oci_version)?;
-    let process = spec.process.as_ref().ok_or_else(|| Error::field("process", "missing"))?;
-    process::check(process, &mut warnings)?;
+    // Missing it may be until the container is started.
+    if let Some(process) = &spec.process {
+        process::check(process, &mut warnings)?;
+    }
     let root = spec.root.as_ref().ok_or_else(|| Error::field("root", "missing"))?;
     if root.path.is_empty() {
         return Err(Error::field("root.path", "empty"));
@@ -116,7 +118,7 @@ pub fn check(spec: &Spec) -> Result<Vec<Warning>, Error> {
     let linux = spec.linux.as_ref().unwrap_or(&nothing);
     let kinds = namespaces::check(linux, &mut warnings)?;
     names(spec, kinds)?;
-    mapped_user(&process.user, linux)?;
+    spec.process.as_ref().map_or(Ok(()), |process| mapped_user(&process.user, linux))?;
     mounts::check(&spec.mounts, kinds, &mut warnings)?;
     linux::check(linux, kinds)?;
     if let Some(hooks) = &spec.hooks {

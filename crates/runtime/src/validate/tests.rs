@@ -175,5 +175,5 @@ fn junk_is_no_document() {
     }
     let spec: Spec =
         read(b"{\"mounts\": null, \"annotations\": null, \"linux\": {\"namespaces\": null}}").unwrap();
-    assert!(check(&spec).unwrap_err().to_string().starts_with("process: missing"));
+    assert!(check(&spec).unwrap_err().to_string().starts_with("root: missing"));
 }
