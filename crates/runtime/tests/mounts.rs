@@ -207,3 +207,45 @@ fn more_sources_than_one_message_holds() {
     };
     assert_eq!(bundle.ok(&["run", &bundle.id]), "150\n149\n");
 }
+
+#[test]
+fn mounts_are_listed_in_the_order_of_the_configuration() {
+    let source = directory();
+    host("mount -t tmpfs seacow-test", &[source.path()]);
+    let _source = Mounted(source.path().to_owned());
+    host("mount --make-shared", &[source.path()]);
+    let below = source.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    host("mount -t tmpfs seacow-test", &[&below]);
+    let _below = Mounted(below.clone());
+    std::fs::write(below.join("file"), "below\n").unwrap();
+    let order = ["/a", "/b", "/b/below", "/c", "/d", "/e"];
+    let script = "grep -oE ' /([a-e]|b/below) ' /proc/self/mountinfo; cat /b/below/file; \
+                  grep -cE ' /(b|d) .* shared:' /proc/self/mountinfo; exec sleep 60";
+    let Some(bundle) = Bundle::new("order", script, |spec| {
+        spec.mounts.push(common::mount("/a", "tmpfs", ""));
+        bind(spec, source.path(), "/b", "rbind,rshared,nosuid");
+        spec.mounts.push(common::mount("/c", "tmpfs", ""));
+        bind(spec, source.path(), "/d", "bind,shared,ro");
+        bind(spec, source.path(), "/e", "bind,private");
+    }) else {
+        return;
+    };
+    let mut running = bundle.spawn(&["run", &bundle.id]);
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(running.stdout.take().unwrap()));
+    let lines: Vec<String> =
+        lines.map(|line| line.unwrap().trim().to_owned()).take(order.len() + 2).collect();
+    assert_eq!(lines[..order.len()], order);
+    assert_eq!(lines[order.len()..], ["below", "2"]);
+    // The host still has what it had, and the container receives what comes.
+    assert!(below.join("file").exists());
+    let later = source.path().join("later");
+    std::fs::create_dir(&later).unwrap();
+    host("mount -t tmpfs seacow-test", &[&later]);
+    let _later = Mounted(later);
+    let inside = bundle.ok(&["exec", &bundle.id, "grep", "-c", "/later ", "/proc/self/mountinfo"]);
+    assert_eq!(inside, "2\n");
+    bundle.ok(&["kill", &bundle.id, "KILL"]);
+    running.wait().unwrap();
+    assert!(below.join("file").exists(), "the end of the container unmounts nothing of the host's");
+}

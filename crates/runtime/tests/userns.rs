@@ -101,7 +101,8 @@ fn relative_sources_of_bind_mounts_are_in_the_bundle() {
             if user_namespace {
                 in_user_namespace(spec);
             }
-            let mut mount = common::mount("/srv", "", "bind");
+            let options = if user_namespace { "rbind,rshared" } else { "bind" };
+            let mut mount = common::mount("/srv", "", options);
             mount.source = "given".into();
             spec.mounts.push(mount);
         }) else {

@@ -33,6 +33,7 @@ pub(crate) fn place(root: &Root, entry: &Mount, tree: Option<OwnedFd>) -> Result
 /// A bind mount: cloned detached, changed, then attached; it is never seen with wrong attributes.
 fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedFd>) -> Result<(), Error> {
     let Mount { source, destination, .. } = entry;
+    let early = tree.is_some() && matches!(options.propagation, Some((Propagation::Shared, _)));
     let tree = match tree {
         Some(tree) => tree,
         None => clone_source(entry, options)?,
@@ -53,7 +54,21 @@ fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedF
         FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);
     let target = mount_point(root, Path::new(destination), source_type == FileType::Directory)?;
     refuse_over_proc(target.as_fd(), destination, is_procfs(tree.as_fd(), destination)?)?;
-    mount::attach(tree.as_fd(), target.as_fd()).step(|| format!("mount {source} on {destination}"))
+    let mounting = || format!("mount {source} on {destination}");
+    mount::attach(tree.as_fd(), target.as_fd()).step(mounting)?;
+    if early { renew(&tree, target.as_fd(), options).step(mounting) } else { Ok(()) }
+}
+
+/// Puts a copy in the place of a tree that was cloned before all others: mounts are listed in the
+/// order in which they were made, which shall be the configuration's. Only what is attached here can
+/// be copied by us.
+fn renew(tree: &OwnedFd, target: BorrowedFd<'_>, options: &Options) -> Result<(), Errno> {
+    let copy = mount::clone_tree(tree.as_fd(), options.bind == Some(Bind::Recursive))?;
+    // No peer of the host's any more: what is below it must not be unmounted there too.
+    let how = Change { propagation: Some(Propagation::Private), recursive: true, ..Change::default() };
+    mount::change(tree.as_fd(), &how)?;
+    mount::detach(tree.as_fd())?;
+    mount::attach(copy.as_fd(), target)
 }
 
 /// A detached copy of a bind mount's source.

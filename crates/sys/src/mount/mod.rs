@@ -351,3 +351,8 @@ pub fn unmount(path: &Path) -> Result<(), Errno> {
 pub fn unmount_detach(path: &Path) -> Result<(), Errno> {
     rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
 }
+
+/// Detaches the attached mount whose root `mount` is, with all mounts below. Needs `/proc`.
+pub fn detach(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::mount::unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)
+}
