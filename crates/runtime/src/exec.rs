@@ -90,8 +90,6 @@ pub fn start_with(
 ) -> Result<Started, Error> {
     let mut trace = Trace::start("exec-p");
     let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
-    let filter = seccomp::prepare(&exec.seccomp, exec.process.capabilities.as_ref())?;
-    trace.lap("compile seccomp filter");
     let (tasks, born_in) = cgroups_of(&container, &options.sub_cgroups)?;
     let foreign = foreign_kinds(container.pid)?;
     if foreign.contains(Kinds::USER) {
@@ -110,7 +108,7 @@ pub fn start_with(
         Cloned::Child => {
             drop(ours);
             let entering = Entering { container: &container, exec, kinds, foreign, tasks: &tasks };
-            run(&entering, streams, filter.as_ref(), theirs.as_fd(), &options)
+            run(&entering, streams, theirs.as_fd(), &options)
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -229,23 +227,19 @@ fn become_root(user: &User) -> Result<(), Error> {
 }
 
 /// The child's side. Never returns.
-fn run(
-    entering: &Entering<'_>,
-    streams: Streams,
-    filter: Option<&seccomp::Filter>,
-    socket: BorrowedFd<'_>,
-    options: &Options<'_>,
-) -> ! {
+fn run(entering: &Entering<'_>, streams: Streams, socket: BorrowedFd<'_>, options: &Options<'_>) -> ! {
     let &Options { preserve_fds, keep_keyring, outlive_parent, .. } = options;
     let exec = entering.exec;
     let mut trace = Trace::start("exec");
     let streams = (streams, options.plain_line_ends);
-    let error = match join(entering, streams, socket, &mut trace) {
-        Ok((stdio, labels)) => Finish {
+    let outcome = compile(exec, &mut trace)
+        .and_then(|filter| Ok((filter, join(entering, streams, socket, &mut trace)?)));
+    let error = match outcome {
+        Ok((filter, (stdio, labels))) => Finish {
             process: &exec.process,
             user: &exec.user,
             extra_groups: &exec.extra_groups,
-            filter,
+            filter: filter.as_ref(),
             stdio,
             labels,
             socket,
@@ -261,6 +255,14 @@ fn run(
     // When even this fails the parent sees the end of the socket and says so.
     let _ = wire::send_failed(socket, &error.report());
     process::exit_now(1)
+}
+
+/// The filter. Built here, not in the parent: what it takes, tens of kilobytes, would stay in the
+/// memory of a shim that idles for the rest of its days.
+fn compile(exec: &Exec, trace: &mut Trace) -> Result<Option<seccomp::Filter>, Error> {
+    let filter = seccomp::prepare(&exec.seccomp, exec.process.capabilities.as_ref())?;
+    trace.lap("compile seccomp filter");
+    Ok(filter)
 }
 
 /// Becomes a member of the container.

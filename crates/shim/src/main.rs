@@ -37,7 +37,7 @@ mod serve;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -108,7 +108,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, Failu
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(dir) => serve(&dir),
-        Command::Cleanup(dir) => Ok(cleanup::cleanup(&dir::Dir::open(&dir)?)?),
+        Command::Cleanup(dir) => clean_up(&dir),
         Command::Version => {
             print(&format!("seacow-shim {} (protocol {PROTOCOL_VERSION})\n", env!("CARGO_PKG_VERSION")))
         }
@@ -116,6 +116,14 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// Not inlined, nor are the two below: a shim's stack is as deep as the deepest of what its `main`
+/// could do, for ever.
+#[inline(never)]
+fn clean_up(dir: &Path) -> Result<(), Failure> {
+    Ok(cleanup::cleanup(&dir::Dir::open(dir)?)?)
+}
+
+#[inline(never)]
 fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Setup("write", error))
 }
@@ -126,6 +134,7 @@ fn serve(dir: &Path) -> Result<(), Failure> {
 
 /// A word for whoever looks into the standard error of a shim. Not `eprintln!`, which panics when
 /// that is a full disk or the pipe of a daemon that is gone.
+#[inline(never)]
 fn complain(error: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "seacow-shim: {error}");
 }
@@ -152,7 +161,8 @@ fn set_up(dir: &Path) -> Result<Box<serve::Shim>, Failure> {
 /// Standard input, moved out of the way of the standard streams.
 fn take_socket() -> Result<OwnedFd, Failure> {
     let failed = |error: std::io::Error| Failure::Setup("take standard input", error);
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    // Not by std's handle on it, which would take a buffer for reading.
+    let socket = rustix::stdio::stdin().try_clone_to_owned().map_err(failed)?;
     if socket_type(&socket) != Ok(SocketType::STREAM) {
         return Err(Failure::NoSocket);
     }

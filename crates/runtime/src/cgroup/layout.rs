@@ -1,5 +1,6 @@
 //! Which cgroup hierarchies this host has, and where.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -60,35 +61,54 @@ pub fn layout() -> Result<&'static Layout, Error> {
     if let Some(found) = LAYOUT.get() {
         return Ok(found);
     }
-    let text = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|source| Error::file("read", Path::new("/proc/self/mountinfo"), source))?;
-    let found = parse(&text).ok_or(Error::NotMounted)?;
+    let path = Path::new("/proc/self/mountinfo");
+    let failed = |source| Error::file("read", path, source);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let found = parse(BufReader::with_capacity(READ, file)).map_err(failed)?.ok_or(Error::NotMounted)?;
     Ok(LAYOUT.get_or_init(|| found))
 }
 
+/// Bytes of `/proc/self/mountinfo` in memory at a time. It may be long, and a shim keeps the heap
+/// that it ever needed.
+const READ: usize = 1024;
+
 /// Reads `/proc/self/mountinfo`; `None` without any cgroup mount.
-fn parse(mountinfo: &str) -> Option<Layout> {
+fn parse(mut mountinfo: impl BufRead) -> std::io::Result<Option<Layout>> {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     let mut unified: Option<PathBuf> = None;
-    for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(mount) = before.split(' ').nth(4).map(|m| PathBuf::from(unescape(m))) else { continue };
-        let mut after = after.split(' ');
-        match (after.next(), after.next(), after.next()) {
-            (Some("cgroup2"), _, _) if unified.is_none() => unified = Some(mount),
-            (Some("cgroup"), _, Some(options)) => {
-                let controllers = controllers_of(options);
-                if !controllers.is_empty() && hierarchies.iter().all(|h| h.controllers != controllers) {
-                    hierarchies.push(Hierarchy { mount, controllers });
-                }
-            }
-            _ => {}
+    let mut line = Vec::new();
+    while mountinfo.read_until(b'\n', &mut line)? > 0 {
+        // Mount points that are no UTF-8 are not those of cgroups.
+        if let Ok(text) = str::from_utf8(&line) {
+            note(text.trim_end(), &mut hierarchies, &mut unified);
         }
+        line.clear();
     }
-    match (hierarchies.is_empty(), unified) {
+    Ok(match (hierarchies.is_empty(), unified) {
         (true, Some(mount)) => Some(Layout::V2 { mount }),
         (false, unified) => Some(Layout::V1 { hierarchies, unified }),
         (true, None) => None,
+    })
+}
+
+/// Takes down what one line tells of cgroups.
+fn note(line: &str, hierarchies: &mut Vec<Hierarchy>, unified: &mut Option<PathBuf>) {
+    let Some((before, after)) = line.split_once(" - ") else { return };
+    let mut after = after.split(' ');
+    let (kind, _, options) = (after.next(), after.next(), after.next());
+    let mount = || before.split(' ').nth(4).map(|m| PathBuf::from(unescape(m)));
+    match (kind, options) {
+        (Some("cgroup2"), _) if unified.is_none() => *unified = mount(),
+        (Some("cgroup"), Some(options)) => {
+            let controllers = controllers_of(options);
+            if !controllers.is_empty()
+                && hierarchies.iter().all(|h| h.controllers != controllers)
+                && let Some(mount) = mount()
+            {
+                hierarchies.push(Hierarchy { mount, controllers });
+            }
+        }
+        _ => {}
     }
 }
 
@@ -118,6 +138,10 @@ pub(crate) fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn parse_text(mountinfo: &str) -> Option<Layout> {
+        parse(mountinfo.as_bytes()).unwrap()
+    }
+
     #[test]
     fn hybrid_and_unified() {
         let hybrid = "\
@@ -125,12 +149,12 @@ mod tests {
 31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
 32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd,release_agent=/x\n\
 33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
-        let Some(Layout::V1 { hierarchies, unified }) = parse(hybrid) else { panic!("not hybrid") };
+        let Some(Layout::V1 { hierarchies, unified }) = parse_text(hybrid) else { panic!("not hybrid") };
         assert_eq!(hierarchies[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(hierarchies[1].mount_options(), "none,name=systemd");
         assert_eq!(unified, Some("/sys/fs/cgroup/unified".into()));
         let v2 = "29 20 0:26 / /sys/fs/cg\\040x rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(parse(v2), Some(Layout::V2 { mount: "/sys/fs/cg x".into() }));
-        assert_eq!(parse("1 2 3 / / rw - ext4 /dev/x rw\n"), None);
+        assert_eq!(parse_text(v2), Some(Layout::V2 { mount: "/sys/fs/cg x".into() }));
+        assert_eq!(parse_text("1 2 3 / / rw - ext4 /dev/x rw\n"), None);
     }
 }

@@ -156,11 +156,12 @@ impl Shim {
             }
             let due = self.due(Instant::now());
             let wait = if idle { due } else { Some(due.map_or(IDLE, |due| due.min(IDLE))) };
-            self.poll.wait(&mut ready, wait)?;
-            idle = ready.is_empty();
             if idle {
+                // Last, for what comes before it uses the stack as well.
                 self.rest();
             }
+            self.poll.wait(&mut ready, wait)?;
+            idle = ready.is_empty();
             for (token, flags) in ready.drain(..) {
                 self.on_ready(token, flags);
             }
@@ -237,6 +238,7 @@ impl Shim {
     }
 
     /// How long until something has to be done unasked.
+    #[inline(never)]
     fn due(&self, now: Instant) -> Option<Duration> {
         let processes = self.processes.iter().filter_map(Process::deadline);
         let deletion = self.deletion.as_ref().map(Deletion::deadline);
