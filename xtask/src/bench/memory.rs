@@ -15,6 +15,13 @@ pub(crate) fn pss_of(pids: &[u32]) -> u64 {
     pids.iter().filter_map(|pid| pss(*pid).ok()).sum()
 }
 
+/// Of that only what is in no file, summed in kB. A program's text is there once for all processes
+/// that run it; this is there again for each of them.
+pub(crate) fn anonymous_pss_of(pids: &[u32]) -> u64 {
+    let anonymous = |pid: &u32| field(Path::new(&format!("/proc/{pid}/smaps_rollup")), "Pss_Anon:").ok();
+    pids.iter().filter_map(anonymous).sum()
+}
+
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> Result<u32> {
     Ok(u32::try_from(field(Path::new(&format!("/proc/{pid}/status")), "PPid:")?)?)
