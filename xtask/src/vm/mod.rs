@@ -24,8 +24,14 @@ use crate::{build, packages, shell};
 
 pub(crate) use boot::Init;
 
-/// Tests that judge what only such a machine has; few enough for every CI run.
-const SUBSET: [&str; 2] = ["cgroups", "unit"];
+/// Tests that judge what only such a machine has; few enough for every CI run. The daemon's unit
+/// needs systemd, and would only be skipped without it.
+fn subset_in(init: Init) -> payload::Work<'static> {
+    match init {
+        Init::Plain => payload::Work::Tests(&["cgroups"]),
+        Init::Systemd | Init::Hybrid => payload::Work::Tests(&["cgroups", "unit"]),
+    }
+}
 
 /// `cargo xtask vm [cgroupfs|systemd|hybrid]… [--subset] [-- FILTER…]`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -49,30 +55,35 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     shell::become_root()?;
     let dist = build::given_or_dist()?;
-    let work = if subset { payload::Work::Tests(&SUBSET) } else { payload::Work::Tests(&[]) };
-    judge(&inits, &dist, work, filter)
+    let all = |_| payload::Work::Tests(&[]);
+    judge(&inits, &dist, if subset { &subset_in } else { &all }, filter)
 }
 
 /// The part of it that every test run has.
 pub(crate) fn subset(dist: &std::path::Path) -> Result<()> {
-    judge(&[Init::Plain, Init::Systemd], dist, payload::Work::Tests(&SUBSET), &[])
+    judge(&[Init::Plain, Init::Systemd], dist, &subset_in, &[])
 }
 
 /// `run --rm` here and by Debian's dockerd, in the same machine at the same time.
 pub(crate) fn bench(rounds: usize) -> Result<()> {
     shell::become_root()?;
     let dist = build::given_or_dist()?;
-    judge(&[Init::Systemd], &dist, payload::Work::Bench(rounds), &[])
+    judge(&[Init::Systemd], &dist, &|_| payload::Work::Bench(rounds), &[])
 }
 
 /// Boots once per way and fails when any run failed.
-fn judge(inits: &[Init], dist: &std::path::Path, work: payload::Work<'_>, filter: &[String]) -> Result<()> {
+fn judge(
+    inits: &[Init],
+    dist: &std::path::Path,
+    work: &dyn Fn(Init) -> payload::Work<'static>,
+    filter: &[String],
+) -> Result<()> {
     let tools = tools::fetch()?;
     let guest = guest::make(&tools)?;
     let docker = packages::docker_cli()?;
     let mut failed = Vec::new();
     for init in inits {
-        let payload = payload::make(*init, dist, &docker, &work, filter)?;
+        let payload = payload::make(*init, dist, &docker, &work(*init), filter)?;
         println!("xtask: booting a virtual machine: {}", init.described());
         let outcome = boot::run(&tools, &guest, *init, &payload)?;
         outcome.print(*init);
