@@ -136,8 +136,8 @@ impl Cgroups {
         })
     }
 
-    /// Removes all directories, and systemd's scope. Missing ones are fine; the kernel reports a cgroup busy for a moment
-    /// after its last process has gone. Goes on after errors and gives the first.
+    /// Removes all directories, and systemd's scope. Missing ones are fine; the kernel reports a cgroup
+    /// busy for a moment after its last process has gone. Goes on after errors and gives the first.
     pub fn remove(&self) -> Result<(), Error> {
         let mut first = match &self.scope {
             Some(scope) => scope.stop().map_err(|source| self.systemd("stop the scope", source)),
