@@ -4,10 +4,11 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 
 use common::*;
 use seacow_spec::ErrorClass;
-use seacow_spec::shim::{Event, Request, Stdio, Target};
+use seacow_spec::shim::{Answer, Event, Request, Stdio, Target};
 
 fn sleeper() -> Shim {
     Shim::run(&["sleep", "1000"], &Options::default())
@@ -249,6 +250,28 @@ fn a_child_that_keeps_the_streams_open_does_not_hold_the_report() {
         let output = String::from_utf8(reader.join().unwrap()).unwrap();
         assert!(output.contains("up\n"));
     }
+    shim.delete();
+}
+
+#[test]
+fn a_slow_client_s_stream_ends_between_frames() {
+    if !needs_root() {
+        return;
+    }
+    let mut shim = sleeper();
+    let (mut client, theirs) = UnixStream::pair().unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Less than a frame, so that the client is always in the middle of one.
+    rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 8 << 10).unwrap();
+    // Writes without end after the exec's own process is gone.
+    let request = exec(&["sh", "-c", "echo up; yes &"], Stdio::default());
+    let id = request.exec_id.clone();
+    let seq = shim.conn.send(Request::Exec(Box::new(request)), Some(theirs.into()));
+    assert!(matches!(shim.conn.answer(seq), Answer::Started { .. }));
+    assert_eq!(shim.conn.exec_exit(&id).code, 0);
+    let (out, err) = demultiplex(&mut client);
+    assert!(String::from_utf8(out).unwrap().starts_with("up\n"));
+    assert!(err.is_empty());
     shim.delete();
 }
 

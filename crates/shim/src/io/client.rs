@@ -16,7 +16,8 @@ use super::queue::Queue;
 use crate::poll::{PeerId, Poll, Watched};
 
 /// Bytes that may wait for a client before the container's stream it is attached to is read no
-/// further. One read's worth may come on top.
+/// further. One read's worth may come on top, and the last contents of the pipes at the end of a
+/// process.
 pub(crate) const CLIENT_BUFFER: usize = 64 << 10;
 /// How long a client that owes nothing but to read the end may take without taking a byte. Long,
 /// because it may be a person's pager: `docker run … | less`.
@@ -116,11 +117,6 @@ impl Client {
                 Stream::Stdout => self.wants.stdout,
                 Stream::Stderr => self.wants.stderr,
             }
-    }
-
-    /// Bytes that wait for it.
-    pub(crate) fn backlog(&self) -> usize {
-        self.queue.len()
     }
 
     /// Whether so much waits for it that its streams must not be read further.

@@ -31,13 +31,11 @@ use crate::log::Log;
 use crate::log::lines::Lines;
 use crate::poll::{PeerId, Poll, ProcessId, Token, Watched};
 
-/// Reads of one stream at the end of its process: twice the largest pipe.
+/// Reads of one stream at the end of its process: twice the largest pipe (`fs.pipe-max-size`, 1 MiB
+/// by default). It also bounds what is queued for a client that is not read meanwhile.
 const DRAIN_READS: usize = (2 << 20) / buffer::READ;
 /// Clients attached to one process at a time.
 const MAX_CLIENTS: usize = 64;
-/// Bytes queued for a client once the process has ended and back-pressure has no meaning: its
-/// pipes hold at most `fs.pipe-max-size`, 1 MiB each by default.
-const MAX_TAIL: usize = 4 << 20;
 
 /// The shim's ends of a process's standard streams.
 #[derive(Debug)]
@@ -90,7 +88,7 @@ pub(crate) struct Io {
     clients: Vec<Client>,
     next_client: PeerId,
     log: Option<Log>,
-    /// The process ended: nobody is waited for any more.
+    /// The process ended: it takes no more input.
     ended: bool,
 }
 
@@ -212,12 +210,13 @@ impl Io {
         }
     }
 
-    /// The process ended: reads what its pipes still hold, whatever the clients do.
+    /// The process ended: reads what its pipes still hold, whatever the clients do. Whoever writes
+    /// after that is another process and waits for the clients as before.
     pub(crate) fn drain(&mut self, poll: &Poll, buffer: &mut Buffer) {
         self.ended = true;
         self.drop_stdin(poll);
         for stream in [Stream::Stdout, Stream::Stderr] {
-            // Bounded, because a writer may live on outside. What is left is read turn by turn.
+            // Bounded, because a writer may live on outside.
             for _ in 0..DRAIN_READS {
                 if !self.read(stream, poll, buffer) {
                     break;
@@ -318,7 +317,7 @@ impl Io {
 
     /// Whether a client is so far behind that `stream` must wait for it.
     fn is_paused(&self, stream: Stream) -> bool {
-        !self.ended && self.clients.iter().any(|client| client.follows(stream) && client.is_full())
+        self.clients.iter().any(|client| client.follows(stream) && client.is_full())
     }
 
     /// Reads once; returns whether there may be more at once.
@@ -352,9 +351,6 @@ impl Io {
         }
         for client in clients.iter_mut().filter(|client| client.follows(stream)) {
             client.deliver(stream, bytes);
-            if client.backlog() > MAX_TAIL {
-                client.hang_up();
-            }
         }
     }
 
