@@ -8,8 +8,19 @@ use crate::leaks::Snapshot;
 use crate::{arch, build, packages, runtimes, shell, vm};
 
 /// What the tests use beside Rust.
-const PACKAGES: [&str; 9] =
-    ["busybox-static", "curl", "iproute2", "nftables", "procps", "tmux", "uidmap", "util-linux", "zstd"];
+const PACKAGES: [&str; 11] = [
+    "btrfs-progs",
+    "busybox-static",
+    "curl",
+    "iproute2",
+    "nftables",
+    "procps",
+    "tmux",
+    "uidmap",
+    "util-linux",
+    "xfsprogs",
+    "zstd",
+];
 
 /// Runs everything; `args` go to the test runner.
 pub(crate) fn run(args: &[String]) -> Result<()> {

@@ -417,7 +417,8 @@ fn open(config: Config) -> Result<Engine, EngineError> {
     let lock = lock_exec_root(&config.exec_root)?;
     let program = Program::load(&config.shim)
         .map_err(|source| BootError::Shim { path: config.shim.display().to_string(), source })?;
-    let options = StoreOptions::new(&config.data_root, &config.exec_root);
+    let mut options = StoreOptions::new(&config.data_root, &config.exec_root);
+    options.driver = config.storage_driver;
     let store = Arc::new(Store::open(options).map_err(BootError::from)?);
     // After the store, which makes the data root its way.
     directory(&config.container_dirs(), 0o700)?;

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+pub use seacow_store::DriverKind as StorageDriver;
+
 use crate::runtime::Runtimes;
 use crate::system::host;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub data_root: PathBuf,
     /// Sockets, prepared containers, records of `--rm` containers: gone after a boot.
     pub exec_root: PathBuf,
+    /// How containers' files are made; the best that the data root allows if absent.
+    pub storage_driver: Option<StorageDriver>,
     /// The `seacow-shim` program.
     pub shim: PathBuf,
     /// Name of the default bridge.
@@ -156,6 +160,7 @@ impl Config {
         Self {
             data_root: data_root.into(),
             exec_root: exec_root.into(),
+            storage_driver: None,
             init: false,
             init_path: shim.with_file_name("seacow-init"),
             shim,

@@ -139,17 +139,7 @@ impl Engine {
 
     /// The same for showing it, mounted or not.
     pub(crate) fn rootfs_shown(&self, id: &ContainerId) -> Option<Rootfs> {
-        let snapshots = self.0.store.snapshots();
-        let key = SnapshotKey::from(id);
-        let info = snapshots.info(&key).ok()?;
-        let Ok(Rootfs::Overlay { lowers, .. }) = snapshots.view(info.parent.as_ref()) else { return None };
-        let dir = self.config().data_root.join("snapshots").join(id.as_str());
-        let upper = seacow_spec::shim::OverlayUpper {
-            upper: dir.join("upper"),
-            work: dir.join("work"),
-            volatile: info.volatile,
-        };
-        Some(Rootfs::Overlay { lowers, upper: Some(upper) })
+        self.0.store.snapshots().look(&SnapshotKey::from(id)).ok()
     }
 
     /// Removes a container's files. What cannot be removed goes at the next boot.

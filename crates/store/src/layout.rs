@@ -4,9 +4,9 @@
 //! <data root>/
 //!   lock              held by the one daemon that may use it; its pid inside
 //!   meta.redb         the truth: what is not named there is garbage
-//!   layers/<hex>/     fs/  recipe  [moves]  [extra/]
+//!   layers/<hex>/     fs/  recipe  [moves]  [extra/]  [tree/]
 //!   drafts/<random>/  layers and archives in the making; emptied at open
-//!   snapshots/<key>/  upper/  work/  parent (a symlink's text)
+//!   snapshots/<key>/  upper/  work/, or root/; parent (a symlink's text)
 //!   volumes/<name>/   _data/
 //!   init/             bottom of every container: mount points that an image may lack
 //!   trash/<random>/   renamed away, being removed
@@ -22,6 +22,11 @@ use std::path::{Path, PathBuf};
 use seacow_spec::ChainId;
 
 use crate::error::{At, IoFailure};
+
+/// In a snapshot's directory, its whole tree.
+pub(crate) const ROOT: &str = "root";
+/// In a layer's directory, the layer with all below it as one plain tree.
+pub(crate) const TREE: &str = "tree";
 
 /// The paths.
 #[derive(Debug)]
@@ -124,8 +129,23 @@ impl Layout {
 /// Removes a directory with everything in it; not there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), IoFailure> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    // As a whole where the file system can; one that holds another, made by a container, is emptied.
+    for whole in [ROOT, TREE] {
+        destroy_subvolume(path, whole);
+    }
     let root = seacow_sys::rooted::Root::open(parent).at("open", parent)?;
     seacow_sys::rooted::remove_tree(std::os::fd::AsFd::as_fd(&root), name).at("remove", path)
+}
+
+fn destroy_subvolume(dir: &Path, name: &str) {
+    use seacow_sys::btrfs;
+    let name = std::ffi::OsStr::new(name);
+    let Ok(dir) = std::fs::File::open(dir) else { return };
+    let dir = std::os::fd::AsFd::as_fd(&dir);
+    if btrfs::is_subvolume(dir, name).unwrap_or(false) {
+        // What is left is removed file by file, which reports why that fails.
+        let _ = btrfs::destroy(dir, name);
+    }
 }
 
 pub(crate) fn mkdir(path: &Path, mode: u32) -> Result<(), IoFailure> {

@@ -58,7 +58,7 @@ pub use layer::{Layer, LayerError, LayerInfo, Layers, PlaceError, UpperMode};
 pub use limits::Limits;
 pub use meta::{Durability, MetaError};
 pub use record::{RecordKind, Records};
-pub use snapshot::{SnapshotDriver, SnapshotError, SnapshotKey};
+pub use snapshot::{DriverError, DriverKind, SnapshotDriver, SnapshotError, SnapshotKey};
 pub use store::{OpenError, Store, StoreOptions};
 pub use tar::TarError;
 pub use volume::{Volume, VolumeError, Volumes};

@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::meta::{Meta, MetaError};
 use crate::record::Records;
 use crate::shared::Shared;
-use crate::snapshot::{OverlayDriver, SnapshotDriver, SnapshotError};
+use crate::snapshot::{self, DriverError, DriverKind, SnapshotDriver, SnapshotError};
 use crate::volume::Volumes;
 
 /// Why a store could not be opened.
@@ -35,6 +35,9 @@ pub enum OpenError {
     /// The metadata failed.
     #[error(transparent)]
     Meta(#[from] MetaError),
+    /// The storage driver cannot be used.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// The snapshots failed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -48,6 +51,7 @@ impl Classified for OpenError {
         match self {
             Self::InUse { .. } => ErrorClass::Conflict,
             Self::Meta(error) => error.class(),
+            Self::Driver(error) => error.class(),
             Self::Snapshot(error) => error.class(),
             Self::Io(error) => error.class(),
         }
@@ -61,6 +65,8 @@ pub struct StoreOptions {
     pub data_root: PathBuf,
     /// What a reboot may take away.
     pub exec_root: PathBuf,
+    /// How snapshots are made; the best that the data root allows if absent.
+    pub driver: Option<DriverKind>,
     /// Bounds on what comes from outside.
     pub limits: Limits,
     /// Makes durable steps fail, in tests.
@@ -73,6 +79,7 @@ impl StoreOptions {
         Self {
             data_root: data_root.into(),
             exec_root: exec_root.into(),
+            driver: None,
             limits: Limits::default(),
             faults: None,
         }
@@ -84,6 +91,7 @@ impl std::fmt::Debug for StoreOptions {
         f.debug_struct("StoreOptions")
             .field("data_root", &self.data_root)
             .field("exec_root", &self.exec_root)
+            .field("driver", &self.driver)
             .finish_non_exhaustive()
     }
 }
@@ -97,7 +105,7 @@ pub struct Store {
     images: Images,
     records: Records,
     volumes: Volumes,
-    snapshots: OverlayDriver,
+    snapshots: Box<dyn SnapshotDriver>,
     /// Held as long as the store is open; the kernel lets go of it when the process dies.
     _lock: File,
 }
@@ -109,17 +117,18 @@ impl Store {
     /// ([`SnapshotDriver::retain`]).
     ///
     /// # Errors
-    /// Another daemon has it open, the metadata is unreadable or of a newer version, or the disk
-    /// failed.
+    /// Another daemon has it open, the metadata is unreadable or of a newer version, the driver
+    /// cannot be used on it, or the disk failed.
     pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
         let layout = Layout::create(options.data_root, options.exec_root)?;
         let lock = lock(&layout)?;
         let disk = Disk::new(layout.data(), options.faults)?;
         let meta = Meta::open(&layout.meta(), disk.clone())?;
+        let driver = snapshot::choose(options.driver, &layout, &meta)?;
         let shared = Arc::new(Shared::new(layout, disk, meta, options.limits)?);
         remove_half_made(&shared)?;
         let layers = Layers::new(shared.clone());
-        let snapshots = OverlayDriver::open(shared.clone(), layers.clone())?;
+        let snapshots = snapshot::open(driver, shared.clone(), layers.clone())?;
         shared.change().release_all_unused()?;
         let volumes = Volumes::open(shared.clone())?;
         Ok(Self {
@@ -145,7 +154,7 @@ impl Store {
 
     /// Writable layers of containers.
     pub fn snapshots(&self) -> &dyn SnapshotDriver {
-        &self.snapshots
+        &*self.snapshots
     }
 
     /// The engine's own documents.

@@ -10,8 +10,10 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod bpf;
+pub mod btrfs;
 pub mod command;
 pub mod cred;
+pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
@@ -23,6 +25,7 @@ pub mod rlimit;
 pub mod rooted;
 pub mod seccomp;
 pub mod signal;
+pub mod space;
 pub mod unix;
 
 pub use rustix::io::Errno;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use seacow_engine::Config;
-use seacow_engine::config::{CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes};
+use seacow_engine::config::{CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes, StorageDriver};
 
 use super::file::{File, FileError};
 use super::flags::Flags;
@@ -180,6 +180,10 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     let exec_root = root("exec-root", &wanted.exec_root, EXEC_ROOT)?;
     let shim = wanted.shim.clone().map_or_else(beside_this_program, Ok)?;
     let mut engine = Config::new(data_root, exec_root, shim);
+    if let Some(name) = &wanted.storage_driver {
+        let driver = name.parse::<StorageDriver>().map_err(|error| invalid("storage-driver", name, error))?;
+        engine.storage_driver = Some(driver);
+    }
     if let Some(bridge) = &wanted.bridge {
         engine.bridge = bridge_name(bridge)?;
     }
@@ -244,10 +248,6 @@ fn table_of(bridge: &str) -> String {
 }
 
 fn check_drivers(wanted: &File) -> Result<(), SettingsError> {
-    let storage = wanted.storage_driver.as_deref();
-    if let Some(other) = storage.filter(|name| !matches!(*name, "overlay" | "overlay2")) {
-        return Err(invalid("storage-driver", other, "only overlay is built yet"));
-    }
     if let Some(other) = wanted.log_driver.as_deref().filter(|name| *name != "json-file") {
         return Err(invalid("log-driver", other, "only json-file is built yet"));
     }

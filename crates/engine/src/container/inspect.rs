@@ -15,9 +15,6 @@ use crate::error::EngineError;
 use crate::lsm::apparmor;
 use crate::network::Mode;
 
-/// The snapshot driver under the name that Docker's clients know.
-pub(crate) const DRIVER: &str = "overlay2";
-
 impl Engine {
     /// Everything about a container.
     ///
@@ -63,14 +60,17 @@ impl Engine {
             },
             name: format!("/{}", record.name),
             restart_count: record.restart_count,
-            driver: DRIVER.into(),
+            driver: self.store().snapshots().name().into(),
             platform: "linux".into(),
             mount_label: String::new(),
             process_label: String::new(),
             app_armor_profile: apparmor_profile(record),
             exec_ids: (!execs.is_empty()).then_some(execs),
             host_config: record.host_config.clone(),
-            graph_driver: GraphDriver { data: self.graph_data(record), name: DRIVER.into() },
+            graph_driver: GraphDriver {
+                data: self.graph_data(record),
+                name: self.store().snapshots().name().into(),
+            },
             size_rw: None,
             size_root_fs: None,
             mounts: record.mounts.iter().map(|mount| mount.point.clone()).collect(),

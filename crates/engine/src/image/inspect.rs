@@ -10,16 +10,13 @@ use super::list::created;
 use crate::Engine;
 use crate::error::EngineError;
 
-/// What the storage is called in answers.
-pub(crate) const DRIVER: &str = "overlay";
-
 impl Engine {
     /// Everything about an image.
     ///
     /// # Errors
     /// There is no such image.
     pub async fn image_inspect(&self, name: &str) -> Result<ImageInspect, EngineError> {
-        Ok(document(&self.find_image(name).await?))
+        Ok(document(&self.find_image(name).await?, self.store().snapshots().name()))
     }
 
     /// The steps an image was made by, newest first.
@@ -32,7 +29,7 @@ impl Engine {
     }
 }
 
-fn document(image: &Image) -> ImageInspect {
+fn document(image: &Image, driver: &str) -> ImageInspect {
     let config = &image.config;
     ImageInspect {
         id: image.id.to_string(),
@@ -51,7 +48,7 @@ fn document(image: &Image) -> ImageInspect {
         os: config.os.clone(),
         size: i64::try_from(image.size).unwrap_or(i64::MAX),
         virtual_size: None,
-        graph_driver: GraphDriver { data: None, name: DRIVER.into() },
+        graph_driver: GraphDriver { data: None, name: driver.into() },
         root_fs: ImageRootFs {
             kind: config.rootfs.kind.clone(),
             layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),

@@ -58,13 +58,9 @@ impl Engine {
             containers_stopped: counts.all - counts.running - counts.paused,
             images: i64::try_from(heads.count()).unwrap_or(i64::MAX),
             driver: self.store().snapshots().name().into(),
-            driver_status: vec![
-                ["Backing Filesystem".into(), backing],
-                ["Supports d_type".into(), "true".into()],
-                ["Using metacopy".into(), "false".into()],
-                ["Native Overlay Diff".into(), "true".into()],
-                ["userxattr".into(), "false".into()],
-            ],
+            driver_status: std::iter::once(["Backing Filesystem".into(), backing])
+                .chain(self.store().snapshots().status())
+                .collect(),
             plugins: plugins(),
             memory_limit: limits.memory,
             swap_limit: limits.swap,

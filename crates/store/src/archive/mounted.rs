@@ -42,7 +42,15 @@ impl Store {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
                 .name("seacow-mounted".into())
-                .spawn_scoped(scope, || Ok(work(&mount_all(rootfs, binds, &mounts)?)))
+                .spawn_scoped(scope, || {
+                    let root = mount_all(rootfs, binds, &mounts)?;
+                    let worked = work(&root);
+                    drop(root);
+                    // The namespace goes some time after the thread; who is answered may mount the same
+                    // again at once.
+                    let _ = mount::unmount_detach(&mounts.join("root"));
+                    Ok(worked)
+                })
                 .map_err(|_| ArchiveError::Thread("no thread could be made"))?;
             thread.join().map_err(|_| ArchiveError::Thread("the thread panicked"))?
         })

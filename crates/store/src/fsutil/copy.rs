@@ -47,7 +47,7 @@ pub(crate) fn copy_tree(from: &Root, from_base: &Path, to: &Root, marks: Marks) 
     attrs::apply(&top, &top_attrs).at("set the attributes of", "the copy")
 }
 
-fn copy_node(
+pub(crate) fn copy_node(
     node: &Node,
     target: &Entry,
     to: &Root,

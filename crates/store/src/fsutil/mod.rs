@@ -3,6 +3,7 @@
 pub(crate) mod attrs;
 pub(crate) mod copy;
 pub(crate) mod lower;
+pub(crate) mod stack;
 pub(crate) mod walk;
 
 use std::collections::HashSet;

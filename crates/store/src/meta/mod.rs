@@ -17,6 +17,8 @@ use queue::Queue;
 const SCHEMA: &str = "1";
 /// Not a key that the engine would choose for its own documents.
 const SCHEMA_KEY: &str = "store/schema";
+/// In front of the keys of the store's own documents.
+const OWN: &str = "store/";
 /// redb's page cache; the whole file is a few MiB at most.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -180,7 +182,7 @@ impl Meta {
         let mut out = Vec::new();
         for item in open.iter().map_err(failed("read"))? {
             let (key, value) = item.map_err(failed("read"))?;
-            if !(table == Table::Engine && key.value() == SCHEMA_KEY) {
+            if !(table == Table::Engine && key.value().starts_with(OWN)) {
                 out.push((key.value().to_owned(), value.value().to_vec()));
             }
         }

@@ -31,22 +31,31 @@
 mod changes;
 #[doc(hidden)]
 pub mod conformance;
+mod driver;
+mod init;
 mod overlay;
+mod shelf;
+mod tree;
 mod usage;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use seacow_spec::shim::Rootfs;
 use seacow_spec::{ChainId, Classified, ErrorClass};
 
-pub use overlay::OverlayDriver;
+pub(crate) use driver::choose;
+pub use driver::{DriverError, DriverKind, UnknownDriver};
 pub use usage::{PathUse, Paths, Usage};
 
 use crate::error::IoFailure;
-use crate::layer::{Layer, LayerError, UpperMode};
+use crate::layer::{Layer, LayerError, Layers, UpperMode};
+use crate::shared::Shared;
+use overlay::OverlayDriver;
+use tree::{Clones, TreeDriver};
 
 /// Why a snapshot could not be made, read or removed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +77,12 @@ pub enum SnapshotError {
         /// How.
         reason: String,
     },
+    /// The image is a view of this machine's root, which only overlayfs can show.
+    #[error(
+        "the image host is a view of this machine's root file system, which the storage driver {0} would \
+         have to copy whole; use the driver overlay or reflink for it, or another base image"
+    )]
+    HostNeedsOverlay(&'static str),
     /// A layer failed.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -83,6 +98,7 @@ impl Classified for SnapshotError {
             Self::Exists(_) => ErrorClass::Conflict,
             Self::InvalidKey(_) => ErrorClass::InvalidArgument,
             Self::Damaged { .. } => ErrorClass::Internal,
+            Self::HostNeedsOverlay(_) => ErrorClass::NotImplemented,
             Self::Layer(error) => error.class(),
             Self::Io(error) => error.class(),
         }
@@ -190,8 +206,16 @@ impl fmt::Display for Change {
 /// Makes writable layers. See the module's page for the terms and the lifecycle; every driver
 /// passes [`conformance`].
 pub trait SnapshotDriver: Send + Sync + fmt::Debug {
+    /// Which driver it is.
+    fn kind(&self) -> DriverKind;
+
     /// As `docker info` shows it.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// What `docker info` shows below the name: what the driver does on this data root.
+    fn status(&self) -> Vec<[String; 2]>;
 
     /// Makes an empty writable layer on top of `parent`. Seen by nobody until it is whole; durable
     /// with the caller's next durable metadata write.
@@ -219,7 +243,13 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
     /// There is no such snapshot, or it is damaged.
     fn get(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError>;
 
-    /// A read-only view of the layers alone.
+    /// The same for showing it, mounted or not; nothing is touched.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or it is damaged.
+    fn look(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError>;
+
+    /// The layers alone, to be read and not written to.
     ///
     /// # Errors
     /// The layers do not exist.
@@ -274,4 +304,23 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
         }
         Ok(dead)
     }
+}
+
+/// Opens the snapshots of a store with a driver that was chosen.
+pub(crate) fn open(
+    kind: DriverKind,
+    shared: Arc<Shared>,
+    layers: Layers,
+) -> Result<Box<dyn SnapshotDriver>, SnapshotError> {
+    Ok(match kind {
+        DriverKind::Overlay | DriverKind::Reflink => {
+            let shares = driver::shares_extents(&shared.layout)?;
+            Box::new(OverlayDriver::open(shared, layers, kind, shares)?)
+        }
+        DriverKind::Btrfs => Box::new(TreeDriver::open(shared, layers, Clones::Subvolumes)?),
+        DriverKind::Copy => {
+            let shared_extents = driver::shares_extents(&shared.layout)?;
+            Box::new(TreeDriver::open(shared, layers, Clones::Copies { shared: shared_extents })?)
+        }
+    })
 }

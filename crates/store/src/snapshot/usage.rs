@@ -1,9 +1,11 @@
 //! The CoW ledger of one writable layer: what it takes on the disk, and why.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use seacow_sys::rooted::Root;
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use seacow_sys::rooted::{Entry, Root};
 
 use crate::error::{At, IoFailure};
 use crate::fsutil::attrs;
@@ -16,8 +18,8 @@ const MAX_LISTED: usize = 1000;
 /// What a writable layer takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes on the disk: allocated blocks, hard links once, directories and the layer's own
-    /// included.
+    /// Bytes on the disk: allocated blocks that it does not share, hard links once, directories and
+    /// the layer's own included.
     pub bytes: u64,
     /// Sum of the files' sizes, hard links once: Docker's `SizeRw`.
     pub size: u64,
@@ -52,7 +54,7 @@ pub struct PathUse {
 }
 
 impl Paths {
-    fn add(&mut self, path: &Path, bytes: u64) {
+    pub(super) fn add(&mut self, path: &Path, bytes: u64) {
         self.count += 1;
         self.bytes += bytes;
         if self.listed.len() < MAX_LISTED {
@@ -61,7 +63,9 @@ impl Paths {
     }
 }
 
-pub(super) fn usage(upper: &Path, lowers: &mut Lowers) -> Result<Usage, IoFailure> {
+/// Of an upper directory. `shares`: the file system may have copied files up by sharing their extents,
+/// which then are not this layer's alone.
+pub(super) fn usage(upper: &Path, lowers: &mut Lowers, shares: bool) -> Result<Usage, IoFailure> {
     let root = Root::open(upper).at("open", upper)?;
     let top = root.stat(Path::new(".")).at("look at", upper)?;
     let mut usage = Usage { bytes: blocks(&top), inodes: 1, ..Usage::default() };
@@ -74,7 +78,11 @@ pub(super) fn usage(upper: &Path, lowers: &mut Lowers) -> Result<Usage, IoFailur
             continue;
         }
         let first = node.is_dir() || stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino));
-        let bytes = if first { blocks(stat) } else { 0 };
+        let bytes = match (first, shares) {
+            (false, _) => 0,
+            (true, false) => blocks(stat),
+            (true, true) => own_bytes(&node.entry, stat),
+        };
         usage.bytes += bytes;
         usage.inodes += u64::from(first);
         if node.is_dir() {
@@ -91,6 +99,17 @@ pub(super) fn usage(upper: &Path, lowers: &mut Lowers) -> Result<Usage, IoFailur
     Ok(usage)
 }
 
-fn blocks(stat: &rustix::fs::Stat) -> u64 {
+pub(super) fn blocks(stat: &rustix::fs::Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * 512
+}
+
+/// Bytes that a file does not share, where the file system can tell; else all that it takes.
+pub(super) fn own_bytes(entry: &Entry, stat: &Stat) -> u64 {
+    let all = blocks(stat);
+    if all == 0 || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return all;
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let own = entry.open(flags, Mode::empty()).and_then(|file| seacow_sys::space::own_bytes(file.as_fd()));
+    own.map_or(all, |own| own.min(all))
 }

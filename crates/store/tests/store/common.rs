@@ -7,24 +7,32 @@ use std::sync::Arc;
 use seacow_spec::oci::image::ImageConfig;
 use seacow_spec::shim::Rootfs;
 use seacow_store::archive::Bind;
-use seacow_store::{Image, Store, StoreOptions};
+use seacow_store::{DriverKind, Image, Store, StoreOptions};
 
 /// A store of its own, removed at the end.
 pub struct TestStore {
     pub dir: tempfile::TempDir,
+    pub driver: Option<DriverKind>,
     pub store: Option<Arc<Store>>,
 }
 
 impl TestStore {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("seacow-store-test-").tempdir().unwrap();
-        let mut this = Self { dir, store: None };
+        Self::at(&std::env::temp_dir(), None)
+    }
+
+    /// Below a directory, with a driver.
+    pub fn at(dir: &Path, driver: Option<DriverKind>) -> Self {
+        let dir = tempfile::Builder::new().prefix("seacow-store-test-").tempdir_in(dir).unwrap();
+        let mut this = Self { dir, driver, store: None };
         this.open();
         this
     }
 
     pub fn options(&self) -> StoreOptions {
-        StoreOptions::new(self.dir.path().join("data"), self.dir.path().join("exec"))
+        let mut options = StoreOptions::new(self.dir.path().join("data"), self.dir.path().join("exec"));
+        options.driver = self.driver;
+        options
     }
 
     /// Opens it, again if it was open.

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seacow_spec::oci::image::ImageConfig;
+use seacow_spec::shim::Rootfs;
 use seacow_store::image::RemoveOptions;
-use seacow_store::{Durability, RecordKind, Store, StoreOptions, UpperMode};
+use seacow_store::{DriverKind, Durability, OpenError, RecordKind, Store, StoreOptions, UpperMode};
 
 use crate::common::{Tar, TestStore, image, is_root};
+use crate::disks::Disk;
 
 /// In a child process: where its store is, and before which durable step it dies.
 const CHILD_DIR: &str = "SEACOW_STORE_TEST_DIR";
 const CHILD_STEP: &str = "SEACOW_STORE_TEST_STEP";
 
+/// With the driver that the store had before.
 fn options(dir: &Path) -> StoreOptions {
     StoreOptions::new(dir.join("data"), dir.join("exec"))
 }
@@ -28,8 +31,11 @@ fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let images = store.images();
     let bb = images.resolve("bb")?;
     let key = "seacow-crash".parse()?;
-    store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default())?;
-    let upper = store.data_root().join("snapshots/seacow-crash/upper");
+    // Where a mount would write to.
+    let upper = match store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default())? {
+        Rootfs::Overlay { upper, .. } => upper.unwrap().upper,
+        Rootfs::Directory(root) => root,
+    };
     std::fs::write(upper.join("file"), "new")?;
     std::fs::create_dir(upper.join("more"))?;
     for n in 0..40 {
@@ -88,6 +94,16 @@ fn check(dir: &Path) {
     assert_eq!(store.images().resolve("bb").unwrap().size, 4);
     let volumes: Vec<_> = store.volumes().list().into_iter().map(|volume| volume.name).collect();
     assert_eq!(names(data.join("volumes")), volumes);
+    // Whatever the driver made of the image is whole.
+    let key = "seacow-whole".parse().unwrap();
+    let bb = store.images().resolve("bb").unwrap();
+    let rootfs = store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default()).unwrap();
+    crate::common::in_mounted(&store, &rootfs, &[], &|root| {
+        assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(root.join("d/x")).unwrap(), "x");
+    });
+    assert!(store.snapshots().changes(&key).unwrap().is_empty());
+    store.snapshots().remove(&key).unwrap();
     // And it goes on from there.
     work(&store).unwrap();
     store.records().delete(RecordKind::Container, "c", Durability::Durable).unwrap();
@@ -107,18 +123,50 @@ fn child_that_is_killed() {
         }
         Ok(())
     }));
-    work(&Store::open(options).unwrap()).unwrap();
+    work(&open(&options)).unwrap();
 }
 
-#[test]
-fn killed_before_any_step() {
+/// Another test's child that has not executed its program yet may have a copy of the lock.
+fn open(options: &StoreOptions) -> Store {
+    let began = std::time::Instant::now();
+    loop {
+        match Store::open(options.clone()) {
+            Err(OpenError::InUse { .. }) if began.elapsed().as_secs() < 10 => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+fn killed_before_any_step(driver: DriverKind, disk: Disk) {
     if !is_root("killed_before_any_step") {
         return;
     }
-    let store = TestStore::new();
-    image(&store, "bb", &base());
+    disk.with(|dir| killed_before_any_step_in(&mut TestStore::at(dir, Some(driver))));
+}
+
+#[test]
+fn killed_before_any_step_with_overlay() {
+    killed_before_any_step(DriverKind::Overlay, Disk::Own);
+}
+
+#[test]
+fn killed_before_any_step_with_reflink() {
+    killed_before_any_step(DriverKind::Reflink, Disk::Xfs);
+}
+
+#[test]
+fn killed_before_any_step_with_btrfs() {
+    killed_before_any_step(DriverKind::Btrfs, Disk::Btrfs);
+}
+
+#[test]
+fn killed_before_any_step_with_copy() {
+    killed_before_any_step(DriverKind::Copy, Disk::Own);
+}
+
+fn killed_before_any_step_in(store: &mut TestStore) {
+    image(store, "bb", &base());
     let dir = store.dir.path().to_owned();
-    let mut store = store;
     store.store = None;
     for step in 0.. {
         let status = Command::new(std::env::current_exe().unwrap())

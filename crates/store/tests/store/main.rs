@@ -6,6 +6,7 @@
 mod archives;
 mod common;
 mod crash;
+mod disks;
 mod host;
 mod hostile;
 mod images;

@@ -1,8 +1,10 @@
-//! The overlay driver on real overlays: the conformance suite, and what only it has.
+//! Every driver on real file systems: the conformance suite, and what only one has.
 
 use crate::common::{Tar, TestStore, image, is_root};
+use crate::disks::Disk;
 use seacow_spec::shim::{Lower, Rootfs};
-use seacow_store::snapshot::{PrepareOptions, conformance};
+use seacow_store::snapshot::{PrepareOptions, SnapshotError, conformance};
+use seacow_store::{DriverError, DriverKind, OpenError, Store};
 
 fn base() -> Vec<u8> {
     Tar::new()
@@ -15,21 +17,166 @@ fn base() -> Vec<u8> {
         .bytes()
 }
 
-#[test]
-fn overlay_passes_the_conformance_suite() {
-    if !is_root("overlay_passes_the_conformance_suite") {
+fn conforms(driver: DriverKind, disk: Disk) {
+    if !is_root("conforms") {
         return;
     }
-    let store = TestStore::new();
-    let image = image(&store, "seacow-base", &base());
-    conformance::all(&conformance::Subject {
-        driver: store.snapshots(),
-        parent: image.chain.as_ref().unwrap(),
-        in_mounted: &|rootfs, work| store.in_mounted(rootfs, work),
+    disk.with(|dir| {
+        let store = TestStore::at(dir, Some(driver));
+        let image = image(&store, "seacow-base", &base());
+        assert_eq!(store.snapshots().kind(), driver);
+        conformance::all(&conformance::Subject {
+            driver: store.snapshots(),
+            parent: image.chain.as_ref().unwrap(),
+            copies_on_chown: disk == Disk::Own,
+            shares_extents: disk != Disk::Own,
+            in_mounted: &|rootfs, work| store.in_mounted(rootfs, work),
+        });
+        store.layers().remove_unused().unwrap();
+        for dir in ["snapshots", "drafts", "trash"] {
+            assert_eq!(store.names(dir), Vec::<String>::new(), "{dir}");
+        }
+        assert_eq!(store.names("layers").len(), 1);
     });
-    assert_eq!(store.names("snapshots"), Vec::<String>::new());
-    assert_eq!(store.names("drafts"), Vec::<String>::new());
-    assert_eq!(store.names("trash"), Vec::<String>::new());
+}
+
+/// Every driver with a file system that it can be used on, each a test of its own.
+macro_rules! conformance {
+    ($($name:ident: $driver:ident, $disk:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            conforms(DriverKind::$driver, Disk::$disk);
+        })*
+    };
+}
+
+conformance! {
+    overlay_conforms_on_any_file_system: Overlay, Own;
+    overlay_conforms_on_btrfs: Overlay, Btrfs;
+    reflink_conforms_on_xfs: Reflink, Xfs;
+    reflink_conforms_on_btrfs: Reflink, Btrfs;
+    btrfs_conforms: Btrfs, Btrfs;
+    copy_conforms_on_any_file_system: Copy, Own;
+    copy_conforms_on_xfs: Copy, Xfs;
+}
+
+/// What is chosen without being asked, and that it stays.
+#[test]
+fn the_best_driver_of_a_file_system_is_chosen_and_kept() {
+    if !is_root("the_best_driver_of_a_file_system_is_chosen_and_kept") {
+        return;
+    }
+    let best = [
+        (Disk::Own, DriverKind::Overlay),
+        (Disk::Xfs, DriverKind::Reflink),
+        (Disk::Btrfs, DriverKind::Reflink),
+    ];
+    for (disk, best) in best {
+        disk.with(|dir| {
+            // A machine's temporary directory may share extents itself.
+            let found = TestStore::at(dir, None).snapshots().kind();
+            assert!(found == best || (disk == Disk::Own && found == DriverKind::Reflink), "{found}");
+            let mut store = TestStore::at(dir, Some(DriverKind::Copy));
+            store.driver = None;
+            store.open();
+            assert_eq!(store.snapshots().kind(), DriverKind::Copy);
+        });
+    }
+}
+
+/// Containers' files are nothing that another driver could read: said, and nothing touched.
+#[test]
+fn another_driver_over_existing_containers_is_refused() {
+    if !is_root("another_driver_over_existing_containers_is_refused") {
+        return;
+    }
+    Disk::Btrfs.with(|dir| {
+        let mut store = TestStore::at(dir, Some(DriverKind::Overlay));
+        let image = image(&store, "seacow-base", &base());
+        let key = "seacow-old".parse().unwrap();
+        let options = PrepareOptions::default();
+        let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &options).unwrap();
+        store.in_mounted(&rootfs, &|root| std::fs::write(root.join("precious"), "p").unwrap());
+        // Of a slot that nobody took.
+        store.snapshots().reserve(&"seacow-slot".parse().unwrap()).unwrap();
+        for other in [DriverKind::Btrfs, DriverKind::Copy] {
+            store.store = None;
+            let mut options = store.options();
+            options.driver = Some(other);
+            let error = Store::open(options).unwrap_err();
+            let OpenError::Driver(DriverError::Changed { count, was, asked, .. }) = &error else {
+                panic!("{error}");
+            };
+            assert_eq!((*count, *was, *asked), (1, DriverKind::Overlay, other));
+            let text = error.to_string();
+            assert!(text.contains("--storage-driver overlay2") && text.contains("--data-root"), "{text}");
+        }
+        // The same form: not even a change. And nothing was lost meanwhile.
+        store.driver = Some(DriverKind::Reflink);
+        store.open();
+        store.in_mounted(&store.snapshots().get(&key).unwrap(), &|root| {
+            assert_eq!(std::fs::read_to_string(root.join("precious")).unwrap(), "p");
+        });
+        // Without containers the images stay, and serve the other driver.
+        store.snapshots().retain(&Default::default()).unwrap();
+        store.driver = Some(DriverKind::Btrfs);
+        store.open();
+        let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &options).unwrap();
+        store.in_mounted(&rootfs, &|root| {
+            assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "old");
+        });
+    });
+}
+
+#[test]
+fn a_driver_that_the_file_system_cannot_is_refused() {
+    if !is_root("a_driver_that_the_file_system_cannot_is_refused") {
+        return;
+    }
+    Disk::Xfs.with(|dir| {
+        let store = TestStore::at(dir, None);
+        let mut options = store.options();
+        drop(store);
+        options.driver = Some(DriverKind::Btrfs);
+        let error = Store::open(options).unwrap_err().to_string();
+        assert!(error.contains("btrfs") && error.contains("is not btrfs"), "{error}");
+    });
+}
+
+/// Containers may make subvolumes of their own; they go with the container.
+#[test]
+fn subvolumes_made_by_a_container_are_removed_with_it() {
+    if !is_root("subvolumes_made_by_a_container_are_removed_with_it") {
+        return;
+    }
+    Disk::Btrfs.with(|dir| {
+        let store = TestStore::at(dir, Some(DriverKind::Btrfs));
+        let image = image(&store, "seacow-base", &base());
+        let key = "seacow-nested".parse().unwrap();
+        let options = PrepareOptions::default();
+        let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &options).unwrap();
+        store.in_mounted(&rootfs, &|root| {
+            let at = std::fs::File::open(root).unwrap();
+            seacow_sys::btrfs::create(std::os::fd::AsFd::as_fd(&at), "nested".as_ref()).unwrap();
+            std::fs::write(root.join("nested/file"), "n").unwrap();
+        });
+        store.snapshots().remove(&key).unwrap();
+        assert_eq!(store.names("trash"), Vec::<String>::new());
+    });
+}
+
+/// A whole-tree driver would have to copy the machine.
+#[test]
+fn the_host_image_needs_overlayfs() {
+    if !is_root("the_host_image_needs_overlayfs") {
+        return;
+    }
+    let store = TestStore::at(&std::env::temp_dir(), Some(DriverKind::Copy));
+    let host = store.images().resolve("host").unwrap();
+    let key = "seacow-host".parse().unwrap();
+    let error = store.snapshots().prepare(&key, host.chain.as_ref(), &PrepareOptions::default()).unwrap_err();
+    assert!(matches!(error, SnapshotError::HostNeedsOverlay("copy")), "{error}");
+    assert!(store.names("snapshots").is_empty() && store.names("drafts").is_empty());
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! A check that fails panics with what was expected, as tests do.
 #![expect(clippy::panic, reason = "checks that are called from tests")]
 
+mod files;
+mod together;
+
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -21,8 +24,12 @@ pub type InMounted<'a> = dyn Fn(&Rootfs, &(dyn Fn(&Path) + Sync)) + 'a;
 pub struct Subject<'a> {
     /// The driver.
     pub driver: &'a dyn SnapshotDriver,
-    /// A layer with `/file` ("old"), `/dir/kept`, `/dir/gone`, `/other/one`.
+    /// A layer with `/file` ("old"), `/dir/kept` ("kept"), `/dir/gone`, `/other/one` ("1").
     pub parent: &'a ChainId,
+    /// A new owner costs the whole file: only where nothing can be shared.
+    pub copies_on_chown: bool,
+    /// A block written costs a block.
+    pub shares_extents: bool,
     /// Mounts a root and calls the function with its path.
     pub in_mounted: &'a InMounted<'a>,
 }
@@ -45,6 +52,8 @@ pub fn all(subject: &Subject<'_>) {
     a_removed_key_can_be_prepared_again(subject);
     commit_by_copy_leaves_the_snapshot_as_it_was(subject);
     retain_removes_what_has_no_container(subject);
+    files::all(subject);
+    together::all(subject);
 }
 
 fn key(name: &str) -> SnapshotKey {

@@ -1,0 +1,211 @@
+//! What all drivers do alike: a directory per snapshot, its description, and who keeps which layers.
+//!
+//! `parent` in a snapshot's directory is a symlink whose text describes it, `<chain or scratch>` and
+//! `+volatile`: one system call writes it whole, and the file system journals it with the
+//! directories. The chain is in base64, 43 characters: a text of up to 59 lies in ext4's inode, a
+//! longer one takes a block of its own, to be allocated and freed.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use seacow_spec::ChainId;
+
+use super::{SnapshotError, SnapshotInfo, SnapshotKey};
+use crate::error::{At, IoFailure};
+use crate::hash::base64;
+use crate::layer::{Layer, Layers};
+use crate::shared::Shared;
+
+/// The description's name. Without it there is no snapshot.
+const DESCRIPTION: &str = "parent";
+const SCRATCH: &str = "scratch";
+const VOLATILE: &str = "+volatile";
+
+/// The snapshots of a store as directories.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    pub(super) shared: Arc<Shared>,
+    pub(super) layers: Layers,
+    /// Keeps the parents of all snapshots.
+    pins: Mutex<HashMap<SnapshotKey, Option<Layer>>>,
+    /// Directories that wait for their parent.
+    reserved: Mutex<HashSet<SnapshotKey>>,
+}
+
+impl Shelf {
+    /// Finds the snapshots that are there and pins their layers.
+    pub(super) fn open(shared: Arc<Shared>, layers: Layers) -> Result<Self, SnapshotError> {
+        let shelf = Self { shared, layers, pins: Mutex::default(), reserved: Mutex::default() };
+        for key in shelf.list()? {
+            // One without description or layer was never whole; it goes with the first `retain`.
+            let Ok(info) = shelf.info(&key) else { continue };
+            let pin = info.parent.as_ref().map(|parent| shelf.layers.pin(parent)).transpose();
+            if let Ok(pin) = pin {
+                shelf.pins().insert(key, pin);
+            }
+        }
+        Ok(shelf)
+    }
+
+    fn pins(&self) -> MutexGuard<'_, HashMap<SnapshotKey, Option<Layer>>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, HashSet<SnapshotKey>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn dir(&self, key: &SnapshotKey) -> PathBuf {
+        self.shared.layout.snapshots().join(key.as_str())
+    }
+
+    /// A handle on the layers of a snapshot to be.
+    pub(super) fn pin(&self, parent: Option<&ChainId>) -> Result<Option<Layer>, SnapshotError> {
+        Ok(parent.map(|parent| self.layers.pin(parent)).transpose()?)
+    }
+
+    /// Makes a snapshot's directory with what `fill` puts there, to be completed later.
+    pub(super) fn reserve(
+        &self,
+        key: &SnapshotKey,
+        fill: impl FnOnce(&Path) -> Result<(), IoFailure>,
+    ) -> Result<(), SnapshotError> {
+        self.make_dir(key, fill)?;
+        self.reserved().insert(key.clone());
+        Ok(())
+    }
+
+    /// Makes a snapshot, in the directory that was reserved for it or in a new one. `fill` is called
+    /// where nothing was reserved, then `finish`; the description comes last. The pin stays with it.
+    pub(super) fn prepare<E: Into<SnapshotError>>(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        pin: Option<Layer>,
+        fill: impl FnOnce(&Path) -> Result<(), IoFailure>,
+        finish: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), SnapshotError> {
+        if !self.reserved().remove(key) {
+            self.make_dir(key, fill)?;
+        }
+        self.complete(key, |dir| {
+            finish(dir).map_err(Into::into)?;
+            describe(dir, info)?;
+            // Where one journal has everything, the next durable write carries this along.
+            if !info.volatile {
+                self.shared.disk.sync_dirs_on_the_way(&[dir.to_owned(), self.shared.layout.snapshots()])?;
+            }
+            Ok(())
+        })?;
+        self.pins().insert(key.clone(), pin);
+        Ok(())
+    }
+
+    /// Directories that are nobody's snapshot yet.
+    fn make_dir(
+        &self,
+        key: &SnapshotKey,
+        fill: impl FnOnce(&Path) -> Result<(), IoFailure>,
+    ) -> Result<(), SnapshotError> {
+        let dir = self.dir(key);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700);
+        match builder.create(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(SnapshotError::Exists(key.clone()));
+            }
+            done => done.at("make directory", &dir)?,
+        }
+        self.complete(key, |dir| Ok(fill(dir)?))
+    }
+
+    /// Takes the next step towards a snapshot, or everything back.
+    fn complete(
+        &self,
+        key: &SnapshotKey,
+        step: impl FnOnce(&Path) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let dir = self.dir(key);
+        let made = step(&dir);
+        if made.is_err() {
+            // What stays is found by `retain`.
+            let _ = self.shared.discard(&dir);
+        }
+        made
+    }
+
+    /// What its description says.
+    pub(super) fn info(&self, key: &SnapshotKey) -> Result<SnapshotInfo, SnapshotError> {
+        let text = match std::fs::read_link(self.dir(key).join(DESCRIPTION)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(SnapshotError::NotFound(key.clone()));
+            }
+            text => text.at("read the description of", self.dir(key))?,
+        };
+        let text = text.to_string_lossy();
+        let (parent, volatile) = match text.strip_suffix(VOLATILE) {
+            Some(parent) => (parent, true),
+            None => (&*text, false),
+        };
+        let damaged =
+            || SnapshotError::Damaged { key: key.clone(), reason: format!("described as {text:?}") };
+        let parent = match parent {
+            SCRATCH => None,
+            chain => Some(ChainId(base64::decode(chain).ok_or_else(damaged)?)),
+        };
+        Ok(SnapshotInfo { parent, volatile })
+    }
+
+    /// When it was complete: nothing that a container did is older.
+    pub(super) fn completed(&self, key: &SnapshotKey) -> Result<(i64, i64), IoFailure> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.dir(key).join(DESCRIPTION);
+        let meta = std::fs::symlink_metadata(&path).at("look at", &path)?;
+        Ok((meta.mtime(), meta.mtime_nsec()))
+    }
+
+    pub(super) fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
+        self.reserved().remove(key);
+        self.shared.discard(&self.dir(key))?;
+        let pin = self.pins().remove(key).flatten();
+        if let Some(layer) = pin {
+            let parent = layer.chain_id().clone();
+            drop(layer);
+            // The image may have been removed by force while the container was there.
+            self.layers.release_if_unused(&parent)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<SnapshotKey>, SnapshotError> {
+        let mut keys = keys(&self.shared.layout.snapshots())?;
+        keys.sort();
+        Ok(keys)
+    }
+}
+
+/// The names in the snapshots' directory.
+pub(super) fn keys(dir: &Path) -> Result<Vec<SnapshotKey>, IoFailure> {
+    let mut keys = Vec::new();
+    for entry in std::fs::read_dir(dir).at("list", dir)? {
+        let name = entry.at("list", dir)?.file_name();
+        if let Some(key) = name.to_str().and_then(|name| name.parse().ok()) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+fn describe(dir: &Path, info: &SnapshotInfo) -> Result<(), IoFailure> {
+    let parent = info.parent.as_ref().map_or_else(|| SCRATCH.to_owned(), |chain| base64::encode(&chain.0));
+    let text = format!("{parent}{}", if info.volatile { VOLATILE } else { "" });
+    // The last step: without it there is no snapshot.
+    std::os::unix::fs::symlink(text, dir.join(DESCRIPTION)).at("describe", dir)
+}
+
+/// Whether a directory is a whole snapshot.
+pub(super) fn is_described(dir: &Path) -> bool {
+    std::fs::symlink_metadata(dir.join(DESCRIPTION)).is_ok()
+}

@@ -1,0 +1,216 @@
+//! Drivers whose snapshots are whole trees: subvolumes of btrfs, or copies.
+//!
+//! ```text
+//! layers/<chain>/fs      the layer as everywhere else, in overlayfs's form
+//! layers/<chain>/tree    that layer on all below it, plain and read-only; made when first needed,
+//!                        removed with the layer
+//! snapshots/<key>/root   a container's: the tree, cloned
+//! ```
+//! Only the topmost layers of images that are used get a tree. Nothing is mounted: a snapshot is a
+//! directory.
+
+mod changes;
+mod clone;
+mod collect;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use seacow_spec::ChainId;
+use seacow_spec::shim::Rootfs;
+use seacow_sys::rooted::Root;
+
+use super::driver::DriverKind;
+use super::shelf::Shelf;
+use super::{Change, PrepareOptions, SnapshotDriver, SnapshotError, SnapshotInfo, SnapshotKey, Usage, init};
+use crate::error::At;
+use crate::fsutil::stack::lay_over;
+use crate::layer::{Layer, LayerKind, Layers, UpperMode};
+use crate::layout::{ROOT, TREE};
+use crate::shared::Shared;
+pub(super) use clone::Clones;
+
+/// A driver of trees.
+#[derive(Debug)]
+pub(super) struct TreeDriver {
+    shelf: Shelf,
+    clones: Clones,
+    /// One tree is made at a time: two containers that start from a new image want the same.
+    making: Mutex<()>,
+}
+
+impl TreeDriver {
+    pub(super) fn open(shared: Arc<Shared>, layers: Layers, clones: Clones) -> Result<Self, SnapshotError> {
+        init::make(&shared.layout.init())?;
+        Ok(Self { shelf: Shelf::open(shared, layers)?, clones, making: Mutex::new(()) })
+    }
+
+    fn root(&self, key: &SnapshotKey) -> PathBuf {
+        self.shelf.dir(key).join(ROOT)
+    }
+
+    /// The plain tree of a stack, which the caller keeps from being removed. Of none it is `init`.
+    fn tree(&self, parent: Option<&ChainId>) -> Result<PathBuf, SnapshotError> {
+        let Some(parent) = parent else { return Ok(self.shelf.shared.layout.init()) };
+        let tree = self.shelf.shared.layout.layer(parent).join(TREE);
+        if tree.exists() {
+            return Ok(tree);
+        }
+        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if !tree.exists() {
+            self.make_tree(parent, &tree)?;
+        }
+        Ok(tree)
+    }
+
+    /// Out of sight first, then renamed into place.
+    fn make_tree(&self, parent: &ChainId, tree: &Path) -> Result<(), SnapshotError> {
+        let shared = &self.shelf.shared;
+        let draft = shared.layout.new_draft()?;
+        let made = self.build_tree(parent, &draft).and_then(|built| {
+            // Not to be found torn after a crash of the machine.
+            shared.disk.sync_fs(&draft)?;
+            shared.disk.rename(&built, tree)?;
+            // Last: what is read-only cannot be renamed.
+            Ok(self.clones.seal(tree)?)
+        });
+        // What cannot be removed now is removed at the next open.
+        let _ = shared.discard(&draft);
+        made
+    }
+
+    /// The nearest tree below, with all layers above it laid over it.
+    fn build_tree(&self, top: &ChainId, draft: &Path) -> Result<PathBuf, SnapshotError> {
+        let layout = &self.shelf.shared.layout;
+        let stack = self.shelf.layers.stack(top)?;
+        if stack.iter().any(|layer| layer.kind == LayerKind::Host) {
+            return Err(SnapshotError::HostNeedsOverlay(self.name()));
+        }
+        let below = stack.iter().map(|layer| layout.layer(&layer.chain_id).join(TREE));
+        let nearest = below.enumerate().find(|(_, tree)| tree.exists());
+        let built = draft.join(TREE);
+        let above = match nearest {
+            Some((above, tree)) => {
+                self.clones.tree(&tree, &built)?;
+                above
+            }
+            None => {
+                self.clones.seed(&layout.init(), &built)?;
+                stack.len()
+            }
+        };
+        let root = Root::open(&built).at("open", &built)?;
+        let take = self.clones.take();
+        for layer in stack.iter().take(above).rev() {
+            let fs = layout.layer_fs(&layer.chain_id);
+            self.shelf.shared.disk.step("lay out").at("lay out", &fs)?;
+            lay_over(&fs, &root, take)?;
+        }
+        Ok(built)
+    }
+
+    fn rootfs(&self, key: &SnapshotKey) -> Rootfs {
+        Rootfs::Directory(self.root(key))
+    }
+
+    fn compare(&self, key: &SnapshotKey) -> Result<changes::Differences, SnapshotError> {
+        let info = self.info(key)?;
+        let tree = self.tree(info.parent.as_ref())?;
+        Ok(changes::compare(&self.root(key), &tree, self.shelf.completed(key)?)?)
+    }
+}
+
+impl SnapshotDriver for TreeDriver {
+    fn kind(&self) -> DriverKind {
+        self.clones.kind()
+    }
+
+    fn status(&self) -> Vec<[String; 2]> {
+        self.clones.status()
+    }
+
+    fn prepare(
+        &self,
+        key: &SnapshotKey,
+        parent: Option<&ChainId>,
+        options: &PrepareOptions,
+    ) -> Result<Rootfs, SnapshotError> {
+        let pin = self.shelf.pin(parent)?;
+        let tree = self.tree(parent)?;
+        let info = SnapshotInfo { parent: parent.cloned(), volatile: options.volatile };
+        self.shelf.prepare(
+            key,
+            &info,
+            pin,
+            |_| Ok(()),
+            |dir| {
+                let root = dir.join(ROOT);
+                self.shelf.shared.disk.step("clone").at("clone to", &root)?;
+                if parent.is_some() {
+                    self.clones.snapshot(&tree, &root)?;
+                } else {
+                    self.clones.seed(&tree, &root)?;
+                }
+                if !info.volatile {
+                    self.clones.sync(&self.shelf.shared.disk, &root)?;
+                }
+                Ok::<_, SnapshotError>(())
+            },
+        )?;
+        Ok(self.rootfs(key))
+    }
+
+    fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
+        self.shelf.reserve(key, |_| Ok(()))
+    }
+
+    fn get(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError> {
+        self.look(key)
+    }
+
+    fn look(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError> {
+        self.info(key)?;
+        Ok(self.rootfs(key))
+    }
+
+    fn view(&self, parent: Option<&ChainId>) -> Result<Rootfs, SnapshotError> {
+        let _pin = self.shelf.pin(parent)?;
+        Ok(Rootfs::Directory(self.tree(parent)?))
+    }
+
+    fn info(&self, key: &SnapshotKey) -> Result<SnapshotInfo, SnapshotError> {
+        self.shelf.info(key)
+    }
+
+    fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
+        self.shelf.remove(key)
+    }
+
+    fn list(&self) -> Result<Vec<SnapshotKey>, SnapshotError> {
+        self.shelf.list()
+    }
+
+    fn changes(&self, key: &SnapshotKey) -> Result<Vec<Change>, SnapshotError> {
+        Ok(self.compare(key)?.into_changes())
+    }
+
+    fn usage(&self, key: &SnapshotKey) -> Result<Usage, SnapshotError> {
+        let differences = self.compare(key)?;
+        Ok(differences.usage(&self.root(key), self.clones.shares())?)
+    }
+
+    fn commit(&self, key: &SnapshotKey, _mode: UpperMode) -> Result<Layer, SnapshotError> {
+        let info = self.info(key)?;
+        let differences = self.compare(key)?;
+        let shared = &self.shelf.shared;
+        let draft = shared.layout.new_draft()?;
+        let upper = draft.join("upper");
+        let made =
+            collect::collect(&self.root(key), differences, &upper).map_err(SnapshotError::from).and_then(
+                |()| Ok(self.shelf.layers.commit_upper(info.parent.as_ref(), &upper, UpperMode::Move)?),
+            );
+        // What cannot be removed now is removed at the next open.
+        let _ = shared.discard(&draft);
+        made
+    }
+}

@@ -1,0 +1,75 @@
+//! File systems to test on: the machine's own, and xfs and btrfs in files, mounted where nobody else
+//! sees them.
+#![allow(unreachable_pub, reason = "a module of the test program")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use seacow_sys::loopdev::Device;
+use seacow_sys::mount::{self, MountFlags, Propagation};
+use seacow_sys::ns;
+
+/// A kind of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Where temporary files are.
+    Own,
+    Xfs,
+    Btrfs,
+}
+
+/// Enough for every test, sparse.
+const SIZE: u64 = 3 << 30;
+
+impl Disk {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Own => "the temporary directory's",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// Calls `work` with a directory on such a file system. It is mounted in a mount namespace of a
+    /// thread of its own, and gone with it whatever happens.
+    pub fn with(self, work: impl FnOnce(&Path) + Send) {
+        let home = tempfile::Builder::new().prefix("seacow-store-disk-").tempdir().unwrap();
+        if self == Self::Own {
+            return work(home.path());
+        }
+        let image = home.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+        make(self, &image);
+        let at = home.path().join("mnt");
+        std::fs::create_dir(&at).unwrap();
+        let done = std::thread::scope(|scope| {
+            let mounted = || {
+                mount_privately(self.name(), &image, &at);
+                work(&at);
+            };
+            scope.spawn(mounted).join()
+        });
+        if let Err(panic) = done {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn make(disk: Disk, image: &Path) {
+    let program = format!("mkfs.{}", disk.name());
+    let mut mkfs = Command::new(&program);
+    if disk == Disk::Xfs {
+        mkfs.args(["-m", "reflink=1", "-s", "size=4096"]);
+    }
+    let status = mkfs.arg("-q").arg(image).stdout(Stdio::null()).status();
+    let status = status.unwrap_or_else(|error| panic!("{program} (packages xfsprogs, btrfs-progs): {error}"));
+    assert!(status.success(), "{program}: {status}");
+}
+
+pub fn mount_privately(kind: &str, image: &Path, at: &Path) {
+    ns::unshare(ns::Kinds::MOUNT).unwrap();
+    mount::make_all(Propagation::Private).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(image).unwrap();
+    let device = Device::attach(std::os::fd::AsFd::as_fd(&file), image).unwrap();
+    mount::mount_at(kind, device.path().to_str().unwrap(), at, MountFlags::NOATIME, "").unwrap();
+}
