@@ -4,6 +4,7 @@
 //! `SEACOW_TEST_RUNTIMES` names by path (`cargo xtask test` gives Debian's runc there). All other
 //! end-to-end tests can be taken by one of them with `SEACOW_TEST_RUNTIME=PATH`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use seacow_tests::{Engine, Terminal, dist, eventually};
@@ -290,6 +291,39 @@ fn a_killed_daemon_and_a_killed_shim() {
         assert_eq!(engine.docker(&["start", "dies"]).code, 0);
         engine.docker(&["rm", "-f", "dies", "ends"]).ok();
     }
+}
+
+#[test]
+fn a_pause_that_hangs_stands_in_nobody_s_way() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    // Goes with the engine.
+    let (runtime, begun) = (engine.exec_root().join("runtime"), engine.exec_root().join("begun"));
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" pause \"*) touch {}; exec sleep 1000;; esac\nexec {} \"$@\"\n",
+        begun.display(),
+        dist().join("seacow-runtime").display()
+    );
+    std::fs::write(&runtime, script).unwrap();
+    std::fs::set_permissions(&runtime, PermissionsExt::from_mode(0o755)).unwrap();
+    let runtime = runtime.to_str().unwrap();
+    let id = engine.docker(&["run", "-d", "--name", "box", "--runtime", runtime, "bb", "sleep", "1000"]).ok();
+    std::thread::scope(|scope| {
+        let pause = scope.spawn(|| engine.docker(&["pause", "box"]));
+        eventually("the runtime was asked", || begun.exists());
+        assert_eq!(engine.inspect("box", "{{.State.Status}}"), "running");
+        let refused = engine.docker(&["exec", "box", "true"]);
+        refused.code(126);
+        assert!(refused.out.contains("is being paused"), "{}", refused.out);
+        assert!(!pause.is_finished());
+        engine.docker(&["kill", "box"]).ok();
+        pause.join().unwrap().fails(1, "is being killed");
+    });
+    assert_eq!(engine.docker(&["wait", "box"]).ok(), "137");
+    eventually("all traces are gone", || !leaves_traces(&engine, &id));
+    engine.docker(&["rm", "box"]).ok();
 }
 
 #[test]

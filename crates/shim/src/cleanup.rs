@@ -66,7 +66,12 @@ pub(crate) fn cleanup(dir: &Dir) -> Result<(), CleanupError> {
         crate::foreign::clean_up(record, dir.foreign());
     }
     if let Some((pid, started)) = record.as_ref().and_then(|record| record.init) {
-        outcome = kill(pid, started).map_err(|errno| CleanupError::Kill { pid, errno });
+        let thaw = || {
+            let path = record.as_ref().map(|record| record.cgroups_path.as_str());
+            // What cannot be thawed was never frozen, or is gone.
+            let _ = path.and_then(|path| Cgroups::new(path).ok()).map(|cgroups| cgroups.thaw());
+        };
+        outcome = kill(pid, started, thaw).map_err(|errno| CleanupError::Kill { pid, errno });
     }
     if let Some(record) = &record {
         outcome = outcome.and(remove_cgroups(&record.cgroups_path).map_err(CleanupError::from));
@@ -90,8 +95,9 @@ fn remove_cgroups(path: &str) -> Result<(), cgroup::Error> {
     Ok(())
 }
 
-/// Kills the process if it is still the one that started then, and waits until it is gone.
-fn kill(pid: i32, started: u64) -> Result<(), Errno> {
+/// Kills the process if it is still the one that started then, and waits until it is gone. A frozen
+/// one goes when it was thawed.
+fn kill(pid: i32, started: u64, thaw: impl FnOnce()) -> Result<(), Errno> {
     let pidfd = match pidfd_open(pid) {
         Ok(pidfd) => pidfd,
         Err(Errno::SRCH) => return Ok(()),
@@ -106,6 +112,7 @@ fn kill(pid: i32, started: u64) -> Result<(), Errno> {
         Err(Errno::SRCH) => return Ok(()),
         Err(errno) => return Err(errno),
     }
+    thaw();
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     let patience = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     match rustix::io::retry_on_intr(|| poll(&mut fds, Some(&patience)))? {
@@ -131,11 +138,11 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let started = start_time(pid).unwrap();
-        kill(pid, started + 1).unwrap();
+        kill(pid, started + 1, || ()).unwrap();
         assert!(child.try_wait().unwrap().is_none());
         // A zombie is dead enough.
-        kill(pid, started).unwrap();
+        kill(pid, started, || ()).unwrap();
         assert!(!child.wait().unwrap().success());
-        kill(pid, started).unwrap();
+        kill(pid, started, || ()).unwrap();
     }
 }

@@ -5,28 +5,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use seacow_runtime::cgroup::{self, Cgroups, OomWatch};
 use seacow_runtime::exec;
 use seacow_runtime::init::{Created, Prepared, Running, Streams};
 use seacow_runtime::seccomp::notify::Agent;
-use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind};
 use seacow_spec::oci::state::{State, Status};
 use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 
 use crate::cleanup::start_time;
 use crate::dir::Dir;
+use crate::group::Group;
 use crate::io::Ends;
-
-const SIGKILL: i32 = 9;
 
 /// A step of the shim itself that failed, around the runtime's.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error("{step}: {errno}")]
     Kernel { step: &'static str, errno: Errno },
-    #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
     #[error(transparent)]
     Dir(#[from] crate::dir::DirError),
     #[error("{0}")]
@@ -38,7 +33,6 @@ enum Failed {
 impl Classified for Failed {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::Cgroup(error) => error.class(),
             Self::OutOfOrder(_) => ErrorClass::Conflict,
             Self::Kernel { .. } | Self::Dir(_) | Self::NoTerminal => ErrorClass::Internal,
         }
@@ -76,9 +70,7 @@ pub(crate) struct Container {
     /// What agents of system call filters are told; from create on.
     state: State,
     life: Life,
-    cgroups: Cgroups,
-    /// Init's end ends everybody else.
-    owns_pids: bool,
+    group: Group,
     /// What a cleanup needs, until it was written whole.
     record: Option<CleanupRecord>,
 }
@@ -87,7 +79,7 @@ impl Container {
     /// Makes init. What a cleanup would need is written before anything exists that it would have
     /// to remove.
     pub(crate) fn prepare(prepare: &Prepare, dir: &Dir) -> Result<(Self, Made), ErrorReport> {
-        let cgroups = Cgroups::new(&prepare.cgroups_path).map_err(report)?;
+        let group = Group::new(prepare)?;
         let mut record = CleanupRecord {
             id: prepare.id.clone(),
             cgroups_path: prepare.cgroups_path.clone(),
@@ -99,14 +91,11 @@ impl Container {
         let made = made(prepared.pid(), prepared.pidfd())?;
         record.init = start_time(made.pid).map(|started| (made.pid, started));
         dir.write_cleanup(&record).map_err(report)?;
-        let new_pids = |ns: &LinuxNamespace| ns.kind == NamespaceKind::Pid && ns.path.is_empty();
-        let owns_pids = prepare.namespaces.iter().any(new_pids);
         let container = Self {
             id: prepare.id.clone(),
             state: State::default(),
             life: Life::Prepared(prepared),
-            cgroups,
-            owns_pids,
+            group,
             record: Some(record),
         };
         Ok((container, made))
@@ -115,6 +104,11 @@ impl Container {
     /// Its id.
     pub(crate) fn id(&self) -> &ContainerId {
         &self.id
+    }
+
+    /// All its processes.
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Lets init join its cgroups and completes the record for a cleanup: beside the daemon's work
@@ -187,7 +181,7 @@ impl Container {
             return Err(report(Failed::OutOfOrder("exec comes after a successful start")));
         };
         let container =
-            exec::Container { pid: running.pid, pidfd: running.pidfd.as_fd(), cgroups: &self.cgroups };
+            exec::Container { pid: running.pid, pidfd: running.pidfd.as_fd(), cgroups: self.group.cgroups() };
         let (theirs, ours) = streams_of_exec(exec)?;
         let agent = Agent::of(&exec.seccomp, || State {
             pid: running.pid,
@@ -198,65 +192,6 @@ impl Container {
         let started = exec::start_with(container, exec, theirs, options).map_err(|error| error.report())?;
         let made = Made { pid: started.pid, pidfd: started.pidfd };
         Ok((made, ours.or(started.terminal.map(Ends::Terminal))))
-    }
-
-    /// Init ended. In its own pid namespace everybody else is dead by then; elsewhere they are
-    /// killed now, because the container is what its first process is.
-    pub(crate) fn init_ended(&mut self) {
-        if !self.owns_pids {
-            self.kill();
-        }
-    }
-
-    /// Sends a signal to every process, once.
-    pub(crate) fn signal_all(&mut self, signal: i32) -> Result<(), ErrorReport> {
-        self.cgroups.signal_all(signal).map_err(report)
-    }
-
-    /// Stops every process until [`Self::thaw`].
-    pub(crate) fn freeze(&mut self) -> Result<(), ErrorReport> {
-        self.cgroups.freeze().map_err(report)
-    }
-
-    /// Lets them go on.
-    pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
-        self.cgroups.thaw().map_err(report)
-    }
-
-    /// Changes limits.
-    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<(), ErrorReport> {
-        self.cgroups.update(resources).map_err(report)
-    }
-
-    /// Host pids of every process.
-    pub(crate) fn pids(&self) -> Result<Vec<i32>, ErrorReport> {
-        self.cgroups.pids().map_err(report)
-    }
-
-    /// Kills every process, without waiting.
-    pub(crate) fn kill(&mut self) {
-        // What this misses, `remove` finds: it goes on until the cgroup is empty.
-        let _ = self.cgroups.signal_all(SIGKILL);
-        let _ = self.cgroups.thaw();
-    }
-
-    /// Removes the cgroups. All children of ours must have been reaped: nobody else can.
-    pub(crate) fn remove(&mut self) -> Result<(), ErrorReport> {
-        if self.cgroups.exists() {
-            self.cgroups.kill_all().map_err(report)?;
-            self.cgroups.remove().map_err(report)?;
-        }
-        Ok(())
-    }
-
-    /// Being told of the OOM killer; `None` where that is not to be had.
-    pub(crate) fn watch_memory(&self) -> Option<OomWatch> {
-        self.cgroups.watch_oom().ok().flatten()
-    }
-
-    /// How often it struck.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        self.cgroups.oom_kills().unwrap_or(0)
     }
 }
 

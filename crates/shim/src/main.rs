@@ -15,10 +15,10 @@
 //! | [`runtime`] | the seam to the runtime: which one it is |
 //! | [`container`] | a container of our own runtime |
 //! | [`foreign`] | a container of another OCI runtime |
+//! | [`group`] | all processes of either, by their cgroups |
 //! | [`conn`] | a daemon's connection |
 //! | [`io`] | standard streams and attached clients |
 //! | [`log`] | json-file log with rotation |
-
 //! | [`dir`] | files of the exec directory |
 //! | [`poll`] | epoll |
 //! | [`cleanup`] | `--cleanup`: what is left of a shim that was killed |
@@ -29,6 +29,7 @@ mod conn;
 mod container;
 mod dir;
 mod foreign;
+mod group;
 mod io;
 mod log;
 mod poll;

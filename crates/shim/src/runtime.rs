@@ -3,14 +3,15 @@
 
 use std::os::fd::OwnedFd;
 
-use seacow_runtime::cgroup::OomWatch;
 use seacow_spec::oci::runtime::LinuxResources;
 use seacow_spec::shim::{Create, Exec, NetworkConfig, Prepare};
 use seacow_spec::{ContainerId, ErrorReport};
+use seacow_sys::process::Ended;
 
 use crate::container::{Container as Own, Made};
 use crate::dir::Dir;
 use crate::foreign::Foreign;
+use crate::group::Group;
 use crate::io::Ends;
 
 /// A container.
@@ -106,30 +107,35 @@ impl Container {
         }
     }
 
-    /// Init ended.
-    pub(crate) fn init_ended(&mut self) {
-        either!(self, container => container.init_ended());
+    /// Goes on with stopping every process until [`Self::thaw`]; tells whether all have stopped.
+    pub(crate) fn try_freeze(&mut self) -> Result<bool, ErrorReport> {
+        match self {
+            Self::Own(own) => own.group().try_freeze(),
+            Self::Foreign(foreign) => foreign.try_freeze(),
+        }
     }
 
-    /// Sends a signal to every process, once.
-    pub(crate) fn signal_all(&mut self, signal: i32) -> Result<(), ErrorReport> {
-        either!(self, container => container.signal_all(signal))
+    /// Lets those go on that have stopped so far.
+    pub(crate) fn take_back_freeze(&mut self) {
+        match self {
+            // What cannot be thawed is gone.
+            Self::Own(own) => drop(own.group().thaw()),
+            Self::Foreign(foreign) => foreign.take_back_freeze(),
+        }
     }
 
-    /// Stops every process until [`Self::thaw`].
-    pub(crate) fn freeze(&mut self) -> Result<(), ErrorReport> {
-        either!(self, container => container.freeze())
-    }
-
-    /// Lets them go on.
+    /// Lets all go on.
     pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
-        either!(self, container => container.thaw())
+        match self {
+            Self::Own(own) => own.group().thaw(),
+            Self::Foreign(foreign) => foreign.thaw(),
+        }
     }
 
     /// Lets processes that were killed while frozen go on to their end.
-    pub(crate) fn thaw_killed(&mut self) -> Result<(), ErrorReport> {
+    pub(crate) fn thaw_killed(&self) -> Result<(), ErrorReport> {
         match self {
-            Self::Own(own) => own.thaw(),
+            Self::Own(own) => own.group().thaw(),
             Self::Foreign(foreign) => {
                 foreign.thaw_killed();
                 Ok(())
@@ -137,33 +143,33 @@ impl Container {
         }
     }
 
+    /// A child was reaped that is no process of the container's as far as we know; tells whether it
+    /// was a command that is waited for.
+    pub(crate) fn command_ended(&mut self, pid: i32, ended: Ended) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::Foreign(foreign) => foreign.command_ended(pid, ended),
+        }
+    }
+
     /// Changes limits.
     pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<(), ErrorReport> {
-        either!(self, container => container.update(resources))
+        match self {
+            Self::Own(own) => own.group().update(resources),
+            Self::Foreign(foreign) => foreign.update(resources),
+        }
     }
 
-    /// Host pids of every process.
-    pub(crate) fn pids(&self) -> Result<Vec<i32>, ErrorReport> {
-        either!(self, container => container.pids())
-    }
-
-    /// Kills every process, without waiting.
-    pub(crate) fn kill(&mut self) {
-        either!(self, container => container.kill());
+    /// All its processes, whoever made them.
+    pub(crate) fn group(&self) -> &Group {
+        either!(self, container => container.group())
     }
 
     /// Removes what is left. All children of ours must have been reaped: nobody else can.
     pub(crate) fn remove(&mut self) -> Result<(), ErrorReport> {
-        either!(self, container => container.remove())
-    }
-
-    /// Being told of the OOM killer; `None` where that is not to be had.
-    pub(crate) fn watch_memory(&self) -> Option<OomWatch> {
-        either!(self, container => container.watch_memory())
-    }
-
-    /// How often it struck.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        either!(self, container => container.oom_kills())
+        match self {
+            Self::Own(own) => own.group().remove(),
+            Self::Foreign(foreign) => foreign.remove(),
+        }
     }
 }

@@ -115,6 +115,23 @@ fn a_container_in_the_hosts_pid_namespace_is_ended_whole() {
 }
 
 #[test]
+fn a_killed_shim_s_paused_container_is_cleaned_up() {
+    if !needs_root() {
+        return;
+    }
+    let mut shim = Shim::run(&["sh", "-c", "sleep 1000 & sleep 1000; true"], &Options::default());
+    shim.conn.done(Request::Pause);
+    shim.child.kill().unwrap();
+    shim.wait();
+    let begin = std::time::Instant::now();
+    shim.cleanup();
+    assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(is_dead(shim.init));
+    assert_eq!(shim.exit_file().unwrap().code, 137);
+    shim.assert_nothing_left();
+}
+
+#[test]
 fn a_killed_shim_takes_its_container_along_and_is_cleaned_up_after() {
     if !needs_root() {
         return;

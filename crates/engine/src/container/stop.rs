@@ -20,7 +20,8 @@ const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 /// How long a container may take to die of SIGKILL. A process in an uninterruptible sleep cannot.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-/// A pause that comes right after SIGKILL may freeze the process before it dies: then it is thawed.
+/// Shims from before protocol 3 let a pause that comes right after SIGKILL freeze the process before
+/// it dies: then it is thawed.
 const THAW_AGAIN: Duration = Duration::from_millis(100);
 
 impl Engine {
@@ -173,14 +174,17 @@ impl Engine {
             return Err(error);
         }
         let begin = Instant::now();
-        while begin.elapsed() < KILL_PATIENCE {
+        loop {
             let ended = life.wait_for(|life| !life.running || life.removed);
             if tokio::time::timeout(THAW_AGAIN, ended).await.is_ok() {
                 return Ok(());
             }
+            // After the last thaw it has had a moment to end, however long that took to be done.
+            if begin.elapsed() >= KILL_PATIENCE {
+                return Err(ContainerError::Unkillable(container.id.to_string()).into());
+            }
             thaw(container, &shim).await;
         }
-        Err(ContainerError::Unkillable(container.id.to_string()).into())
     }
 }
 

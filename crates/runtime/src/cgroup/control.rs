@@ -48,28 +48,29 @@ impl Cgroups {
 
     /// Freezes all processes and waits until they are.
     pub fn freeze(&self) -> Result<(), Error> {
+        let what = "its processes did not freeze";
+        self.wait_until(FREEZE_TIME, what, &mut || self.try_freeze()).inspect_err(|_| {
+            // Half frozen is worse than not frozen; the caller gets the first error.
+            let _ = self.thaw();
+        })
+    }
+
+    /// Asks for all processes to be frozen and tells whether all are. To be called again until they
+    /// are or [`Self::thaw`] takes it back: in version 1 a fork meanwhile leaves them half frozen,
+    /// and asking again makes the kernel look again.
+    pub fn try_freeze(&self) -> Result<bool, Error> {
         match self.layout {
             Layout::V1 { .. } => {
                 let file = self.freezer()?.join("freezer.state");
-                // A fork during freezing leaves FREEZING; writing again makes the kernel look again.
-                self.wait_until(FREEZE_TIME, "its processes did not freeze", &mut || {
-                    write(&file, "FROZEN")?;
-                    Ok(read(&file)?.trim() == "FROZEN")
-                })
+                write(&file, "FROZEN")?;
+                Ok(read(&file)?.trim() == "FROZEN")
             }
             Layout::V2 { mount } => {
                 let dir = mount.join(&self.path);
                 write(&dir.join("cgroup.freeze"), "1")?;
-                let events = dir.join("cgroup.events");
-                self.wait_until(FREEZE_TIME, "its processes did not freeze", &mut || {
-                    Ok(field(&read(&events)?, "frozen") == Some(1))
-                })
+                Ok(field(&read(&dir.join("cgroup.events"))?, "frozen") == Some(1))
             }
         }
-        .inspect_err(|_| {
-            // Half frozen is worse than not frozen; the caller gets the first error.
-            let _ = self.thaw();
-        })
     }
 
     /// Lets frozen processes run again.

@@ -1,17 +1,19 @@
 //! Another runtime as a command: one call, its outcome.
 //!
-//! A call is waited for. It takes 10 to 100 ms with the usual runtimes, in which output of the
+//! A call takes 10 to 100 ms with the usual runtimes. Most are waited for, while output of the
 //! container waits in its pipes; one that hangs is killed.
 
 use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use seacow_runtime::Streams;
 use seacow_spec::shim::RuntimeCommand;
 use seacow_spec::{Classified, ErrorClass, ErrorReport};
 use seacow_sys::command::{die_with_parent, wait_within};
+use seacow_sys::process::Ended;
 
 use super::files::Files;
 
@@ -66,6 +68,38 @@ impl Classified for CallError {
     }
 }
 
+/// A call under way. Dropped before its end, it is killed.
+pub(super) struct Call {
+    child: Child,
+    verb: &'static str,
+    /// Known once it was reaped; its pid may be somebody else's then.
+    status: Option<ExitStatus>,
+}
+
+impl Call {
+    /// A child of ours was reaped; tells whether it was this one.
+    pub(super) fn reaped(&mut self, pid: i32, ended: Ended) -> bool {
+        let is_it = self.status.is_none() && i32::try_from(self.child.id()) == Ok(pid);
+        if is_it {
+            self.status = Some(ExitStatus::from_raw(match ended {
+                Ended::Exited(code) => code << 8,
+                Ended::Killed(signal) => signal,
+            }));
+        }
+        is_it
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            // It has ended just now, or ends now.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 /// A runtime and where it keeps its things.
 #[derive(Clone, Debug)]
 pub(crate) struct Runtime {
@@ -89,39 +123,71 @@ impl Runtime {
         arguments: &[&OsStr],
         streams: Option<Streams>,
     ) -> Result<(), ErrorReport> {
-        // What an earlier call said would be taken for this one's.
-        let _ = std::fs::remove_file(self.files.log());
         self.run(verb, arguments, streams).map_err(|error| report(&error))
     }
 
+    /// Begins with one verb.
+    pub(super) fn begin(&self, verb: &'static str, arguments: &[&OsStr]) -> Result<Call, ErrorReport> {
+        let child = self.spawn(verb, arguments, None).map_err(|error| report(&error))?;
+        Ok(Call { child, verb, status: None })
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn outcome(&self, call: &mut Call) -> Option<Result<(), ErrorReport>> {
+        if call.status.is_none() {
+            call.status = match call.child.try_wait() {
+                Ok(status) => status,
+                Err(source) => return Some(Err(report(&self.not_run(source)))),
+            };
+        }
+        let judged = self.judge(call.verb, call.status?);
+        Some(judged.map_err(|error| report(&error)))
+    }
+
     fn run(&self, verb: &str, arguments: &[&OsStr], streams: Option<Streams>) -> Result<(), CallError> {
-        let runtime = || self.command.path.display().to_string();
-        let failed = |source| CallError::Spawn { runtime: runtime(), source };
+        let mut child = self.spawn(verb, arguments, streams)?;
+        match wait_within(&mut child, PATIENCE).map_err(|source| self.not_run(source))? {
+            Some(status) => self.judge(verb, status),
+            None => Err(CallError::Hung { runtime: self.name(), verb: verb.into() }),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.command.path.display().to_string()
+    }
+
+    fn not_run(&self, source: std::io::Error) -> CallError {
+        CallError::Spawn { runtime: self.name(), source }
+    }
+
+    fn spawn(&self, verb: &str, arguments: &[&OsStr], streams: Option<Streams>) -> Result<Child, CallError> {
+        // What an earlier call said would be taken for this one's.
+        let _ = std::fs::remove_file(self.files.log(verb));
         let mut command = self.command_line(verb, arguments);
         if let Some(Streams::Files { stdin, stdout, stderr }) = streams {
             command.stdin(stdin).stdout(stdout).stderr(stderr);
         }
-        let spawned = command.spawn();
-        // Its copies of the streams would keep them open.
-        drop(command);
-        let mut child = spawned.map_err(failed)?;
-        match wait_within(&mut child, PATIENCE).map_err(failed)? {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(match self.files.complaint() {
-                Some(text) => CallError::Failed { text: in_common_words(&text) },
-                None => {
-                    CallError::Wordless { runtime: runtime(), verb: verb.into(), status: status.to_string() }
-                }
-            }),
-            None => Err(CallError::Hung { runtime: runtime(), verb: verb.into() }),
+        // The command goes with this function: its copies of the streams would keep them open.
+        command.spawn().map_err(|source| self.not_run(source))
+    }
+
+    fn judge(&self, verb: &str, status: ExitStatus) -> Result<(), CallError> {
+        if status.success() {
+            return Ok(());
         }
+        Err(match self.files.complaint(verb) {
+            Some(text) => CallError::Failed { text: in_common_words(&text) },
+            None => {
+                CallError::Wordless { runtime: self.name(), verb: verb.into(), status: status.to_string() }
+            }
+        })
     }
 
     fn command_line(&self, verb: &str, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.command.path);
         command.args(&self.command.args);
         command.arg("--root").arg(self.files.state());
-        command.arg("--log").arg(self.files.log()).args(["--log-format", "json"]);
+        command.arg("--log").arg(self.files.log(verb)).args(["--log-format", "json"]);
         command.arg(verb).args(arguments);
         command.env_clear().env("PATH", PATH).current_dir(Path::new("/"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

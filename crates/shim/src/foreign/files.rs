@@ -67,9 +67,9 @@ impl Files {
         self.dir.join("state")
     }
 
-    /// What the running command logs.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.dir.join("log.json")
+    /// What a running command logs. Two may run at a time, with different verbs.
+    pub(crate) fn log(&self, verb: &str) -> PathBuf {
+        self.dir.join(format!("log-{verb}.json"))
     }
 
     /// Writes `value` to the file of that name.
@@ -90,9 +90,9 @@ impl Files {
         text.trim().parse().map_err(|_| failed(io::Error::other(format!("{text:?} is no pid"))))
     }
 
-    /// The last complaint in the log.
-    pub(crate) fn complaint(&self) -> Option<String> {
-        let bytes = fs::read(self.log()).ok()?;
+    /// The last complaint in a command's log.
+    pub(crate) fn complaint(&self, verb: &str) -> Option<String> {
+        let bytes = fs::read(self.log(verb)).ok()?;
         let tail = bytes.len().saturating_sub(MAX_LOG);
         let text = String::from_utf8_lossy(bytes.get(tail..)?).into_owned();
         last_complaint(&text)

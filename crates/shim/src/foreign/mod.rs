@@ -23,19 +23,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use seacow_runtime::bundle::{self, Mounts, Network, Ready};
-use seacow_runtime::cgroup::{self, Cgroups, OomWatch};
 use seacow_runtime::{Error, Streams};
 use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind, Process};
 use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, RuntimeCommand, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
-use seacow_sys::process::{become_subreaper, pidfd_open, pidfd_signal, wait};
+use seacow_sys::process::{Ended, become_subreaper, pidfd_open, pidfd_signal, wait};
 
-use self::command::Runtime;
+use self::command::{Call, Runtime};
 use self::console::Console;
 use self::files::{FileError, Files};
 use crate::cleanup::start_time;
 use crate::container::{Made, kernel, streams, streams_of_exec};
 use crate::dir::{Dir, DirError};
+use crate::group::Group;
 use crate::io::Ends;
 
 const SIGKILL: i32 = 9;
@@ -43,8 +43,6 @@ const SIGKILL: i32 = 9;
 /// A step of the shim itself that failed, around the runtime's.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
     #[error(transparent)]
     Dir(#[from] DirError),
     #[error(transparent)]
@@ -56,7 +54,6 @@ enum Failed {
 impl Classified for Failed {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::Cgroup(error) => error.class(),
             Self::OutOfOrder(_) => ErrorClass::Conflict,
             Self::Dir(_) | Self::File(_) => ErrorClass::Internal,
         }
@@ -94,9 +91,9 @@ pub(crate) struct Foreign {
     /// Until it was removed.
     mounts: Option<Mounts>,
     network: Option<Network>,
-    cgroups: Cgroups,
-    /// Init's end ends everybody else.
-    owns_pids: bool,
+    group: Group,
+    /// The runtime's `pause`, while it runs.
+    pausing: Option<Call>,
     record: CleanupRecord,
     execs: u32,
 }
@@ -104,9 +101,9 @@ pub(crate) struct Foreign {
 impl Foreign {
     /// Makes what exists before a process does. What a cleanup would need is written first.
     pub(crate) fn prepare(prepare: &Prepare, by: &RuntimeCommand, dir: &Dir) -> Result<Self, ErrorReport> {
-        let cgroups = Cgroups::new(&prepare.cgroups_path).map_err(report)?;
+        let group = Group::new(prepare)?;
         let mut by = by.clone();
-        if cgroups.by_systemd() {
+        if group.cgroups().by_systemd() {
             // Of the path alone they would make a directory of that name.
             by.args.push("--systemd-cgroup".into());
         }
@@ -129,8 +126,8 @@ impl Foreign {
             life: Life::Prepared,
             mounts: Some(mounts),
             network: network.transpose().map_err(of_runtime)?,
-            cgroups,
-            owns_pids: new(NamespaceKind::Pid),
+            group,
+            pausing: None,
             record,
             execs: 0,
             prepare: prepare.clone(),
@@ -140,6 +137,11 @@ impl Foreign {
     /// Its id.
     pub(crate) fn id(&self) -> &ContainerId {
         &self.prepare.id
+    }
+
+    /// All its processes.
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
     }
 
     /// A process in the container's network namespace, for the engine: the shim, until create.
@@ -275,37 +277,37 @@ impl Foreign {
         self.runtime.call("kill", &[OsStr::new(self.prepare.id.as_str()), OsStr::new(&number)], None)
     }
 
-    /// Init ended. In its own pid namespace everybody else is dead by then; elsewhere they are
-    /// killed now, because the container is what its first process is.
-    pub(crate) fn init_ended(&mut self) {
-        if !self.owns_pids {
-            self.kill();
-        }
+    /// Has the runtime stop every process, and tells whether it has.
+    pub(crate) fn try_freeze(&mut self) -> Result<bool, ErrorReport> {
+        let Some(pausing) = &mut self.pausing else {
+            self.pausing = Some(self.runtime.begin("pause", &[OsStr::new(self.prepare.id.as_str())])?);
+            return Ok(false);
+        };
+        let Some(outcome) = self.runtime.outcome(pausing) else { return Ok(false) };
+        self.pausing = None;
+        outcome.map(|()| true)
     }
 
-    /// Sends a signal to every process, once.
-    pub(crate) fn signal_all(&mut self, signal: i32) -> Result<(), ErrorReport> {
-        self.cgroups.signal_all(signal).map_err(report)
+    /// Ends a `pause` under way, and lets go on whom it has stopped so far.
+    pub(crate) fn take_back_freeze(&mut self) {
+        self.pausing = None;
+        self.thaw_killed();
     }
 
-    /// Stops every process until [`Self::thaw`].
-    pub(crate) fn freeze(&mut self) -> Result<(), ErrorReport> {
-        self.by_id("pause")
+    /// A child of ours was reaped; tells whether it was a command of the runtime that is waited for.
+    pub(crate) fn command_ended(&mut self, pid: i32, ended: Ended) -> bool {
+        self.pausing.as_mut().is_some_and(|call| call.reaped(pid, ended))
     }
 
     /// Lets them go on.
     pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
-        self.by_id("resume")
+        self.runtime.call("resume", &[OsStr::new(self.prepare.id.as_str())], None)
     }
 
     /// Lets processes that were killed while frozen go on to their end. Some runtimes have done so
     /// by then, and call it an error to be asked to.
-    pub(crate) fn thaw_killed(&mut self) {
-        let _ = self.cgroups.thaw();
-    }
-
-    fn by_id(&self, verb: &str) -> Result<(), ErrorReport> {
-        self.runtime.call(verb, &[OsStr::new(self.prepare.id.as_str())], None)
+    pub(crate) fn thaw_killed(&self) {
+        let _ = self.group.thaw();
     }
 
     /// Changes limits.
@@ -313,18 +315,6 @@ impl Foreign {
         let file = self.runtime.files().write("resources.json", resources).map_err(report)?;
         let id = OsStr::new(self.prepare.id.as_str());
         self.runtime.call("update", &[OsStr::new("--resources"), file.as_os_str(), id], None)
-    }
-
-    /// Host pids of every process.
-    pub(crate) fn pids(&self) -> Result<Vec<i32>, ErrorReport> {
-        self.cgroups.pids().map_err(report)
-    }
-
-    /// Kills every process, without waiting.
-    pub(crate) fn kill(&mut self) {
-        // What this misses, `remove` finds.
-        let _ = self.cgroups.signal_all(SIGKILL);
-        let _ = self.cgroups.thaw();
     }
 
     /// Removes everything. All children of ours that we know of must have been reaped.
@@ -336,22 +326,12 @@ impl Foreign {
             Life::Failed => delete(&self.runtime, &self.prepare.id).or(Ok(())),
         };
         // Each step whatever became of the one before; the first failure is told.
-        let emptied = deleted.and(remove_cgroups(&mut self.cgroups));
+        let emptied = deleted.and(self.group.remove());
         self.network = None;
         let left = self.mounts.take().map_or(Ok(()), |mounts| mounts.leave().map_err(of_runtime));
         emptied.and(left)?;
         self.life = Life::Failed;
         self.runtime.files().remove().map_err(report)
-    }
-
-    /// Being told of the OOM killer; `None` where that is not to be had.
-    pub(crate) fn watch_memory(&self) -> Option<OomWatch> {
-        self.cgroups.watch_oom().ok().flatten()
-    }
-
-    /// How often it struck.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        self.cgroups.oom_kills().unwrap_or(0)
     }
 }
 
@@ -367,14 +347,6 @@ fn no_terminal() -> ErrorReport {
 
 fn delete(runtime: &Runtime, id: &ContainerId) -> Result<(), ErrorReport> {
     runtime.call("delete", &[OsStr::new("--force"), OsStr::new(id.as_str())], None)
-}
-
-fn remove_cgroups(cgroups: &mut Cgroups) -> Result<(), ErrorReport> {
-    if cgroups.exists() {
-        cgroups.kill_all().map_err(report)?;
-        cgroups.remove().map_err(report)?;
-    }
-    Ok(())
 }
 
 /// Lets the runtime of a killed shim's container remove it, and removes its files. What it could

@@ -10,6 +10,7 @@ use seacow_spec::shim::Answer;
 use seacow_spec::{ErrorClass, ErrorReport};
 
 use super::process::Phase;
+use super::request::Refused;
 use super::{INIT, Shim};
 use crate::poll::PeerId;
 use crate::runtime::Container;
@@ -45,6 +46,7 @@ impl Shim {
         let until = Instant::now() + PATIENCE;
         let deletion = self.deletion.get_or_insert(Deletion { askers: Vec::new(), until });
         deletion.askers.extend(asker);
+        self.end_freezing(Refused::Killed);
         self.kill();
     }
 
@@ -54,7 +56,7 @@ impl Shim {
         // ESRCH: it is dead, which is what is wanted.
         let _ = init.signal(SIGKILL);
         if let Some(container) = &mut self.container {
-            container.kill();
+            container.group().kill();
         }
     }
 

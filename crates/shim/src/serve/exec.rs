@@ -130,6 +130,10 @@ impl Shim {
     pub(super) fn exec(&mut self, exec: &Exec, descriptor: Option<OwnedFd>) -> Outcome {
         let target = Target::Exec(exec.exec_id.clone());
         match self.state {
+            // It would be frozen half-way, and we wait for it.
+            Some(State::Running { .. }) if self.freezing.is_some() => {
+                return Err(report(Refused::OutOfOrder("the container is being paused")));
+            }
             Some(State::Running { .. }) => {}
             Some(State::Paused { .. }) => return Err(report(Refused::OutOfOrder("the container is paused"))),
             _ => return Err(report(Refused::NotRunning("the container".to_owned()))),

@@ -8,6 +8,7 @@ use seacow_spec::shim::{Event, ExecStatus, Target};
 use seacow_sys::process::try_wait;
 
 use super::process::Phase;
+use super::request::Refused;
 use super::{INIT, MAX_FINISHED, MAX_UNTOLD, Shim};
 use crate::poll::ProcessId;
 
@@ -38,12 +39,15 @@ impl Shim {
             && let Some(container) = container
         {
             // In the host's pid namespace init's end ends nobody else.
-            container.init_ended();
+            container.group().init_ended();
         }
         if let Some(io) = &mut process.io {
             io.drain(poll, buffer);
         }
         process.phase = Phase::Draining { exit, until: Instant::now() + DRAIN };
+        if id == INIT {
+            self.end_freezing(Refused::NotRunning("the container".to_owned()));
+        }
     }
 
     /// Reports processes whose output was read to its end.

@@ -56,7 +56,7 @@ impl Shim {
             return;
         }
         // Without a watch (no memory controller, no descriptors) the counter is read at the end.
-        let watch = self.container.as_ref().and_then(|container| container.watch_memory());
+        let watch = self.container.as_ref().and_then(|container| container.group().watch_memory());
         self.memory = watch.and_then(|watch| Memory::new(watch, &self.poll));
     }
 
@@ -87,7 +87,7 @@ impl Shim {
                 }
                 self.memory.as_ref().is_some_and(Memory::struck)
             }
-            None => self.container.as_ref().is_some_and(|container| container.oom_kills() > 0),
+            None => self.container.as_ref().is_some_and(|container| container.group().oom_kills() > 0),
         }
     }
 

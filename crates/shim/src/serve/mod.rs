@@ -11,6 +11,7 @@
 mod delete;
 mod exec;
 mod exit;
+mod freeze;
 mod memory;
 mod orphans;
 mod process;
@@ -33,6 +34,7 @@ use crate::io::buffer::Buffer;
 use crate::poll::{MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
 use crate::runtime::Container;
 use delete::Deletion;
+use freeze::Freezing;
 use memory::Memory;
 use process::Process;
 
@@ -92,6 +94,9 @@ pub(crate) struct Shim {
     next_process: ProcessId,
     finished: VecDeque<ExecStatus>,
     memory: Option<Memory>,
+    freezing: Option<Freezing>,
+    /// Whether init was sent SIGKILL at somebody's request: it must not be frozen any more.
+    killed: bool,
     /// Ends of children nobody told us of; only with a runtime that is not ours.
     children: Option<Watched<SignalFd>>,
     deletion: Option<Deletion>,
@@ -130,6 +135,8 @@ impl Shim {
             next_process: INIT + 1,
             finished: VecDeque::new(),
             memory: None,
+            freezing: None,
+            killed: false,
             children: None,
             deletion: None,
             deleted_at: None,
@@ -202,6 +209,7 @@ impl Shim {
     #[inline(never)]
     fn progress(&mut self, now: Instant) {
         self.look_at_memory(now);
+        self.progress_freezing(now);
         self.report_ended(now);
         if self.connections.is_empty() && !self.start_asked {
             self.begin_deletion(None);
@@ -243,8 +251,15 @@ impl Shim {
         let processes = self.processes.iter().filter_map(Process::deadline);
         let deletion = self.deletion.as_ref().map(Deletion::deadline);
         let memory = self.memory.as_ref().and_then(Memory::next_look);
+        let freezing = self.freezing.as_ref().map(Freezing::next_look);
         let lingering = self.deleted_at.filter(|_| !self.connections.is_empty()).map(|at| at + LINGER);
-        let next = processes.chain(deletion).chain(memory).chain(lingering).chain(self.rearm).min()?;
+        let next = processes
+            .chain(deletion)
+            .chain(memory)
+            .chain(freezing)
+            .chain(lingering)
+            .chain(self.rearm)
+            .min()?;
         Some(next.saturating_duration_since(now))
     }
 

@@ -30,8 +30,9 @@ impl Shim {
             // An ended process keeps its place until its clients are gone, and its pid may be
             // somebody else's by then.
             let known = self.processes.iter().find(|process| process.pid == pid && process.is_alive());
-            if let Some(id) = known.map(|process| process.id) {
-                self.on_end(id, ended.code());
+            match known.map(|process| process.id) {
+                Some(id) => self.on_end(id, ended.code()),
+                None => self.on_command_end(pid, ended),
             }
         }
     }

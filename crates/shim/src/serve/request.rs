@@ -10,6 +10,7 @@ use seacow_spec::shim::{Answer, Attach, PROTOCOL_VERSION, Request, Target};
 use seacow_spec::{Classified, ErrorClass, ErrorReport};
 
 use super::Shim;
+use super::freeze::PATIENCE as FREEZE_PATIENCE;
 use crate::poll::PeerId;
 use crate::runtime::Container;
 
@@ -24,6 +25,12 @@ pub(super) enum Refused {
     /// The lifecycle forbids it.
     #[error(transparent)]
     Lifecycle(#[from] lifecycle::IllegalTransition),
+    /// It would hold what is to die.
+    #[error("the container is being killed")]
+    Killed,
+    /// Some process is stuck in the kernel.
+    #[error("the container was not paused: its processes did not freeze within {}s", FREEZE_PATIENCE.as_secs())]
+    NotFrozen,
     /// The process ended or was never there.
     #[error("{0} is not running")]
     NotRunning(String),
@@ -63,13 +70,14 @@ impl Classified for Refused {
         match self {
             Self::OutOfOrder(_)
             | Self::Lifecycle(_)
+            | Self::Killed
             | Self::NotRunning(_)
             | Self::ExecExists(_)
             | Self::Attach(_) => ErrorClass::Conflict,
             Self::NoSuchExec(_) => ErrorClass::NotFound,
             Self::NoDescriptor => ErrorClass::InvalidArgument,
             Self::Log(_) | Self::Dir(_) | Self::Kernel { .. } => ErrorClass::Internal,
-            Self::Version(_) => ErrorClass::Unavailable,
+            Self::NotFrozen | Self::Version(_) => ErrorClass::Unavailable,
         }
     }
 }
@@ -156,7 +164,7 @@ impl Shim {
             Request::Signal { target, signal, all } => self.signal(&target, signal, all),
             Request::Resize { target, rows, cols } => self.resize(&target, rows, cols),
             Request::CloseStdin { target } => self.close_stdin(&target),
-            Request::Pause => self.pause(),
+            Request::Pause => self.pause(from, seq),
             Request::Resume => self.resume(),
             Request::Update { resources } => self.update(&resources),
             Request::Pids => self.pids(),
@@ -184,22 +192,23 @@ impl Shim {
     }
 
     fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Outcome {
-        let paused = matches!(self.state, Some(State::Paused { .. }));
         let by_runtime = |container: &Container| container.signal(signal);
         let process = self.living(target).map_err(report)?;
         let of_init = process.target == Target::Init;
+        let kills = signal == SIGKILL && (of_init || all);
+        if kills {
+            // Another runtime may not have both verbs at work at a time.
+            self.end_freezing(Refused::Killed);
+        }
         match self.container.as_ref().filter(|_| of_init).and_then(by_runtime) {
             Some(sent) => sent?,
             None => self.signal_process(target, signal)?,
         }
-        if let Some(container) = &mut self.container {
-            if all {
-                container.signal_all(signal)?;
-            }
-            if paused && signal == SIGKILL {
-                // A process that a cgroup v1 freezer holds does not even die.
-                container.thaw_killed()?;
-            }
+        if let Some(container) = self.container.as_ref().filter(|_| all) {
+            container.group().signal_all(signal)?;
+        }
+        if kills {
+            self.let_die()?;
         }
         Ok(Some(Answer::Done))
     }
@@ -229,24 +238,6 @@ impl Shim {
         Ok(Some(Answer::Done))
     }
 
-    fn pause(&mut self) -> Outcome {
-        let next = self.after(lifecycle::Event::Paused).map_err(report)?;
-        if let Some(container) = &mut self.container {
-            container.freeze()?;
-        }
-        self.state = Some(next);
-        Ok(Some(Answer::Done))
-    }
-
-    fn resume(&mut self) -> Outcome {
-        let next = self.after(lifecycle::Event::Resumed).map_err(report)?;
-        if let Some(container) = &mut self.container {
-            container.thaw()?;
-        }
-        self.state = Some(next);
-        Ok(Some(Answer::Done))
-    }
-
     fn update(&mut self, resources: &seacow_spec::oci::runtime::LinuxResources) -> Outcome {
         match &mut self.container {
             Some(container) => container.update(resources).map(|()| Some(Answer::Done)),
@@ -256,7 +247,7 @@ impl Shim {
 
     fn pids(&mut self) -> Outcome {
         match &mut self.container {
-            Some(container) => Ok(Some(Answer::Pids(container.pids()?))),
+            Some(container) => Ok(Some(Answer::Pids(container.group().pids()?))),
             None => Ok(Some(Answer::Pids(Vec::new()))),
         }
     }
