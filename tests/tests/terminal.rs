@@ -12,12 +12,15 @@ fn a_shell_with_echo_size_and_exit_status() {
     terminal.shows("24 80");
     terminal.shows("/dev/pts/0");
     terminal.resize(100, 30);
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    terminal.type_text("stty size");
+    // The pattern is not what it finds: the screen shows both.
+    terminal.type_text("until stty size | grep '[3]0 100'; do sleep 0.05; done");
     terminal.press("Enter");
     terminal.shows("30 100");
-    terminal.type_text("sleep 1000");
+    // While the shell edits its line, ^C is a character. Only when it has gone over to what it was
+    // told is it a signal: one that comes together with Enter would wait unread for 1000 s.
+    terminal.type_text("echo r''eady; sleep 1000");
     terminal.press("Enter");
+    terminal.shows("ready");
     terminal.press("C-c");
     terminal.type_text("exit 5");
     terminal.press("Enter");
@@ -70,8 +73,7 @@ fn our_own_client_in_a_terminal() {
     terminal.press("Enter");
     terminal.shows("24 80");
     terminal.resize(90, 28);
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    terminal.type_text("stty size");
+    terminal.type_text("until stty size | grep '[2]8 90'; do sleep 0.05; done");
     terminal.press("Enter");
     terminal.shows("28 90");
     terminal.press("C-p");
