@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::http::{self, Response};
+use crate::patience;
 use crate::process::{Done, Running};
 
 /// Which engine is being judged.
@@ -253,10 +254,10 @@ impl Engine {
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let start = Instant::now();
         while child.try_wait().unwrap().is_none() {
-            if start.elapsed() > Duration::from_secs(20) {
+            if start.elapsed() > patience(20) {
                 drop(child.kill());
                 drop(child.wait());
-                panic!("the daemon did not stop within 20 s\n{}", self.log());
+                panic!("the daemon did not stop within {:?}\n{}", patience(20), self.log());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -283,7 +284,7 @@ impl Engine {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the daemon ended at once: {status}\n{}", self.log());
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "the daemon does not listen\n{}", self.log());
+            assert!(start.elapsed() < patience(30), "the daemon does not listen\n{}", self.log());
             std::thread::sleep(Duration::from_millis(2));
         }
         self.child = Some(child);

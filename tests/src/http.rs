@@ -34,7 +34,7 @@ impl Response {
 /// Sends one request and reads to the end of the connection.
 pub(crate) fn request(socket: &Path, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Response {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(crate::patience(30))).unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
     if !headers.iter().any(|header| header.starts_with("Connection:")) {
         head.push_str("Connection: close\r\n");

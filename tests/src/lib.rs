@@ -22,6 +22,7 @@ pub use older::OlderShim;
 pub use process::{Done, Running};
 pub use terminal::Terminal;
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Stops a slice that a container was put in: systemd keeps one that it made, also when it is empty.
@@ -30,15 +31,30 @@ pub fn remove_slice(name: &str) {
     drop(std::process::Command::new("systemctl").args(["stop", name]).output());
 }
 
+/// How many times slower than an ordinary one this machine is said to be: `SEACOW_TEST_PATIENCE`, for
+/// emulated ones. What tests wait for, and how often they disturb, scales with it.
+pub fn slowness() -> u32 {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    *FACTOR.get_or_init(|| match std::env::var("SEACOW_TEST_PATIENCE") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("SEACOW_TEST_PATIENCE={text}: a whole number")),
+        Err(_) => 1,
+    })
+}
+
+/// How long a test waits before it gives up, given the seconds that are enough on an ordinary machine.
+pub fn patience(seconds: u64) -> Duration {
+    Duration::from_secs(seconds) * slowness()
+}
+
 /// Polls until `condition` holds.
 ///
 /// # Panics
-/// It does not hold within ten seconds.
+/// It does not hold within ten seconds (see [`patience`]).
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        assert!(start.elapsed() < patience(10), "not within {:?}: {what}", patience(10));
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::patience;
+
 /// A client that ended.
 #[derive(Debug, Clone)]
 pub struct Done {
@@ -96,7 +98,7 @@ impl Running {
     /// Closes its standard input and waits for its end.
     ///
     /// # Panics
-    /// It does not end within 30 seconds.
+    /// It does not end within 30 seconds (see [`patience`]).
     #[track_caller]
     pub fn finish(mut self) -> Done {
         drop(self.child.stdin.take());
@@ -108,7 +110,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if start.elapsed() > Duration::from_secs(30) {
+            if start.elapsed() > patience(30) {
                 self.child.kill().unwrap();
                 panic!("client did not end; stdout: {:?}", String::from_utf8_lossy(&out.join().unwrap()));
             }

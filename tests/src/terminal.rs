@@ -57,7 +57,7 @@ impl Terminal {
     pub fn shows(&self, text: &str) {
         let start = std::time::Instant::now();
         while !self.screen().contains(text) {
-            assert!(start.elapsed().as_secs() < 10, "no {text:?} on the screen:\n{}", self.screen());
+            assert!(start.elapsed() < crate::patience(10), "no {text:?} on the screen:\n{}", self.screen());
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }

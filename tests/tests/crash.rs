@@ -3,7 +3,7 @@
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use seacow_tests::{Engine, eventually};
+use seacow_tests::{Engine, eventually, slowness};
 
 fn pid_of(engine: &Engine, name: &str) -> i32 {
     engine.inspect(name, "{{.State.Pid}}").parse().unwrap()
@@ -182,7 +182,8 @@ fn hundreds_of_lives_while_the_daemon_is_killed_at_random() {
             let mut seed = std::process::id();
             while !done.load(Ordering::Relaxed) {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                std::thread::sleep(std::time::Duration::from_millis(u64::from(200 + seed % 1300)));
+                let pause = std::time::Duration::from_millis(u64::from(200 + seed % 1300));
+                std::thread::sleep(pause * slowness());
                 let pid = engine.read().unwrap().daemon_pid();
                 // Without the lock: requests are under way at that moment, which is the point.
                 let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();

@@ -46,7 +46,8 @@ const USAGE: &str = "Usage: cargo xtask <command>
   bench vm [N]         run --rm against dockerd in a virtual machine with cgroup version 2 and systemd
   vm [HOW…] [--subset] [-- FILTER…]
                        the tests in a virtual machine that boots HOW: cgroupfs (version 2, no systemd),
-                       systemd (version 2), hybrid (versions 1 and 2); default the first two.
+                       systemd (version 2), hybrid (versions 1 and 2); default the first two. Without
+                       --subset and FILTER that is the whole suite.
                        FILTER: a test binary, binary::test, or a part of tests' names
 ";
 

@@ -76,9 +76,14 @@ const LONGEST: Duration = Duration::from_secs(2 * 3600);
 const EXIT: &str = "seacow-vm-exit ";
 
 /// What came back.
+#[derive(Default)]
 pub(crate) struct Outcome {
     /// Per test: its name and what became of it.
     tests: Vec<(String, String)>,
+    /// Per test that passed because it left something out: its name and why.
+    skipped: Vec<(String, String)>,
+    /// Whose output comes now.
+    speaks: String,
     exit: Option<i32>,
     took: Duration,
 }
@@ -94,6 +99,9 @@ impl Outcome {
         println!("\nvirtual machine, {}, {} s:", init.described(), self.took.as_secs());
         for (name, result) in self.tests.iter().filter(|(_, result)| result != "ok") {
             println!("  {result:<10} {name}");
+        }
+        for (name, why) in &self.skipped {
+            println!("  {:<10} {name}: {why}", "skipped");
         }
         println!("  {} ok, {} failed, {} ignored", count("ok"), count("FAILED"), count("ignored"));
         match self.exit {
@@ -121,7 +129,7 @@ pub(super) fn run(tools: &Tools, guest: &Guest, init: Init, payload: &Path) -> R
             }
         }
     });
-    let mut outcome = Outcome { tests: Vec::new(), exit: None, took: Duration::ZERO };
+    let mut outcome = Outcome::default();
     loop {
         let left = LONGEST.saturating_sub(start.elapsed());
         match receiver.recv_timeout(left) {
@@ -144,6 +152,11 @@ impl Outcome {
             return;
         }
         println!("vm: {line}");
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            name.clone_into(&mut self.speaks);
+        } else if let Some(why) = line.strip_prefix("SKIPPED: ") {
+            self.skipped.push((self.speaks.clone(), why.to_owned()));
+        }
         let result = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "));
         if let Some((name, result)) = result {
             self.tests.push((name.to_owned(), result.split(',').next().unwrap_or(result).to_owned()));

@@ -28,12 +28,13 @@ pub(crate) use boot::Init;
 /// needs systemd, and would only be skipped without it.
 fn subset_in(init: Init) -> payload::Work<'static> {
     match init {
-        Init::Plain => payload::Work::Tests(&["cgroups"]),
+        Init::Plain => payload::Work::Tests(&["cgroups", "security"]),
         Init::Systemd | Init::Hybrid => payload::Work::Tests(&["cgroups", "unit"]),
     }
 }
 
-/// `cargo xtask vm [cgroupfs|systemd|hybrid]… [--subset] [-- FILTER…]`.
+/// `cargo xtask vm [cgroupfs|systemd|hybrid]… [--subset] [-- FILTER…]`: without words the whole suite,
+/// with both drivers.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (own, filter) = match args.iter().position(|arg| arg == "--") {
         Some(at) => (args.get(..at).unwrap_or_default(), args.get(at + 1..).unwrap_or_default()),
