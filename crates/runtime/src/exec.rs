@@ -32,6 +32,7 @@ use crate::init::{Streams, clone_into_pid_namespace, launch};
 use crate::process::finish::{Finish, Stdio};
 use crate::process::labels::Labels;
 use crate::process::{oom_score, scheduling};
+use crate::rights;
 use crate::seccomp::{self, notify::Agent};
 use crate::trace::Trace;
 use crate::wire::{self, FromChild};
@@ -161,8 +162,9 @@ fn unified_dir(container: &Container<'_>) -> Result<Option<OwnedFd>, Error> {
     let open = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     match open {
         Ok(fd) => Ok(Some(fd)),
-        // A container that was made by somebody else may lack the one without controllers.
-        Err(Errno::NOENT) if !managed => Ok(None),
+        // A container that was made by somebody else may lack the one without controllers; one that was
+        // made without rights has none.
+        Err(Errno::NOENT) if !managed || rights::are_limited() => Ok(None),
         Err(errno) => Err(errno).step(|| format!("open cgroup {}", dir.display())),
     }
 }

@@ -22,12 +22,26 @@ pub(crate) fn place(at: &Path, entry: &Mount, cgroups: &Cgroups, own_namespace: 
         Layout::V2 { mount: host } => {
             let what = || format!("mount cgroup2 on {}", entry.destination);
             if own_namespace {
-                mount::mount_at("cgroup2", "cgroup", at, options.flags(), "").step(what)
+                own_tree(at, &options).step(what)
             } else {
                 bind(&host.join(cgroups.path()), at, &options).step(what)
             }
         }
         Layout::V1 { .. } => place_v1(at, &options, cgroups, own_namespace),
+    }
+}
+
+/// The version 2 tree, of which the container's cgroup namespace shows its own part.
+fn own_tree(at: &Path, options: &Options) -> Result<(), Errno> {
+    let tree = || mount::mount_at("cgroup2", "cgroup", at, options.flags(), "");
+    match tree() {
+        // In a `/sys` that was lent the host's lies there already, and the kernel puts no file system
+        // on itself: something goes between.
+        Err(Errno::BUSY) => {
+            mount::mount_at("tmpfs", "tmpfs", at, MountFlags::RDONLY, "size=0")?;
+            tree()
+        }
+        mounted => mounted,
     }
 }
 
