@@ -114,47 +114,68 @@ fn the_engine_s_binary_cannot_be_overwritten_from_inside() {
     assert!(runs.to_string_lossy().starts_with("/memfd:"), "{}", runs.display());
 }
 
-/// Docker's words for what AppArmor does, and its deeds; says so where the host has no AppArmor.
+/// Whether this kernel has AppArmor on.
+fn has_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+/// What confines a process of a new container with these options.
+fn confinement(engine: &Engine, options: &[&str]) -> String {
+    let script = "cat /proc/self/attr/apparmor/current 2>/dev/null || cat /proc/self/attr/current 2>/dev/null || echo none";
+    engine.docker(&[&["run", "--rm"], options, &["bb", "sh", "-c", script]].concat()).ok()
+}
+
+fn default_profile(engine: &Engine) -> &'static str {
+    if engine.kind() == Kind::Docker { "docker-default" } else { "seacow-default" }
+}
+
+#[test]
+fn without_apparmor_nothing_is_said_of_it() {
+    let engine = Engine::start();
+    if has_apparmor() {
+        return println!("SKIPPED: AppArmor is on here");
+    }
+    let info = engine.docker(&["info", "--format", "{{.SecurityOptions}}"]).ok();
+    assert!(!info.contains("name=apparmor"), "{info}");
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+    assert_eq!(engine.inspect("box", "{{.AppArmorProfile}}"), "");
+    engine.docker(&["run", "--rm", "--security-opt", "apparmor=unconfined", "bb", "true"]).ok();
+}
+
+/// Docker's words for what AppArmor does, and its deeds.
 #[test]
 fn apparmor_confines_by_default_and_on_request() {
-    let engine = Engine::start();
-    let status = |options: &[&str]| {
-        let file =
-            "cat /proc/self/attr/apparmor/current 2>/dev/null || cat /proc/self/attr/current 2>/dev/null";
-        engine
-            .docker(
-                &[&["run", "--rm"], options, &["bb", "sh", "-c", &format!("{file} || echo none")]].concat(),
-            )
-            .ok()
-    };
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    let info = engine.docker(&["info", "--format", "{{.SecurityOptions}}"]).ok();
-    if enabled.is_ok_and(|text| text.starts_with('Y')) {
-        assert!(info.contains("name=apparmor"), "{info}");
-    } else {
-        println!("SKIPPED: no AppArmor in this kernel; only its absence is looked at");
-        assert!(!info.contains("name=apparmor"), "{info}");
-        engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
-        assert_eq!(engine.inspect("box", "{{.AppArmorProfile}}"), "");
-        engine.docker(&["run", "--rm", "--security-opt", "apparmor=unconfined", "bb", "true"]).ok();
-        return;
+    if !has_apparmor() {
+        return println!("SKIPPED: needs AppArmor in the kernel");
     }
-    let default = if engine.kind() == Kind::Docker { "docker-default" } else { "seacow-default" };
+    let engine = Engine::start();
+    let info = engine.docker(&["info", "--format", "{{.SecurityOptions}}"]).ok();
+    assert!(info.contains("name=apparmor"), "{info}");
+    let default = default_profile(&engine);
     let confined = format!("{default} (enforce)");
-    assert_eq!(status(&[]), confined);
-    assert_eq!(status(&["--security-opt", "apparmor=unconfined"]), "unconfined");
-    assert_eq!(status(&["--privileged"]), "unconfined");
+    assert_eq!(confinement(&engine, &[]), confined);
+    assert_eq!(confinement(&engine, &["--security-opt", "apparmor=unconfined"]), "unconfined");
+    assert_eq!(confinement(&engine, &["--privileged"]), "unconfined");
     let named = format!("apparmor={default}");
-    assert_eq!(status(&["--privileged", "--security-opt", &named]), confined);
-    let missing = engine.docker(&["run", "--rm", "--security-opt", "apparmor=seacow-no-such", "bb", "true"]);
-    assert_ne!(missing.code, 0, "{missing:?}");
+    assert_eq!(confinement(&engine, &["--privileged", "--security-opt", &named]), confined);
     // exec gets the container's; --privileged does not change it, as in Docker.
     engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
     assert_eq!(engine.inspect("box", "{{.AppArmorProfile}}"), default);
     let own = ["cat", "/proc/self/attr/current"];
     assert_eq!(engine.docker(&[&["exec", "box"][..], &own].concat()).ok(), confined);
     assert_eq!(engine.docker(&[&["exec", "--privileged", "box"][..], &own].concat()).ok(), confined);
-    // What only the profile forbids: every capability and no filter, and still no mount.
+    // The engine ends confined containers: its signals pass.
+    engine.docker(&["stop", "-t", "20", "box"]).ok();
+    assert!(engine.docker(&["kill", "box"]).code != 0);
+}
+
+/// What only the profile forbids: every capability and no filter, and still no mount.
+#[test]
+fn apparmor_holds_where_nothing_else_does() {
+    if !has_apparmor() {
+        return println!("SKIPPED: needs AppArmor in the kernel");
+    }
+    let engine = Engine::start();
     let open = [
         "--cap-add",
         "ALL",
@@ -163,8 +184,9 @@ fn apparmor_confines_by_default_and_on_request() {
         "--security-opt",
         "systempaths=unconfined",
     ];
+    // Zero is what the setting is; `h` prints help into the kernel's log.
     let try_all = "
-        mount -t tmpfs none /mnt 2>/dev/null && echo mounted
+        mount -t tmpfs none /tmp 2>/dev/null && echo mounted
         (echo 0 >/proc/sys/kernel/panic) 2>/dev/null && echo wrote sys
         (echo h >/proc/sysrq-trigger) 2>/dev/null && echo wrote sysrq
         ls /sys/kernel/security 2>/dev/null | head -1
@@ -173,8 +195,60 @@ fn apparmor_confines_by_default_and_on_request() {
         engine.docker(&[&["run", "--rm"], &open[..], more, &["bb", "sh", "-c", try_all]].concat()).ok()
     };
     assert_eq!(attempt(&[]), "end");
-    assert!(attempt(&["--security-opt", "apparmor=unconfined"]).contains("mounted"));
-    // The engine ends confined containers: its signals pass.
-    engine.docker(&["stop", "-t", "20", "box"]).ok();
-    assert!(engine.docker(&["kill", "box"]).code != 0);
+    let unconfined = attempt(&["--security-opt", "apparmor=unconfined"]);
+    assert!(unconfined.contains("mounted") && unconfined.contains("wrote sysrq"), "{unconfined}");
+}
+
+/// A profile of the administrator's, loaded while the test runs.
+struct Profile(String);
+
+impl Profile {
+    fn load(name: &str, rules: &str) -> Self {
+        let profile = Self(format!("profile {name} flags=(attach_disconnected) {{\n{rules}\n}}\n"));
+        profile.parse("--replace");
+        profile
+    }
+
+    fn parse(&self, verb: &str) {
+        use std::io::Write as _;
+        let mut parser = std::process::Command::new("apparmor_parser")
+            .args([verb, "--skip-cache"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        parser.stdin.take().unwrap().write_all(self.0.as_bytes()).unwrap();
+        assert!(parser.wait().unwrap().success(), "{}", self.0);
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        self.parse("--remove");
+    }
+}
+
+#[test]
+fn apparmor_profiles_of_one_s_own() {
+    if !has_apparmor() {
+        return println!("SKIPPED: needs AppArmor in the kernel");
+    }
+    let engine = Engine::start();
+    let name = format!("{}-own", engine.name());
+    let option = format!("apparmor={name}");
+    let refused = engine.docker(&["run", "--name", "box", "--security-opt", &option, "bb", "true"]);
+    refused.code(125);
+    if engine.kind() == Kind::Seacow {
+        refused.fails(125, &format!("AppArmor profile {name:?}")).fails(125, "No such file");
+    }
+    let profile = Profile::load(&name, "file,\ncapability,\nnetwork,\nsignal,\ndeny /etc/passwd rw,");
+    // It is there now: the same container starts.
+    engine.docker(&["start", "box"]).ok();
+    assert_eq!(engine.inspect("box", "{{.AppArmorProfile}}"), name);
+    assert_eq!(confinement(&engine, &["--security-opt", &option]), format!("{name} (enforce)"));
+    let read = ["cat", "/etc/passwd"];
+    let denied = engine.docker(&[&["run", "--rm", "--security-opt", &option, "bb"][..], &read].concat());
+    denied.fails(1, "Permission denied");
+    engine.docker(&[&["run", "--rm", "bb"][..], &read].concat()).ok();
+    engine.docker(&["wait", "box"]).ok();
+    drop(profile);
 }
