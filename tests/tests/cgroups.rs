@@ -91,6 +91,58 @@ fn too_much_memory_is_death_by_the_kernel_and_seen_as_that() {
     assert_eq!(engine.inspect("fine", "{{.State.OOMKilled}}"), "false");
 }
 
+/// Options of the other version of cgroups do not stop whoever has them in a file.
+#[test]
+fn what_this_version_cannot_limit_is_dropped_with_a_warning() {
+    let engine = Engine::start();
+    let made = engine.docker(&[
+        "create",
+        "--name",
+        "box",
+        "--memory=64m",
+        "--memory-swappiness=10",
+        "--oom-kill-disable",
+        "bb",
+        "true",
+    ]);
+    made.code(0);
+    let shown = engine.inspect("box", "{{.HostConfig.MemorySwappiness}} {{.HostConfig.OomKillDisable}}");
+    if is_v2() {
+        for warning in [
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+            "Your kernel does not support OomKillDisable. OomKillDisable discarded.",
+        ] {
+            assert!(made.err.contains(warning), "{made:?}");
+        }
+        assert_eq!(shown, "<nil> <nil>");
+    } else {
+        assert!(!made.err.contains("discarded"), "{made:?}");
+        assert_eq!(shown, "10 true");
+    }
+    engine.docker(&["start", "-a", "box"]).ok();
+    let weighs = ["module/bfq", "fs/cgroup/io.cost.qos", "fs/cgroup/blkio/blkio.weight"];
+    let has_weights = weighs.iter().any(|file| Path::new("/sys").join(file).exists());
+    let weighty = engine.docker(&["run", "--rm", "--blkio-weight=500", "bb", "true"]);
+    let warning = "Block I/O weight or the cgroup is not mounted. Weight discarded.";
+    assert_eq!((weighty.code, weighty.err.contains(warning)), (0, !has_weights), "{weighty:?}");
+}
+
+#[test]
+fn a_limit_of_kernel_memory_is_an_old_client_s_wish() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let body = r#"{"Image":"bb","Cmd":["true"],"HostConfig":{"KernelMemory":67108864}}"#;
+    let warnings = |version: &str| {
+        let made = engine.api("POST", &format!("/{version}/containers/create"), body);
+        assert_eq!(made.status, 201, "{made:?}");
+        made.json()["Warnings"].to_string()
+    };
+    assert!(warnings("v1.41").contains("kernel memory limit capabilities"), "{}", warnings("v1.41"));
+    assert!(!warnings("v1.42").contains("kernel memory"), "{}", warnings("v1.42"));
+}
+
 #[test]
 fn more_processes_than_allowed_cannot_be_made() {
     let engine = Engine::start();

@@ -44,6 +44,8 @@ pub(crate) const ROUTES: &[Route] = routes![
 
 /// Members of a create request that do not describe the container itself.
 const NOT_CONFIG: [&str; 3] = ["HostConfig", "NetworkingConfig", "Platform"];
+/// The last minor version with a limit of the kernel's memory; later ones overlook it.
+const LAST_KERNEL_MEMORY: u32 = 41;
 /// Longest body of a start that is not one: Docker lets `null` and `{}` pass.
 const EMPTY_BODY: u64 = 7;
 
@@ -63,7 +65,10 @@ async fn create(mut call: Call) -> Result<Reply, ApiError> {
     if members.keys().all(|key| NOT_CONFIG.contains(&key.as_str())) {
         return Err(ApiError::invalid("config cannot be empty in order to create a container"));
     }
-    let request: CreateRequest = decode(&text)?;
+    let mut request: CreateRequest = decode(&text)?;
+    if call.version.since(LAST_KERNEL_MEMORY + 1) {
+        request.host_config.resources.kernel_memory = 0;
+    }
     let name = call.query.non_empty("name");
     let platform = call.query.non_empty("platform");
     let created = call.engine.create(name, platform, request, Caller::Peer(call.peer.uid())).await?;

@@ -11,6 +11,7 @@ use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::lifecycle::State;
 use seacow_spec::{ContainerId, Timestamp};
 
+use super::kept::Kept;
 use super::record::{self, Record};
 use super::spec_build::Template;
 use super::{Container, ContainerError, Invalid, merge, mounts, normalize, resources, security, volumes};
@@ -98,6 +99,7 @@ impl Engine {
         if host_config.uts_mode == "host" && !config.hostname.is_empty() {
             return Err(Invalid::UtsHostname.into());
         }
+        let mut warnings = Kept::here().drop_others(&mut host_config.resources);
         normalize::host(&mut host_config)?;
         self.settle_runtime(&mut host_config)?;
         let parent = &host_config.resources.cgroup_parent;
@@ -105,7 +107,7 @@ impl Engine {
             return Err(Invalid::CgroupParent(parent.clone(), self.config().cgroup_driver).into());
         }
         let taken_over = self.volumes_of_others(&host_config)?;
-        let warnings = warnings(&host_config, health_of_image);
+        warnings.extend(doubts(&host_config, health_of_image));
         let record = Record {
             version: record::VERSION,
             // Replaced when the container gets its id.
@@ -235,7 +237,7 @@ impl Engine {
 }
 
 /// What is accepted but may not do what one expects.
-fn warnings(host: &HostConfig, health_of_image: bool) -> Vec<String> {
+fn doubts(host: &HostConfig, health_of_image: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if health_of_image {
         warnings.push(

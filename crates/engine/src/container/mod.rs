@@ -18,6 +18,7 @@ pub mod invalid;
 mod ipc;
 pub mod list;
 pub mod logs;
+mod kept;
 mod look;
 mod merge;
 pub(crate) mod mounts;

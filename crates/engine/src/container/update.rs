@@ -4,6 +4,7 @@ use seacow_spec::docker::container::{UpdateRequest, UpdateResponse};
 use seacow_spec::docker::host_config::Resources;
 use seacow_spec::shim::Request;
 
+use super::kept::Kept;
 use super::{ContainerError, Invalid, resources};
 use crate::Engine;
 use crate::error::EngineError;
@@ -26,7 +27,9 @@ impl Engine {
                 check_policy(policy, container.cell().record.auto_remove())?;
             }
             let mut wanted = container.cell().record.host_config.resources.clone();
-            merge(&mut wanted, request.resources)?;
+            let mut asked = request.resources;
+            let warnings = Kept::here().drop_others(&mut asked);
+            merge(&mut wanted, asked)?;
             resources::normalize(&mut wanted)?;
             let limits = resources::limits(&wanted)?;
             if let Ok(shim) = container.live_shim() {
@@ -38,7 +41,7 @@ impl Engine {
             container.cell().record.host_config.resources = wanted;
             engine.save(&container).await?;
             engine.emit(container.event("update", &[]));
-            Ok(UpdateResponse { warnings: None })
+            Ok(UpdateResponse { warnings: Some(warnings).filter(|warnings| !warnings.is_empty()) })
         })
         .await
     }

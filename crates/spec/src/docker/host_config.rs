@@ -127,6 +127,9 @@ pub struct Resources {
     pub devices: Option<Vec<DeviceMapping>>,
     pub device_cgroup_rules: Option<Vec<String>>,
     pub device_requests: Option<Vec<serde_json::Value>>,
+    /// Of versions before 1.42; answers never had it.
+    #[serde(deserialize_with = "null_default", skip_serializing)]
+    pub kernel_memory: i64,
     #[serde(rename = "KernelMemoryTCP", skip_serializing_if = "Option::is_none")]
     pub kernel_memory_tcp: Option<i64>,
     #[serde(deserialize_with = "null_default")]
