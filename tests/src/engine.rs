@@ -51,6 +51,13 @@ impl Engine {
         Self::spawned(&[], name.to_owned()).with_busybox()
     }
 
+    /// As [`Self::start_with`], the daemon started by way of a program that executes the rest of its
+    /// command line, such as `unshare --mount`.
+    pub fn start_through(words: &[&str], flags: &[&str]) -> Self {
+        let wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        Self::wrapped(wrapper, flags, cgroup_driver()).with_busybox()
+    }
+
     /// As [`Self::empty`], with further flags for the daemon. `SEACOW_TEST_RUNTIME` names the OCI
     /// runtime of every container, under either engine.
     pub fn empty_with(flags: &[&str]) -> Self {
@@ -58,6 +65,10 @@ impl Engine {
     }
 
     fn spawned(flags: &[&str], cgroup_driver: String) -> Self {
+        Self::wrapped(Vec::new(), flags, cgroup_driver)
+    }
+
+    fn wrapped(wrapper: Vec<String>, flags: &[&str], cgroup_driver: String) -> Self {
         assert!(is_root(), "these tests need root");
         let kind = match std::env::var("SEACOW_TEST_ENGINE").as_deref() {
             Ok("docker") => Kind::Docker,
@@ -72,7 +83,7 @@ impl Engine {
         {
             flags.extend([format!("--add-runtime=tested={runtime}"), "--default-runtime=tested".into()]);
         }
-        let (programs, wrapper) = (dist(), Vec::new());
+        let programs = dist();
         let mut engine = Self { kind, name, number, flags, cgroup_driver, programs, child: None, wrapper };
         engine.spawn();
         engine

@@ -24,6 +24,7 @@ mod server;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use seacow_engine::remap::{Remap, RemapError};
 use seacow_engine::{Engine, EngineError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ enum Fatal {
         "seacowd must run as root: start it with sudo, or let systemd do it (rootless mode is not built yet)"
     )]
     NotRoot,
+    #[error(transparent)]
+    Remap(#[from] RemapError),
     #[error("start the engine: {0}")]
     Engine(#[from] EngineError),
     #[error("{step}: {source}")]
@@ -107,6 +110,9 @@ async fn serve(mut settings: Settings) -> Result<(), Fatal> {
     }
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
     settings.engine.open_files = open_files::raise();
+    if let Some(user) = &settings.userns_remap {
+        settings.engine.remap = Remap::resolve(user)?;
+    }
     let sockets = listen::open(&settings.hosts, settings.group.as_deref())?;
     let engine = Engine::boot(settings.engine).await?;
     let (stop, stopped) = watch::channel(false);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 pub use seacow_store::DriverKind as StorageDriver;
 
+use crate::remap::Remap;
 use crate::runtime::Runtimes;
 use crate::system::host;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub init_path: PathBuf,
     /// OCI runtimes besides our own, and which is the default.
     pub runtimes: Runtimes,
+    /// Whose ids containers have that do not ask for the host's (`--userns-remap`); the host's if absent.
+    pub remap: Option<Remap>,
     /// Told in `info`.
     pub debug: bool,
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
@@ -173,6 +176,7 @@ impl Config {
             pool: PoolSizes::default(),
             dns: Vec::new(),
             runtimes: Runtimes::default(),
+            remap: None,
             debug: false,
             open_files: None,
         }

@@ -21,6 +21,7 @@
 //! | `lsm` | AppArmor and SELinux |
 //! | [`network`] | the default bridge and the other modes |
 //! | [`pipe`] | byte and progress streams across the blocking border |
+//! | [`remap`] | user namespaces: whose ids containers have |
 //! | [`runtime`] | which OCI runtime makes a container |
 //! | [`shim`] | connections to shims |
 //! | `slot` | prepared shims |
@@ -43,6 +44,7 @@ pub mod image;
 mod lsm;
 pub mod network;
 pub mod pipe;
+pub mod remap;
 pub mod runtime;
 pub mod shim;
 mod slot;

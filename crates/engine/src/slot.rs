@@ -96,7 +96,7 @@ async fn launch(
 ) -> Result<(ShimClient, Option<Connecting>), EngineError> {
     tracing::trace!(id = id.short(), "start a shim");
     let (config, target) = (engine.0.clone(), id.clone());
-    let (files, address) = (names.clone(), endpoint.cloned());
+    let (files, address, owner) = (names.clone(), endpoint.cloned(), template.owner);
     let (stream, child) = blocking::run("start a shim", move || {
         let dir = config.config.exec_dir(&target);
         make_directory(&dir)?;
@@ -104,6 +104,7 @@ async fn launch(
         let started = shim::spawn(&config.program, &dir, config.config.open_files)?;
         // While the new program is loaded.
         files.write(&dir, address.as_ref(), &config.config)?;
+        crate::network::files::give(&dir, owner)?;
         if let Some(endpoint) = &address {
             crate::network::keep(endpoint, &dir)?;
         }

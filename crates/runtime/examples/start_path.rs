@@ -186,6 +186,7 @@ fn create(dir: &Path, rootfs: &Path, command: &[String]) -> Create {
     Create {
         spec: Spec { process: Some(process), hostname: "seacow-bench".into(), ..Spec::default() },
         user: String::new(),
+        maps_root: false,
         extra_groups: Vec::new(),
         rootfs: Rootfs::Overlay {
             lowers: vec![Lower::Dir(rootfs.to_owned())],

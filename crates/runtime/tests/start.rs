@@ -152,6 +152,7 @@ impl Bench {
             create: Create {
                 spec: spec(process),
                 user: String::new(),
+                maps_root: false,
                 extra_groups: Vec::new(),
                 rootfs: Rootfs::Overlay {
                     lowers: vec![Lower::Dir(self.fixture.rootfs())],

@@ -207,6 +207,10 @@ pub struct Create {
     pub extra_groups: Vec<String>,
     /// How the root file system is put together.
     pub rootfs: Rootfs,
+    /// Its files have the container's own ids, and a container with a user namespace is shown them
+    /// through id-mapped mounts. Otherwise they have the host's.
+    #[serde(default)]
+    pub maps_root: bool,
     /// Standard streams.
     pub stdio: Stdio,
     /// Where output is logged.

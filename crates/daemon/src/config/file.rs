@@ -34,6 +34,7 @@ pub(crate) struct File {
     pub(crate) default_runtime: Option<String>,
     pub(crate) init: Option<bool>,
     pub(crate) init_path: Option<PathBuf>,
+    pub(crate) userns_remap: Option<String>,
     pub(crate) shim: Option<PathBuf>,
     pub(crate) pool_size: Option<usize>,
     pub(crate) nft_table: Option<String>,

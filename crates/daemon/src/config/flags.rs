@@ -93,6 +93,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "file")]
     pub(crate) init_path: Option<PathBuf>,
 
+    /// Root of containers is an ordinary user of the host, of the ids that /etc/subuid and /etc/subgid
+    /// grant: default (made if missing), user, uid, user:group or uid:gid
+    #[arg(long, value_name = "user[:group]")]
+    pub(crate) userns_remap: Option<String>,
+
     /// The seacow-shim program; beside seacowd if not given
     #[arg(long, value_name = "file")]
     pub(crate) shim: Option<PathBuf>,

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) group: Option<String>,
     /// File with the process id.
     pub(crate) pidfile: Option<PathBuf>,
+    /// Whose ids containers have. Looked up when the daemon starts, which may have to make the user.
+    pub(crate) userns_remap: Option<String>,
     /// Least important messages that are logged.
     pub(crate) log_level: tracing::Level,
 }
@@ -86,7 +88,9 @@ impl Settings {
             None | Some([]) => vec![Address::Unix(engine.exec_root.join("seacow.sock"))],
             Some(hosts) => hosts.iter().map(|host| Address::parse(host)).collect::<Result<_, _>>()?,
         };
-        Ok(Self { engine, hosts, group: wanted.group, pidfile: wanted.pidfile, log_level })
+        // The empty string is Docker's way of saying no.
+        let userns_remap = wanted.userns_remap.filter(|user| !user.is_empty());
+        Ok(Self { engine, hosts, group: wanted.group, pidfile: wanted.pidfile, log_level, userns_remap })
     }
 }
 
@@ -115,6 +119,7 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         default_runtime: flags.default_runtime,
         init: flags.init,
         init_path: flags.init_path,
+        userns_remap: flags.userns_remap,
         shim: flags.shim,
         pool_size: flags.pool_size,
         nft_table: flags.nft_table,
@@ -150,7 +155,7 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         log_level "log-level", group "group", bridge "bridge", bip "bip", dns "dns",
         log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
         live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
-        init "init", init_path "init-path", shim "shim", pool_size "pool-size",
+        init "init", init_path "init-path", userns_remap "userns-remap", shim "shim", pool_size "pool-size",
         nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
         tlscert "tlscert", tlskey "tlskey",
     };

@@ -14,10 +14,12 @@ use seacow_spec::{ContainerId, Timestamp};
 use super::kept::Kept;
 use super::record::{self, Record};
 use super::spec_build::Template;
-use super::{Container, ContainerError, Invalid, merge, mounts, normalize, resources, security, volumes};
+use super::{
+    Container, ContainerError, Invalid, merge, mounts, normalize, resources, security, userns, volumes,
+};
 use crate::error::EngineError;
 use crate::network::Mode;
-use crate::network::files::Names;
+use crate::network::files::{self, Names};
 use crate::slot::Slot;
 use crate::storage::BaseImage;
 use crate::{Caller, Engine, blocking};
@@ -127,6 +129,7 @@ impl Engine {
             restart_count: 0,
         };
         check_values(&record)?;
+        userns::check(&record, self.config())?;
         let template = self.own_template(&record)?;
         Ok(Plan { record, template, image, warnings })
     }
@@ -209,7 +212,9 @@ impl Engine {
             draft.record.endpoint.clone_from(&slot.endpoint);
             let names = Names::of(&draft.record);
             if names != slot.names {
-                names.write(&self.config().exec_dir(&id), slot.endpoint.as_ref(), self.config())?;
+                let dir = self.config().exec_dir(&id);
+                names.write(&dir, slot.endpoint.as_ref(), self.config())?;
+                files::give(&dir, slot.template.owner)?;
             }
         }
         if draft.slot.is_some() {

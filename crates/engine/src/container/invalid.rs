@@ -44,8 +44,22 @@ pub enum Invalid {
     PidMode(String),
     #[error("invalid UTS mode: {0}")]
     UtsMode(String),
-    #[error("invalid userns mode: {0}")]
+    #[error("invalid user namespace mode: {0:?}: it is empty, for the daemon's choice, or \"host\"")]
     UsernsMode(String),
+    #[error(
+        "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode"
+    )]
+    RemappedPrivileged,
+    #[error("cannot share the host's network namespace when user namespaces are enabled")]
+    RemappedNetwork,
+    #[error("cannot share the host PID namespace when user namespaces are enabled")]
+    RemappedPid,
+    #[error(
+        "cannot join the namespaces of container {0}, which has the host's ids, from a user namespace: use --userns=host"
+    )]
+    JoinUnmapped(String),
+    #[error("cannot join the namespaces of containers in different user namespaces")]
+    JoinSeveral,
     #[error("invalid cgroup namespace mode: {0}")]
     CgroupnsMode(String),
     #[error("invalid isolation {0:?} on linux")]

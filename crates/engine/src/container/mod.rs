@@ -16,9 +16,9 @@ mod export;
 mod inspect;
 pub mod invalid;
 mod ipc;
+mod kept;
 pub mod list;
 pub mod logs;
-mod kept;
 mod look;
 mod merge;
 pub(crate) mod mounts;
@@ -41,6 +41,7 @@ mod stop;
 pub(crate) mod teardown;
 mod top;
 mod update;
+pub(crate) mod userns;
 mod volumes;
 pub mod wait;
 

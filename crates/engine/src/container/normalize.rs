@@ -203,7 +203,6 @@ fn modes(host: &mut HostConfig) -> Result<(), ContainerError> {
     if !matches!(host.uts_mode.as_str(), "" | "host") {
         return Err(Invalid::UtsMode(host.uts_mode.clone()).into());
     }
-    // There are no user namespaces yet, so the host's is what every container has.
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return Err(Invalid::UsernsMode(host.userns_mode.clone()).into());
     }

@@ -5,7 +5,7 @@
 //! thousand created containers hold no thousand shims.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,10 +16,11 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::record::Record;
 use super::spec_build::{self, Parts, Template};
-use super::{Container, ContainerError, Link, Ready};
+use super::{Container, ContainerError, Link, Ready, userns};
 use crate::error::EngineError;
 use crate::network::Mode;
 use crate::network::files::Names;
+use crate::remap::Remap;
 use crate::shim::{ShimClient, ShimError, Signal, Sink};
 use crate::slot::{self, Slot};
 use crate::{Engine, blocking};
@@ -107,9 +108,10 @@ impl Engine {
         if paths.is_empty() {
             return Ok(());
         }
+        let owner = userns::remap(record, self.config()).map(Remap::root);
         blocking::run("make bind mount sources", move || {
             for path in paths.iter().filter(|path| std::fs::symlink_metadata(path).is_err()) {
-                std::fs::create_dir_all(path).map_err(|error| {
+                make_source(path, owner).map_err(|error| {
                     ContainerError::io("error while creating mount source path", path, error)
                 })?;
             }
@@ -247,6 +249,15 @@ impl Engine {
             }
         })
     }
+}
+
+/// Makes a directory and its parents, which belong to the container's root where they are new.
+fn make_source(path: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|level| std::fs::symlink_metadata(level).is_err()).collect();
+    std::fs::create_dir_all(path)?;
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    missing.iter().try_for_each(|level| std::os::unix::fs::lchown(level, Some(uid), Some(gid)))
 }
 
 async fn give_back(engine: &Weak<crate::Inner>, container: &Weak<Container>) {

@@ -18,10 +18,11 @@ use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, R
 use super::error::ContainerError;
 use super::invalid::Invalid;
 use super::record::{MountRecord, Record};
-use super::{capabilities, mounts, normalize, pid1, resources, security};
+use super::{capabilities, mounts, normalize, pid1, resources, security, userns};
 use crate::config::{CgroupDriver, Config};
 use crate::lsm::apparmor;
 use crate::network::Mode;
+use crate::remap::Remap;
 
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -36,6 +37,10 @@ pub(crate) struct Template {
     masked_paths: Vec<String>,
     readonly_paths: Vec<String>,
     privileged: bool,
+    /// Maps of a new user namespace.
+    settings: NamespaceSettings,
+    /// Who is its root outside, where that is not root.
+    pub(crate) owner: Option<(u32, u32)>,
     /// What makes it, if not our own runtime.
     runtime: Option<RuntimeCommand>,
     /// Gets a link on the default bridge.
@@ -47,17 +52,22 @@ pub(crate) struct Template {
 impl Template {
     /// What most containers are like: nothing asked for.
     pub(crate) fn common(config: &Config, bridged: bool) -> Self {
+        let mut namespaces = [
+            NamespaceKind::Pid,
+            NamespaceKind::Network,
+            NamespaceKind::Mount,
+            NamespaceKind::Ipc,
+            NamespaceKind::Uts,
+            NamespaceKind::Cgroup,
+        ]
+        .map(|kind| LinuxNamespace { kind, path: String::new() })
+        .to_vec();
+        let (user, settings) = config.remap.as_ref().map(Remap::namespace).unzip();
+        namespaces.extend(user);
         Self {
-            namespaces: [
-                NamespaceKind::Pid,
-                NamespaceKind::Network,
-                NamespaceKind::Mount,
-                NamespaceKind::Ipc,
-                NamespaceKind::Uts,
-                NamespaceKind::Cgroup,
-            ]
-            .map(|kind| LinuxNamespace { kind, path: String::new() })
-            .to_vec(),
+            namespaces,
+            settings: settings.unwrap_or_default(),
+            owner: config.remap.as_ref().map(Remap::root),
             cgroup_driver: config.cgroup_driver,
             cgroup_parent: config.cgroup_parent.clone(),
             mounts: default_mounts(normalize::SHM_SIZE, false, Shm::Own),
@@ -94,8 +104,14 @@ impl Template {
         };
         all.retain(|mount| !taken(&mount.destination));
         let parent = &host.resources.cgroup_parent;
+        userns::check(record, config)?;
+        let (user, settings) = userns::namespace(record, config, &pid_of)?.unzip();
+        let mut namespaces = namespaces(record, pid_of)?;
+        namespaces.extend(user);
         Ok(Self {
-            namespaces: namespaces(record, pid_of)?,
+            namespaces,
+            settings: settings.unwrap_or_default(),
+            owner: userns::remap(record, config).map(Remap::root),
             cgroup_driver: config.cgroup_driver,
             cgroup_parent: match config.cgroup_driver {
                 _ if parent.is_empty() => config.cgroup_parent.clone(),
@@ -130,7 +146,7 @@ impl Template {
             masked_paths: self.masked_paths.clone(),
             readonly_paths: self.readonly_paths.clone(),
             privileged: self.privileged,
-            settings: NamespaceSettings::default(),
+            settings: self.settings.clone(),
             runtime: self.runtime.clone(),
         }
     }
@@ -247,10 +263,12 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
         hooks: None,
         annotations: host.annotations.clone().unwrap_or_default(),
         linux: Some(Linux {
-            sysctl: sysctl(record),
+            sysctl: sysctl(record, userns::remap(record, parts.config)),
             resources: Some(limits),
             cgroups_path: prepare.cgroups_path,
             namespaces: prepare.namespaces,
+            uid_mappings: prepare.settings.uid_mappings,
+            gid_mappings: prepare.settings.gid_mappings,
             devices,
             rootfs_propagation: rootfs_propagation(record),
             masked_paths: prepare.masked_paths,
@@ -263,6 +281,7 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
         user: record.config.user.clone(),
         extra_groups: host.group_add.clone().unwrap_or_default(),
         rootfs: parts.rootfs,
+        maps_root: userns::remap(record, parts.config).is_some(),
         stdio: stdio(record),
         log: log(record, parts.config)?,
         seccomp: security.seccomp,
@@ -363,11 +382,13 @@ fn log(record: &Record, config: &Config) -> Result<LogConfig, ContainerError> {
 
 /// What Docker sets in every network namespace of its own: any user may ping and listen on low
 /// ports, since the ports are the container's.
-fn sysctl(record: &Record) -> BTreeMap<String, String> {
+fn sysctl(record: &Record, remap: Option<&Remap>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     if matches!(record.network, Mode::Bridge | Mode::None) {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        // Ids that are not mapped are refused.
+        let last = remap.map_or(i32::MAX.unsigned_abs(), Remap::last_group);
+        all.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
     }
     all.extend(record.host_config.sysctls.clone().unwrap_or_default());
     all
@@ -402,7 +423,8 @@ fn own_mounts(record: &Record, parts: &Parts<'_>) -> Result<Vec<Mount>, Containe
             all.push(mount(&target, "bind", &source.to_string_lossy(), &["rbind", "rprivate", access]));
         }
     }
-    all.extend(record.mounts.iter().map(own_mount));
+    let remapped = userns::remap(record, parts.config).is_some();
+    all.extend(record.mounts.iter().map(|mount| own_mount(mount, remapped)));
     all.extend(pid1::mount(record, parts.config));
     all.extend(parts.shm.clone().filter(|shm| !has_mount(record, &shm.destination)));
     all.sort_by_key(|mount| Path::new(&mount.destination).components().count());
@@ -413,7 +435,9 @@ fn has_mount(record: &Record, destination: &str) -> bool {
     record.mounts.iter().any(|mount| mount.point.destination == destination)
 }
 
-fn own_mount(record: &MountRecord) -> Mount {
+/// `remapped` volumes are shown with the container's ids: they are its own, whatever the remap.
+/// Directories of the host keep the host's, as in Docker.
+fn own_mount(record: &MountRecord, remapped: bool) -> Mount {
     let point = &record.point;
     let mut options = record.options.clone();
     if point.kind == "tmpfs" {
@@ -425,6 +449,9 @@ fn own_mount(record: &MountRecord) -> Mount {
     options.insert(0, if record.non_recursive { "bind" } else { "rbind" }.into());
     if point.kind == "volume" {
         options.push("rprivate".into());
+        if remapped {
+            options.push("idmap".into());
+        }
     }
     if !point.rw && !options.iter().any(|option| option == "rro") {
         options.push("ro".into());

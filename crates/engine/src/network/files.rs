@@ -103,6 +103,15 @@ impl Names {
     }
 }
 
+/// Gives the files to the container's root, where that is another than ours.
+pub(crate) fn give(dir: &Path, owner: Option<(u32, u32)>) -> Result<(), ContainerError> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    ["hostname", "hosts", "resolv.conf"].map(|name| dir.join(name)).iter().try_for_each(|path| {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))
+            .map_err(|error| ContainerError::io("change the owner of", path, error))
+    })
+}
+
 /// Writes a file that every user of the container may read, whatever the daemon's umask.
 fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = std::fs::File::create(path)?;

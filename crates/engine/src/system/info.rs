@@ -109,7 +109,7 @@ impl Engine {
             containerd_commit: InfoCommit::default(),
             runc_commit: InfoCommit::default(),
             init_commit: InfoCommit::default(),
-            security_options: security_options(apparmor),
+            security_options: security_options(apparmor, config.remap.is_some()),
             cdi_spec_dirs: None,
             warnings: Some(warnings).filter(|warnings| !warnings.is_empty()),
         })
@@ -191,10 +191,11 @@ impl Limits {
 }
 
 /// What confines containers, in Docker's words.
-fn security_options(apparmor: Result<(), Unavailable>) -> Vec<String> {
+fn security_options(apparmor: Result<(), Unavailable>, remapped: bool) -> Vec<String> {
     let apparmor = apparmor.is_ok().then_some("name=apparmor");
-    let all = apparmor.into_iter().chain(["name=seccomp,profile=builtin", "name=cgroupns"]);
-    all.map(str::to_owned).collect()
+    let remapped = remapped.then_some("name=userns");
+    let all = [apparmor, Some("name=seccomp,profile=builtin"), remapped, Some("name=cgroupns")];
+    all.into_iter().flatten().map(str::to_owned).collect()
 }
 
 fn plugins() -> InfoPlugins {

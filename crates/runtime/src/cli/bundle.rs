@@ -59,6 +59,7 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
         linux.seccomp.clone().map_or(SeccompChoice::Unconfined, |s| SeccompChoice::Profile(Box::new(s)));
     let create = Create {
         user: user(&process),
+        maps_root: false,
         extra_groups: process.user.additional_gids.iter().map(u32::to_string).collect(),
         rootfs: Rootfs::Directory(rootfs.clone()),
         stdio: stdio(&process),

@@ -37,7 +37,7 @@ fn give(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<(), Error> {
 }
 
 /// Who the first id of each map is outside.
-fn owner(pid: i32) -> Result<Option<(u32, u32)>, Error> {
+pub(crate) fn owner(pid: i32) -> Result<Option<(u32, u32)>, Error> {
     let first = |map: &str| -> Result<Option<u32>, Error> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/{map}"))
             .step(|| format!("read the {map} of process {pid}"))?;

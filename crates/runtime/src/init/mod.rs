@@ -30,7 +30,7 @@ mod stages;
 mod userns;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use seacow_spec::oci::state::{State, Status};
 use seacow_spec::shim::{Create, NetworkConfig, Prepare};
@@ -91,6 +91,7 @@ pub struct Prepared {
     privileged: bool,
     user_namespace: bool,
     parent_opens: bool,
+    stage: PathBuf,
     settled: bool,
     trace: Trace,
 }
@@ -151,6 +152,7 @@ impl Prepared {
             privileged: prepare.privileged,
             user_namespace: plan.has_user_namespace(),
             parent_opens: plan.parent_opens,
+            stage: stage.to_owned(),
             settled: false,
             trace,
         })
@@ -209,7 +211,8 @@ impl Prepared {
         self.settle()?;
         self.trace.reset();
         let needs_all = self.parent_opens.then_some(self.mount_namespace.as_fd());
-        let given = sources::open(create, sources::Owner { pid: self.child.pid, needs_all })?;
+        let given =
+            sources::open(create, sources::Owner { pid: self.child.pid, needs_all, stage: &self.stage })?;
         let none = seacow_spec::oci::runtime::LinuxResources::default();
         let resources = create.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).unwrap_or(&none);
         if !resources.devices.is_empty() {

@@ -15,7 +15,11 @@ pub(crate) fn instead(errno: Errno, entry: &Mount, at: &Path, options: &Options)
         // With the pid, network or IPC namespace of somebody else they cannot be mounted anew.
         ("proc", Errno::PERM) => bind(Path::new("/proc"), at, options),
         ("sysfs", Errno::PERM) => bind(Path::new("/sys"), at, options),
-        ("mqueue", Errno::PERM) => bind(Path::new("/dev/mqueue"), at, options),
+        ("mqueue", Errno::PERM) => match bind(Path::new("/dev/mqueue"), at, options) {
+            // Whose IPC namespace it shares has none mounted either.
+            Err(Errno::NOENT) => Ok(()),
+            bound => bound,
+        },
         // A group of terminals that the user namespace does not have.
         ("devpts", Errno::INVAL) if has_group(&options.data) => {
             let rest: Vec<&str> = options.data.split(',').filter(|o| !has_group(o)).collect();

@@ -14,6 +14,7 @@ pub(crate) mod cgroup_view;
 mod copy_up;
 pub(crate) mod devices;
 mod lent;
+pub(crate) mod mapped;
 pub(crate) mod masks;
 pub(crate) mod options;
 pub(crate) mod place;

@@ -2,6 +2,7 @@
 //! a user namespace, whose root may walk no path of the host, of all of them and the root's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use seacow_spec::oci::runtime::{Linux, Mount};
 use seacow_spec::shim::Create;
@@ -11,10 +12,10 @@ use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
 
 use super::options::{Bind, Options};
-use super::{borrow, place, rootfs};
+use super::{borrow, mapped, place, rootfs};
 use crate::error::{Error, Step};
 use crate::init::handle::{Child, out_of_order};
-use crate::init::idmaps;
+use crate::init::{foreign, idmaps};
 use crate::validate;
 use crate::wire::{self, FromChild};
 
@@ -64,6 +65,8 @@ pub(crate) struct Owner<'a> {
     /// Set for an init that can open nothing itself: its mount namespace, in which the sources are
     /// opened so that what the host has locked stays locked.
     pub(crate) needs_all: Option<BorrowedFd<'a>>,
+    /// An empty directory of the host that only this container uses.
+    pub(crate) stage: &'a Path,
 }
 
 /// Opens what [`is_given`], in order; before them the root, when init needs all.
@@ -77,7 +80,7 @@ pub(crate) fn open(create: &Create, owner: Owner<'_>) -> Result<Vec<OwnedFd>, Er
     }
     match owner.needs_all {
         None => given.iter().map(Source::open).collect(),
-        Some(namespace) => open_inside(create, &given, namespace),
+        Some(namespace) => open_inside(create, &given, owner, namespace),
     }
 }
 
@@ -120,17 +123,27 @@ impl Source<'_> {
     }
 }
 
+/// The root with the ids of init's user namespace.
+fn mapped_root(create: &Create, owner: Owner<'_>) -> Result<OwnedFd, Error> {
+    let ids = ns::open(owner.pid, Kinds::USER).step(|| "open the container's user namespace".into())?;
+    let root = foreign::owner(owner.pid)?.ok_or_else(|| Error::Invalid {
+        what: "a user namespace without ids for a mapped root file system".into(),
+    })?;
+    mapped::root(&create.rootfs, mapped::Viewer { ids: ids.as_fd(), root, stage: owner.stage })
+}
+
 /// Lets a helper with our rights open them in that mount namespace.
 fn open_inside(
     create: &Create,
     given: &[Source<'_>],
+    owner: Owner<'_>,
     namespace: BorrowedFd<'_>,
 ) -> Result<Vec<OwnedFd>, Error> {
     let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
     match process::clone3(&Clone::default()).step(|| "clone a helper".into())? {
         Cloned::Child => {
             drop(ours);
-            let told = send_all(create, given, namespace, theirs.as_fd())
+            let told = send_all(create, given, owner, namespace, theirs.as_fd())
                 .or_else(|error| wire::send_failed(theirs.as_fd(), &error.report()));
             process::exit_now(i32::from(told.is_err()));
         }
@@ -153,13 +166,18 @@ fn open_inside(
 fn send_all(
     create: &Create,
     given: &[Source<'_>],
+    owner: Owner<'_>,
     namespace: BorrowedFd<'_>,
     socket: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     process::die_with_parent().step(|| "tie the helper to the shim's life".into())?;
+    let mapped = if create.maps_root { Some(mapped_root(create, owner)?) } else { None };
     ns::enter(namespace, Kinds::MOUNT).step(|| "join the container's mount namespace".into())?;
     let nothing = Linux::default();
-    let root = rootfs::open(&create.rootfs, create.spec.linux.as_ref().unwrap_or(&nothing))?;
+    let root = match mapped {
+        Some(root) => root,
+        None => rootfs::open(&create.rootfs, create.spec.linux.as_ref().unwrap_or(&nothing))?,
+    };
     wire::send_tree(socket, root.as_fd())?;
     for source in given {
         wire::send_tree(socket, source.open()?.as_fd())?;

@@ -379,6 +379,7 @@ impl Shim {
                 ..Default::default()
             },
             user: options.user.clone(),
+            maps_root: false,
             extra_groups: Vec::new(),
             rootfs: Rootfs::Overlay {
                 lowers: vec![Lower::Dir(rootfs().to_owned())],

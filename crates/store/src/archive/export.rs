@@ -23,7 +23,7 @@ impl ContainerRoot {
     pub fn export(&self, out: &mut dyn Write) -> Result<(), ArchiveError> {
         let top = self.root.entry(Path::new(".")).at("open", "/")?;
         let own = mount_id(&top).at("look at", "/")?;
-        let mut tree = Tree { tar: TarWriter::new(out), links: HashMap::new() };
+        let mut tree = Tree { tar: TarWriter::new(out), links: HashMap::new(), ids: &self.ids };
         let mut walk = Walk::new(&self.root, Path::new(""));
         while let Some(node) = walk.next()? {
             let mut name = node.path.as_os_str().as_bytes().to_vec();

@@ -12,6 +12,7 @@ use seacow_sys::rooted::Root;
 use super::path::Asked;
 use super::{ArchiveError, ContainerRoot};
 use crate::error::{At, IoFailure};
+use crate::fsutil::ids::Ids;
 use crate::fsutil::walk::{Node, Walk, mount_id};
 use crate::layer::{first_name, head, open};
 use crate::tar::{Kind, TarWriter};
@@ -25,7 +26,7 @@ impl ContainerRoot {
     pub fn get_tar(&self, path: &Path, out: &mut dyn Write) -> Result<(), ArchiveError> {
         let asked = Asked::parse(path);
         let stat = self.stat_of(&asked)?;
-        let mut tree = Tree { tar: TarWriter::new(out), links: HashMap::new() };
+        let mut tree = Tree { tar: TarWriter::new(out), links: HashMap::new(), ids: &self.ids };
         let entry = if asked.follow {
             let found = self.root.locate(&asked.path).map_err(|errno| Self::missing(&asked.path, errno))?;
             let real = crate::fsutil::real_path(&self.root, found.as_fd());
@@ -84,6 +85,7 @@ fn prefix(base: &[u8]) -> Vec<u8> {
 pub(super) struct Tree<'a> {
     pub(super) tar: TarWriter<&'a mut dyn Write>,
     pub(super) links: HashMap<(u64, u64), Vec<u8>>,
+    pub(super) ids: &'a Ids,
 }
 
 impl Tree<'_> {
@@ -105,6 +107,7 @@ impl Tree<'_> {
 
     pub(super) fn node(&mut self, node: &Node, name: Vec<u8>) -> Result<(), ArchiveError> {
         let Some(mut head) = head(node, name)? else { return Ok(()) };
+        (head.uid, head.gid) = self.ids.inside((head.uid, head.gid));
         // dockerd's dialect has no other attribute.
         head.xattrs.retain(|(name, _)| name == b"security.capability");
         if let Some(first) = first_name(node, &head, &mut self.links) {

@@ -25,7 +25,8 @@ use seacow_sys::rooted::Root;
 pub use mounted::Bind;
 pub use put::PutOptions;
 
-use crate::error::IoFailure;
+use crate::error::{At, IoFailure};
+use crate::fsutil::ids::Ids;
 use crate::layer::PlaceError;
 use crate::tar::TarError;
 
@@ -77,6 +78,8 @@ impl Classified for ArchiveError {
 #[derive(Debug)]
 pub struct ContainerRoot {
     root: Root,
+    /// Archives have the ids that the container itself sees.
+    ids: Ids,
 }
 
 impl ContainerRoot {
@@ -86,8 +89,9 @@ impl ContainerRoot {
     /// There is no such process.
     pub fn of_process(pid: i32) -> Result<Self, ArchiveError> {
         let path = PathBuf::from(format!("/proc/{pid}/root"));
+        let ids = Ids::of_process(pid).at("read the user namespace of", &path)?;
         let root = Root::open(&path).map_err(|errno| IoFailure::new("open", path, errno))?;
-        Ok(Self { root })
+        Ok(Self { root, ids })
     }
 
     /// A directory of the host as a root.
@@ -96,7 +100,7 @@ impl ContainerRoot {
     /// It cannot be opened.
     pub fn of_directory(path: &Path) -> Result<Self, ArchiveError> {
         let root = Root::open(path).map_err(|errno| IoFailure::new("open", path, errno))?;
-        Ok(Self { root })
+        Ok(Self { root, ids: Ids::default() })
     }
 
     /// The root itself, for what is not offered here.

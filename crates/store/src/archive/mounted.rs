@@ -14,6 +14,7 @@ use seacow_sys::rooted::Root;
 use super::{ArchiveError, ContainerRoot};
 use crate::Store;
 use crate::error::At;
+use crate::fsutil::ids::Ids;
 
 /// A directory or file of the host that the container sees somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ fn mount_all(rootfs: &Rootfs, binds: &[Bind], mounts: &Path) -> Result<Container
     for bind in binds {
         attach(&root, bind)?;
     }
-    Ok(ContainerRoot { root })
+    Ok(ContainerRoot { root, ids: Ids::default() })
 }
 
 /// The host's view is mounted first, on a place of its own.

@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use seacow_sys::cred;
 
 use super::path::Asked;
 use super::{ArchiveError, ContainerRoot};
+use crate::error::At;
 use crate::layer::{Place, PlacePolicy};
 use crate::limits::Limits;
 use crate::tar::{Bounds, TarError, TarReader, compress};
@@ -34,6 +36,30 @@ impl ContainerRoot {
         archive: impl Read + Send,
         options: &PutOptions,
     ) -> Result<(), ArchiveError> {
+        if self.ids.is_host() {
+            return self.unpack(path, archive, options);
+        }
+        // In a thread of its own, because files of the host's root have no place in there.
+        let (uid, gid) = self.ids.outside((0, 0)).at("find root in the user namespace of", path)?;
+        std::thread::scope(|scope| {
+            let unpack = || {
+                cred::own_files_as(uid, gid).at("make files as the container's root below", path)?;
+                self.unpack(path, archive, options)
+            };
+            let thread = std::thread::Builder::new()
+                .name("seacow-unpack".into())
+                .spawn_scoped(scope, unpack)
+                .map_err(|_| ArchiveError::Thread("no thread could be made"))?;
+            thread.join().map_err(|_| ArchiveError::Thread("the thread panicked"))?
+        })
+    }
+
+    fn unpack(
+        &self,
+        path: &Path,
+        archive: impl Read + Send,
+        options: &PutOptions,
+    ) -> Result<(), ArchiveError> {
         let asked = Asked::parse(path);
         let target = self.root.locate(&asked.path).map_err(|errno| Self::missing(&asked.path, errno))?;
         let stat = rustix::fs::fstat(&target).map_err(|errno| Self::missing(&asked.path, errno))?;
@@ -47,6 +73,7 @@ impl ContainerRoot {
             keep: None,
             no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
             owner: options.owner,
+            ids: &self.ids,
             inherit: &|_| None,
             max_file: options.limits.max_bytes,
             reserve: options.limits.reserve,

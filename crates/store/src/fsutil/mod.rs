@@ -2,6 +2,7 @@
 
 pub(crate) mod attrs;
 pub(crate) mod copy;
+pub(crate) mod ids;
 pub(crate) mod lower;
 pub(crate) mod stack;
 pub(crate) mod walk;

@@ -14,6 +14,7 @@ use super::place::{Place, PlacePolicy, Placed};
 use super::recipe::RecipeWriter;
 use crate::error::{At, IoFailure};
 use crate::fsutil::attrs::{self, Attrs};
+use crate::fsutil::ids::Ids;
 use crate::fsutil::lower::Lowers;
 use crate::hash::Hashing;
 use crate::tar::{Bounds, Kind, Segment, TarError, TarReader, compress};
@@ -48,11 +49,13 @@ impl LayerDraft {
         let lowers = std::cell::RefCell::new(self.lowers()?);
         let inherit = |path: &Path| inherited(&lowers, path);
         let keep = Root::open(&self.dir).and_then(|dir| dir.entry(Path::new(EXTRA))).at("open", &self.dir)?;
+        let ids = Ids::default();
         let policy = PlacePolicy {
             layer: true,
             keep: Some(keep),
             no_overwrite_dir_non_dir: false,
             owner: None,
+            ids: &ids,
             inherit: &inherit,
             max_file: limits.max_bytes,
             reserve: limits.reserve,

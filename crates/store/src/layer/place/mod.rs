@@ -22,6 +22,7 @@ pub use error::PlaceError;
 use whiteout::WHITEOUT;
 
 use crate::fsutil::attrs::{self, Attrs};
+use crate::fsutil::ids::Ids;
 use crate::tar::{Kind, Member, TarError, clean};
 
 /// What differs between a layer and `docker cp`.
@@ -34,6 +35,8 @@ pub(crate) struct PlacePolicy<'a> {
     pub(crate) no_overwrite_dir_non_dir: bool,
     /// Owner of everything, instead of the archive's.
     pub(crate) owner: Option<(u32, u32)>,
+    /// Whose ids owners are given in.
+    pub(crate) ids: &'a Ids,
     /// Attributes of a directory that the archive implies but does not have.
     pub(crate) inherit: &'a (dyn Fn(&Path) -> Option<Attrs> + 'a),
     /// Longest file.
@@ -220,7 +223,7 @@ impl<'a> Place<'a> {
                 entry.mkdir(Mode::from_raw_mode(0o755))?;
                 let below = prefix.strip_prefix(&self.base).unwrap_or(&prefix);
                 let inherited = (self.policy.inherit)(below);
-                let (uid, gid) = self.policy.owner.unwrap_or((0, 0));
+                let (uid, gid) = self.policy.ids.outside(self.policy.owner.unwrap_or((0, 0)))?;
                 let new = || Attrs { mode: 0o755, uid, gid, mtime: None, xattrs: Vec::new() };
                 let attrs = inherited.unwrap_or_else(new);
                 attrs::apply(&entry, &attrs)?;
@@ -306,7 +309,7 @@ impl<'a> Place<'a> {
         let fd = entry.create_new(Mode::from_raw_mode(0o600)).map_err(step(member, "create the file"))?;
         let mut file = File::from(fd);
         self.write(member, &mut file, content)?;
-        let (uid, gid) = self.policy.owner.unwrap_or((member.uid, member.gid));
+        let (uid, gid) = self.owner(member)?;
         rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .map_err(step(member, "set the owner"))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(member.mode)).map_err(step(member, "set the mode"))?;
@@ -416,9 +419,18 @@ impl<'a> Place<'a> {
         self.attributes(member, entry)
     }
 
+    /// Whose it will be, as the host knows him.
+    fn owner(&self, member: &Member) -> Result<(u32, u32), PlaceError> {
+        let wanted = self.policy.owner.unwrap_or((member.uid, member.gid));
+        self.policy
+            .ids
+            .outside(wanted)
+            .map_err(step(member, "find the owner in the container's user namespace"))
+    }
+
     /// Owner, mode, attributes, times, in the order in which they do not undo each other.
     fn attributes(&self, member: &Member, entry: &Entry) -> Result<(), PlaceError> {
-        let (uid, gid) = self.policy.owner.unwrap_or((member.uid, member.gid));
+        let (uid, gid) = self.owner(member)?;
         entry.chown(uid, gid).map_err(step(member, "set the owner"))?;
         if member.kind != Kind::Symlink {
             entry.chmod(Mode::from_raw_mode(member.mode)).map_err(step(member, "set the mode"))?;
