@@ -49,6 +49,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("daemon", "Manage the seacow daemon"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
+    ("storage", "Manage the store in a file"),
     ("system", "Manage seacow"),
     ("volume", "Manage volumes"),
 ];
@@ -139,6 +140,8 @@ const TREE: &[Entry] = &[
     entry("daemon", "log", &c::daemon::LOG),
     entry("daemon", "start", &c::daemon::START),
     entry("daemon", "status", &c::daemon::STATUS),
+    entry("storage", "init", &c::storage::INIT),
+    entry("storage", "status", &c::storage::STATUS),
     entry("image", "build", &c::build::COMMAND),
     entry("image", "history", &c::history::COMMAND),
     entry("image", "import", &c::import::COMMAND),

@@ -12,6 +12,7 @@
 //! | [`pidfile`] | one daemon per pid file |
 //! | [`routes`] | one file per resource of the API |
 //! | [`server`] | sockets and connections |
+//! | [`storage`] | the store file of a data root, while no daemon runs |
 #![forbid(unsafe_code)]
 
 mod config;
@@ -20,6 +21,7 @@ mod open_files;
 mod pidfile;
 mod routes;
 mod server;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,7 @@ use seacow_engine::{Engine, EngineError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use config::{Flags, Settings, SettingsError};
+use config::{Action, Flags, Settings, SettingsError};
 use pidfile::{PidFile, PidFileError};
 use server::listen::ListenError;
 use server::{accept, activation, listen};
@@ -55,17 +57,23 @@ enum Fatal {
     Remap(#[from] RemapError),
     #[error("start the engine: {0}")]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Storage(EngineError),
     #[error("{step}: {source}")]
     Io { step: &'static str, source: std::io::Error },
 }
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let mut flags = Flags::parse();
+    let action = flags.action.take();
     let validate = flags.validate;
     let result = Settings::new(flags).map_err(Fatal::from).and_then(|settings| {
         if validate {
             println!("configuration OK");
             return Ok(());
+        }
+        if let Some(Action::Storage(what)) = action {
+            return storage::run(what, &settings.engine);
         }
         start_logging(settings.log_level);
         run(settings)

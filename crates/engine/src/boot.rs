@@ -23,7 +23,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use seacow_spec::lifecycle::{Exit, State};
 use seacow_spec::shim::Status;
 use seacow_spec::{Classified, ContainerId, ErrorClass, Timestamp};
-use seacow_store::{Durability, MetaError, OpenError, RecordKind, SnapshotKey, Store, StoreOptions};
+use seacow_store::{
+    Durability, MetaError, OpenError, RecordKind, SnapshotKey, Store, StoreFileError, StoreOptions,
+};
 
 use crate::config::CgroupDriver;
 use crate::container::{Container, Link, Record};
@@ -31,7 +33,7 @@ use crate::error::EngineError;
 use crate::network::bridge::Bridge;
 use crate::network::{Identity, NetworkError};
 use crate::shim::{Program, ShimClient};
-use crate::{Config, Engine, Inner, blocking, lsm, network, shim, slot, storage};
+use crate::{Config, Engine, Inner, blocking, lsm, network, shim, slot, storage, storefile};
 
 /// Key of the networks' ids among the engine's records.
 const IDENTITY_KEY: &str = "networks";
@@ -72,6 +74,12 @@ pub enum BootError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The file that it lies in.
+    #[error(transparent)]
+    StoreFile(#[from] StoreFileError),
+    /// What runs cannot be moved.
+    #[error("{0} containers run on the files that are to be moved; stop them first (nothing was changed)")]
+    ContainersRun(usize),
     /// Its metadata.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -86,7 +94,8 @@ pub enum BootError {
 impl Classified for BootError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::InUse(_) => ErrorClass::Conflict,
+            Self::InUse(_) | Self::ContainersRun(_) => ErrorClass::Conflict,
+            Self::StoreFile(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Network(error) => error.class(),
             Self::Directory { .. } | Self::Shim { .. } | Self::Meta(_) | Self::Identity(_) => {
@@ -111,6 +120,9 @@ impl Engine {
         engine.clear_away_builds().await;
         let weak = Arc::downgrade(&engine.0);
         tokio::spawn(Arc::clone(&engine.0.pool).fill(weak.clone()));
+        if let Some(file) = &engine.0.store_file {
+            tokio::spawn(storefile::tend(Arc::clone(file), weak.clone()));
+        }
         tokio::spawn(Self::write_behind(Arc::clone(&engine.0.dirty), weak));
         Ok(engine)
     }
@@ -145,6 +157,9 @@ impl Engine {
         let records = self.load_records().await?;
         let mut containers = Vec::with_capacity(records.len());
         for mut record in records {
+            if let Some(file) = &self.0.store_file {
+                storefile::follow(file, &mut record);
+            }
             self.give_name(&mut record);
             let container = Container::new(record);
             self.0.containers.insert(Arc::clone(&container));
@@ -381,6 +396,12 @@ fn leave_nothing(inner: &Inner) {
     if inner.config.cgroup_driver == CgroupDriver::Cgroupfs {
         remove_cgroup_parent(&inner.config.cgroup_parent);
     }
+    // Last: nothing is found by its path from here on. What is open stays so until the process ends.
+    if let Some(file) = &inner.store_file
+        && let Err(error) = file.detach()
+    {
+        tracing::warn!(%error, "the store file stays mounted");
+    }
 }
 
 /// Removes the cgroup that containers had theirs in, from every hierarchy. One that another engine
@@ -409,7 +430,7 @@ fn settle(record: &mut Record) {
 }
 
 /// Everything that blocks.
-fn open(config: Config) -> Result<Engine, EngineError> {
+fn open(mut config: Config) -> Result<Engine, EngineError> {
     // Others may pass to the API's socket, and see nothing else.
     directory(&config.exec_root, 0o711)?;
     directory(&config.exec_dirs(), 0o700)?;
@@ -417,6 +438,7 @@ fn open(config: Config) -> Result<Engine, EngineError> {
     let lock = lock_exec_root(&config.exec_root)?;
     let program = Program::load(&config.shim)
         .map_err(|source| BootError::Shim { path: config.shim.display().to_string(), source })?;
+    let store_file = storefile::attach(&mut config)?;
     let mut options = StoreOptions::new(&config.data_root, &config.exec_root);
     options.driver = config.storage_driver;
     let store = Arc::new(Store::open(options).map_err(BootError::from)?);
@@ -435,6 +457,7 @@ fn open(config: Config) -> Result<Engine, EngineError> {
         config,
         program,
         store,
+        store_file,
         bridge,
         networks,
         containers: Default::default(),

@@ -33,6 +33,9 @@ pub struct Config {
     pub exec_root: PathBuf,
     /// How containers' files are made; the best that the data root allows if absent.
     pub storage_driver: Option<StorageDriver>,
+    /// Makes a store file where the data root's file system shares no extents, and moves into it what is
+    /// there.
+    pub store_file: Option<StoreFileSize>,
     /// The `seacow-shim` program.
     pub shim: PathBuf,
     /// Name of the default bridge.
@@ -64,6 +67,15 @@ pub struct Config {
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
     /// if absent; a daemon that raised its limit gives what it had before.
     pub open_files: Option<(u64, u64)>,
+}
+
+/// How large a new store file is. It takes what is in it, and grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFileSize {
+    /// As the disk below.
+    OfDisk,
+    /// Bytes.
+    Bytes(u64),
 }
 
 /// Who makes the containers' cgroups, by Docker's names.
@@ -164,6 +176,7 @@ impl Config {
             data_root: data_root.into(),
             exec_root: exec_root.into(),
             storage_driver: None,
+            store_file: None,
             init: false,
             init_path: shim.with_file_name("seacow-init"),
             shim,

@@ -49,6 +49,7 @@ pub mod runtime;
 pub mod shim;
 mod slot;
 mod storage;
+pub mod storefile;
 mod system;
 pub mod volume;
 
@@ -77,6 +78,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) program: shim::Program,
     pub(crate) store: Arc<Store>,
+    /// What the store lies in, where the host's file system shares no extents.
+    pub(crate) store_file: Option<Arc<seacow_store::StoreFile>>,
     pub(crate) bridge: network::bridge::Bridge,
     pub(crate) networks: network::Identity,
     pub(crate) containers: container::registry::Registry,

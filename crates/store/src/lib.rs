@@ -22,6 +22,7 @@
 //! | [`layer`] | read-only trees: unpack a tar, commit an upper directory, give the exact tar back |
 //! | [`snapshot`] | writable layers: described, never mounted; what changed; what it takes |
 //! | [`image`] | find, name, make, remove, save, load, import images; the `host` image |
+//! | [`storefile`] | a store that shares extents on a host that cannot: an xfs in a file |
 //! | [`volume`] | plain named volumes |
 //! | [`record`] | opaque documents of the engine |
 //! | [`archive`] | `docker cp` and `export` on a container's root |
@@ -42,6 +43,7 @@ pub mod record;
 mod shared;
 pub mod snapshot;
 mod store;
+pub mod storefile;
 mod sweeper;
 mod tar;
 pub mod volume;
@@ -60,5 +62,6 @@ pub use meta::{Durability, MetaError};
 pub use record::{RecordKind, Records};
 pub use snapshot::{DriverError, DriverKind, SnapshotDriver, SnapshotError, SnapshotKey};
 pub use store::{OpenError, Store, StoreOptions};
+pub use storefile::{StoreFile, StoreFileError};
 pub use tar::TarError;
 pub use volume::{Volume, VolumeError, Volumes};

@@ -121,7 +121,7 @@ impl Store {
     /// cannot be used on it, or the disk failed.
     pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
         let layout = Layout::create(options.data_root, options.exec_root)?;
-        let lock = lock(&layout)?;
+        let lock = lock(&layout.lock(), layout.data())?;
         let disk = Disk::new(layout.data(), options.faults)?;
         let meta = Meta::open(&layout.meta(), disk.clone())?;
         let driver = snapshot::choose(options.driver, &layout, &meta)?;
@@ -196,10 +196,14 @@ impl Store {
 /// of the descriptor until it executes its own program.
 const LOCK_LINGERS: std::time::Duration = std::time::Duration::from_millis(500);
 
-fn lock(layout: &Layout) -> Result<File, OpenError> {
-    let path = layout.lock();
+/// Takes the lock of a data root.
+pub(crate) fn lock_file(root: &Path) -> Result<File, Box<OpenError>> {
+    lock(&root.join("lock"), root).map_err(Box::new)
+}
+
+fn lock(path: &Path, root: &Path) -> Result<File, OpenError> {
     let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).at("open", &path)?;
+        File::options().read(true).write(true).create(true).truncate(false).open(path).at("open", path)?;
     let began = std::time::Instant::now();
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -212,12 +216,12 @@ fn lock(layout: &Layout) -> Result<File, OpenError> {
             u32::try_from(pid) != Ok(std::process::id()) && Path::new(&format!("/proc/{pid}")).exists()
         };
         if pid.is_some_and(lives) || began.elapsed() > LOCK_LINGERS {
-            return Err(OpenError::InUse { root: layout.data().to_owned(), pid });
+            return Err(OpenError::InUse { root: root.to_owned(), pid });
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    file.set_len(0).and_then(|()| file.rewind()).at("empty", &path)?;
-    writeln!(file, "{}", std::process::id()).at("write", &path)?;
+    file.set_len(0).and_then(|()| file.rewind()).at("empty", path)?;
+    writeln!(file, "{}", std::process::id()).at("write", path)?;
     Ok(file)
 }
 

@@ -104,9 +104,26 @@ struct Growth {
     inode_percent: u32,
 }
 
+/// Bytes of a mounted xfs. `file` is any file or directory of it.
+pub fn xfs_bytes(file: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let geometry = geometry(file)?;
+    Ok(geometry.data_blocks.saturating_mul(geometry.block_size.into()))
+}
+
 /// Makes a mounted xfs as large as its device has become (`bytes`). Smaller than it is now, or not
 /// larger by a block: nothing happens.
 pub fn grow_xfs(file: BorrowedFd<'_>, bytes: u64) -> Result<(), Errno> {
+    let geometry = geometry(file)?;
+    let blocks = bytes / u64::from(geometry.block_size.max(1));
+    if blocks <= geometry.data_blocks {
+        return Ok(());
+    }
+    let growth = Growth { new_blocks: blocks, inode_percent: geometry.inode_percent };
+    // SAFETY: the ioctl reads one `struct xfs_growfs_data`, whose layout Growth has.
+    raw::check(unsafe { libc::ioctl(file.as_raw_fd(), XFS_FSGROWFSDATA, &raw const growth) }.into()).map(drop)
+}
+
+fn geometry(file: BorrowedFd<'_>) -> Result<Geometry, Errno> {
     let mut geometry = Geometry {
         block_size: 0,
         realtime_extent: 0,
@@ -121,13 +138,7 @@ pub fn grow_xfs(file: BorrowedFd<'_>, bytes: u64) -> Result<(), Errno> {
     };
     // SAFETY: the ioctl writes one `struct xfs_fsop_geom` of 256 bytes, which is Geometry's size.
     raw::check(unsafe { libc::ioctl(file.as_raw_fd(), XFS_FSGEOMETRY, &raw mut geometry) }.into())?;
-    let blocks = bytes / u64::from(geometry.block_size.max(1));
-    if blocks <= geometry.data_blocks {
-        return Ok(());
-    }
-    let growth = Growth { new_blocks: blocks, inode_percent: geometry.inode_percent };
-    // SAFETY: the ioctl reads one `struct xfs_growfs_data`, whose layout Growth has.
-    raw::check(unsafe { libc::ioctl(file.as_raw_fd(), XFS_FSGROWFSDATA, &raw const growth) }.into()).map(drop)
+    Ok(geometry)
 }
 
 const _: () = assert!(size_of::<Geometry>() == 256 && size_of::<Growth>() == 16 && size_of::<Extent>() == 56);

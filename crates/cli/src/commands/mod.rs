@@ -44,6 +44,7 @@ pub(crate) mod search;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod storage;
 pub(crate) mod system_df;
 pub(crate) mod tag;
 pub(crate) mod top;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// seacowd, the daemon of the seacow container engine.
 #[derive(Debug, Default, Parser)]
@@ -64,6 +64,11 @@ pub(crate) struct Flags {
     /// the data root was used with, else reflink or overlay, whichever its file system allows
     #[arg(short = 's', long, value_name = "name")]
     pub(crate) storage_driver: Option<String>,
+
+    /// Make a store of its own (an xfs in a file, as seacow storage init does) where the data root's file
+    /// system cannot share extents; of that size, such as 50g, or of the disk's
+    #[arg(long, value_name = "size", num_args = 0..=1, require_equals = true, default_missing_value = "disk")]
+    pub(crate) storage_init: Option<String>,
 
     /// Containers live on while the daemon does not run; always so here
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -137,4 +142,29 @@ pub(crate) struct Flags {
     /// Print the version and exit
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
+
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub(crate) action: Option<Action>,
+}
+
+/// Work on a data root that no daemon uses.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// The store in a file, for a data root whose file system cannot share extents
+    #[command(subcommand)]
+    Storage(Storage),
+}
+
+/// Work on a store file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Storage {
+    /// Make it, and move into it what the data root has
+    Init {
+        /// Its size at first, such as 50g; it takes what is in it, and grows. The disk's if not given
+        #[arg(long, value_name = "size")]
+        size: Option<String>,
+    },
+    /// Tell what it is and takes
+    Status,
 }

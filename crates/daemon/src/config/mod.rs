@@ -8,5 +8,5 @@ mod flags;
 mod runtimes;
 mod settings;
 
-pub(crate) use flags::Flags;
-pub(crate) use settings::{Settings, SettingsError};
+pub(crate) use flags::{Action, Flags, Storage};
+pub(crate) use settings::{Settings, SettingsError, store_file_size};

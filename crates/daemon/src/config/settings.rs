@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use seacow_engine::Config;
-use seacow_engine::config::{CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes, StorageDriver};
+use seacow_engine::config::{
+    CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes, StorageDriver, StoreFileSize,
+};
 
 use super::file::{File, FileError};
 use super::flags::Flags;
@@ -112,6 +114,7 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         log_driver: flags.log_driver,
         log_opts: (!log_opts.is_empty()).then_some(log_opts),
         storage_driver: flags.storage_driver,
+        storage_init: flags.storage_init,
         live_restore: flags.live_restore,
         exec_opts: many(flags.exec_opt),
         cgroup_parent: flags.cgroup_parent,
@@ -154,6 +157,7 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         hosts "hosts", data_root "data-root", exec_root "exec-root", pidfile "pidfile", debug "debug",
         log_level "log-level", group "group", bridge "bridge", bip "bip", dns "dns",
         log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
+        storage_init "storage-init",
         live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
         init "init", init_path "init-path", userns_remap "userns-remap", shim "shim", pool_size "pool-size",
         nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
@@ -189,6 +193,9 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
         let driver = name.parse::<StorageDriver>().map_err(|error| invalid("storage-driver", name, error))?;
         engine.storage_driver = Some(driver);
     }
+    if let Some(size) = &wanted.storage_init {
+        engine.store_file = Some(store_file_size("storage-init", size)?);
+    }
     if let Some(bridge) = &wanted.bridge {
         engine.bridge = bridge_name(bridge)?;
     }
@@ -215,6 +222,16 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     engine.nft_table = wanted.nft_table.clone().unwrap_or_else(|| table_of(&engine.bridge));
     engine.debug = wanted.debug.unwrap_or(false);
     Ok(engine)
+}
+
+/// `disk`, or bytes.
+pub(crate) fn store_file_size(what: &'static str, text: &str) -> Result<StoreFileSize, SettingsError> {
+    match text {
+        "disk" => Ok(StoreFileSize::OfDisk),
+        text => bytes(text)
+            .map(StoreFileSize::Bytes)
+            .ok_or_else(|| invalid(what, text, "expected such as 50g, or disk")),
+    }
 }
 
 /// Docker's one option of this kind for Linux.
@@ -335,6 +352,7 @@ fn bytes(text: &str) -> Option<u64> {
         b'k' => (&lower[..lower.len() - 1], 10),
         b'm' => (&lower[..lower.len() - 1], 20),
         b'g' => (&lower[..lower.len() - 1], 30),
+        b't' => (&lower[..lower.len() - 1], 40),
         _ => (lower, 0),
     };
     number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
@@ -390,6 +408,7 @@ mod tests {
             &["--tls"][..],
             &["--tlsverify"],
             &["--storage-driver=devicemapper"],
+            &["--storage-init=much"],
             &["--log-driver=syslog"],
             &["--log-opt=tag=x"],
             &["--live-restore=false"],

@@ -60,6 +60,7 @@ impl Engine {
             driver: self.store().snapshots().name().into(),
             driver_status: std::iter::once(["Backing Filesystem".into(), backing])
                 .chain(self.store().snapshots().status())
+                .chain(self.store_file_status().await)
                 .collect(),
             plugins: plugins(),
             memory_limit: limits.memory,
@@ -113,6 +114,22 @@ impl Engine {
             cdi_spec_dirs: None,
             warnings: Some(warnings).filter(|warnings| !warnings.is_empty()),
         })
+    }
+
+    /// Lines about the store file, where there is one.
+    async fn store_file_status(&self) -> Vec<[String; 2]> {
+        let Some(file) = self.0.store_file.clone() else { return Vec::new() };
+        let Ok(Ok(status)) = blocking::run("look at the store file", move || file.own_status()).await else {
+            return Vec::new();
+        };
+        let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+        let blocks = if status.direct { "direct" } else { "through the page cache" };
+        vec![
+            ["Store File".into(), status.file.display().to_string()],
+            ["Store File Used".into(), format!("{} of {}", mib(status.used), mib(status.size))],
+            ["Store File Takes".into(), mib(status.allocated)],
+            ["Store File Blocks".into(), blocks.into()],
+        ]
     }
 
     fn count_containers(&self) -> Counts {

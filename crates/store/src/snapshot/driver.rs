@@ -229,7 +229,7 @@ fn overlay_works(place: &Path) -> Result<(), String> {
     overlay.mount(Attributes::empty()).map(drop).map_err(|error| format!("{error}: {}", error.errno))
 }
 
-fn extents_are_shared(place: &Path) -> Result<(), String> {
+pub(crate) fn extents_are_shared(place: &Path) -> Result<(), String> {
     let probe = || -> Result<bool, IoFailure> {
         let (from, to) = (place.join("from"), place.join("to"));
         std::fs::write(&from, [1; 4096]).at("write", &from)?;
@@ -240,7 +240,7 @@ fn extents_are_shared(place: &Path) -> Result<(), String> {
     match probe() {
         Ok(true) => Ok(()),
         Ok(false) => Err("its file system cannot share extents between files (xfs with reflink=1 and btrfs \
-                          can)"
+                          can; `seacow storage init` makes a store on any file system)"
             .to_owned()),
         Err(error) => Err(error.to_string()),
     }

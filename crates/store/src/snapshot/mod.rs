@@ -47,8 +47,8 @@ use std::sync::Arc;
 use seacow_spec::shim::Rootfs;
 use seacow_spec::{ChainId, Classified, ErrorClass};
 
-pub(crate) use driver::choose;
 pub use driver::{DriverError, DriverKind, UnknownDriver};
+pub(crate) use driver::{choose, extents_are_shared};
 pub use usage::{PathUse, Paths, Usage};
 
 use crate::error::IoFailure;

@@ -14,6 +14,8 @@ use seacow_sys::ns;
 pub enum Disk {
     /// Where temporary files are.
     Own,
+    /// Where no extents are shared, for certain.
+    Ext4,
     Xfs,
     Btrfs,
 }
@@ -25,6 +27,7 @@ impl Disk {
     fn name(self) -> &'static str {
         match self {
             Self::Own => "the temporary directory's",
+            Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
         }
@@ -33,12 +36,17 @@ impl Disk {
     /// Calls `work` with a directory on such a file system. It is mounted in a mount namespace of a
     /// thread of its own, and gone with it whatever happens.
     pub fn with(self, work: impl FnOnce(&Path) + Send) {
+        self.with_size(SIZE, work);
+    }
+
+    /// As [`Self::with`], with so many bytes.
+    pub fn with_size(self, size: u64, work: impl FnOnce(&Path) + Send) {
         let home = tempfile::Builder::new().prefix("seacow-store-disk-").tempdir().unwrap();
         if self == Self::Own {
             return work(home.path());
         }
         let image = home.path().join("image");
-        std::fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(size).unwrap();
         make(self, &image);
         let at = home.path().join("mnt");
         std::fs::create_dir(&at).unwrap();

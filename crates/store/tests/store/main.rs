@@ -13,4 +13,5 @@ mod images;
 mod keeping;
 mod layers;
 mod snapshots;
+mod storefile;
 mod together;
