@@ -109,7 +109,11 @@ impl Drop for Daemon {
             eprintln!("xtask: {error:#}");
         }
         for dir in [format!("/var/lib/{}", self.name), format!("/run/{}", self.name)] {
-            if let Err(error) = std::fs::remove_dir_all(&dir) {
+            use std::io::ErrorKind::{ReadOnlyFilesystem, ResourceBusy};
+            // What is mounted there, or a subvolume in it, goes with the disk of who mounted it.
+            if let Err(error) = std::fs::remove_dir_all(&dir)
+                && !matches!(error.kind(), ResourceBusy | ReadOnlyFilesystem)
+            {
                 eprintln!("xtask: remove {dir}: {error}");
             }
         }

@@ -14,6 +14,7 @@
 //! | [`sampler`] | runs and times command lines, here or inside a peer's namespaces |
 //! | [`http`], [`api`] | the engines' API, without a client program |
 //! | [`stats`], [`report`] | samples, tables, bars |
+//! | [`storage`] | `bench storage`, with engines of its own |
 //! | [`memory`], [`traces`] | what containers occupy, and what is left of them |
 //! | [`trace`] | the engine's own marks on the start path |
 
@@ -28,6 +29,7 @@ mod report;
 mod sampler;
 mod sections;
 mod stats;
+mod storage;
 mod trace;
 mod traces;
 
@@ -44,9 +46,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match args.first().map(String::as_str) {
         Some("start") => start(&Options::parse(rest)?),
         Some(sampler::COMMAND) => sampler::serve(),
+        Some("storage") => storage::run(rest),
         Some("vm") => crate::vm::bench(vm_rounds(rest)?),
-        Some(other) => bail!("unknown benchmark {other:?}; there are: start, vm"),
-        None => bail!("which benchmark? there are: start, vm"),
+        Some(other) => bail!("unknown benchmark {other:?}; there are: start, storage, vm"),
+        None => bail!("which benchmark? there are: start, storage, vm"),
     }
 }
 

@@ -22,7 +22,10 @@ pub(super) fn file_system(root: &Path) -> Check {
         }
         "extfs" => ok(
             name,
-            format!("{place} is on ext4: a file is copied as a whole when a container first writes to it."),
+            format!(
+                "{place} is on ext4: a file is copied as a whole when a container first writes to it \
+                 (seacow storage init makes a store that shares blocks)."
+            ),
         ),
         kind @ ("overlayfs" | "nfs" | "cifs" | "fuse") => failed(
             name,
