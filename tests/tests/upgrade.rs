@@ -35,7 +35,9 @@ fn an_upgraded_daemon_takes_over_streams_execs_and_statuses() {
         let exec = exec_now();
         exec["ExitCode"] == 9 && exec["Running"] == false
     });
-    engine.docker(&["exec", "box", "touch", "/go"]).ok();
+    // It may end, and take the exec with it, before the exec has.
+    let told = engine.docker(&["exec", "box", "touch", "/go"]);
+    assert!([0, 137].contains(&told.code), "{told:?}");
     assert_eq!(engine.docker(&["wait", "box"]).ok(), "23");
     assert_eq!(engine.docker(&["logs", "box"]).ok(), "before\nafter");
     assert_eq!(engine.docker(&["run", "--rm", "bb", "echo", "new"]).ok(), "new");

@@ -220,6 +220,38 @@ fn nothing_is_unpacked_or_copied_for_a_remap() {
     assert_eq!(engine.docker(&["diff", "box"]).ok(), "A /made");
 }
 
+/// The live root of this machine, whose files are shown with other owners than they have.
+#[test]
+fn the_image_host_is_root_s_inside() {
+    let engine = Remapped::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let script = "id -u; stat -c %u:%g / /etc/passwd; echo x >> /etc/passwd && echo changed";
+    let before = std::fs::read("/etc/passwd").unwrap();
+    assert_eq!(engine.docker(&["run", "--rm", "host", "sh", "-c", script]).ok(), "0\n0:0\n0:0\nchanged");
+    assert!(std::fs::read("/etc/passwd").unwrap() == before);
+}
+
+/// Makes a user, so only on a machine that may be thrown away.
+#[test]
+fn the_default_user_is_made_once() {
+    if std::env::var_os("SEACOW_TEST_THROWAWAY").is_none() {
+        return println!("SKIPPED: needs a machine that may be thrown away");
+    }
+    let read = |file: &str| std::fs::read_to_string(file).unwrap();
+    let mut engine = Engine::start_with(&["--userns-remap=default"]);
+    let granted = read("/etc/subuid").lines().filter(|line| line.starts_with("dockremap:")).count();
+    assert_eq!((granted, read("/etc/passwd").matches("\ndockremap:").count()), (1, 1));
+    let map = ["run", "--rm", "bb", "sh", "-c", "tr -s ' ' < /proc/self/uid_map"];
+    let first = engine.docker(&map).ok();
+    assert!(first.starts_with(" 0 ") && first.ends_with(" 65536"), "{first}");
+    engine.stop_daemon();
+    engine.restart_daemon();
+    assert_eq!(engine.docker(&map).ok(), first);
+    assert_eq!(read("/etc/passwd").matches("\ndockremap:").count(), 1);
+}
+
 /// Another driver's root is a directory, and no overlay.
 #[test]
 fn with_whole_copies_as_well() {

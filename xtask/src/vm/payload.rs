@@ -22,7 +22,7 @@ pub(crate) enum Work<'a> {
 const ONE_BINARY: u32 = 2_400;
 /// How much longer than outside tests wait before they give up: emulation is ten times slower, and
 /// their deadlines are ten times what is needed on an idle machine.
-const PATIENCE: u32 = 6;
+const PATIENCE: u32 = 10;
 /// Lives in the test that kills the daemon at random; hundreds of them are for machines that are not
 /// emulated.
 const LIVES: u32 = 24;
@@ -105,9 +105,10 @@ fn test_binaries(names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
 
 fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String]) -> String {
     let target = shell::target();
+    // systemd's /tmp has flags that tests of mounts do not expect.
     let mut script = format!(
         "#!/bin/sh\nexport SEACOW_DIST=/work/dist SEACOW_DOCKER=/work/docker SEACOW_TEST_CGROUP_DRIVER={} SEACOW_TEST_THROWAWAY=1\n\
-         export SEACOW_TEST_PATIENCE={PATIENCE} SEACOW_STRESS={LIVES} SEACOW_TEST_RUNTIMES=/usr/sbin/runc\n",
+         export TMPDIR=/var/tmp SEACOW_TEST_PATIENCE={PATIENCE} SEACOW_STRESS={LIVES} SEACOW_TEST_RUNTIMES=/usr/sbin/runc\n",
         init.driver()
     );
     // Where the test binaries were told at compile time that our programs are.
