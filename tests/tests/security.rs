@@ -114,6 +114,21 @@ fn the_engine_s_binary_cannot_be_overwritten_from_inside() {
     assert!(runs.to_string_lossy().starts_with("/memfd:"), "{}", runs.display());
 }
 
+/// Options for a host with SELinux pass on one without, as with dockerd, and so does the daemon's flag.
+#[test]
+fn labels_are_for_hosts_that_have_them() {
+    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        return println!("SKIPPED: SELinux is on here");
+    }
+    let engine = Engine::start_with(&["--selinux-enabled"]);
+    for option in ["label=disable", "label=type:container_t", "label=level:s0:c1,c2"] {
+        engine.docker(&["run", "--rm", "--security-opt", option, "bb", "true"]).ok();
+    }
+    let info = engine.docker(&["info", "--format", "{{.SecurityOptions}}"]).ok();
+    assert!(!info.contains("selinux"), "{info}");
+    engine.docker(&["run", "--rm", "-v", "named:/v:z", "-v", "/tmp:/t:ro,Z", "bb", "true"]).ok();
+}
+
 /// Whether this kernel has AppArmor on.
 fn has_apparmor() -> bool {
     std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))

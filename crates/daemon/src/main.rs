@@ -118,6 +118,9 @@ async fn serve(mut settings: Settings) -> Result<(), Fatal> {
     }
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
     settings.engine.open_files = open_files::raise();
+    if settings.labels_missed {
+        tracing::warn!("SELinux could not be enabled: this host does not have it; containers have no labels");
+    }
     if let Some(user) = &settings.userns_remap {
         settings.engine.remap = Remap::resolve(user)?;
     }

@@ -120,6 +120,11 @@ impl Caller {
     }
 }
 
+/// Whether SELinux has a policy on this host.
+pub fn has_selinux() -> bool {
+    system::host::selinux().is_some()
+}
+
 impl Engine {
     /// The settings.
     pub fn config(&self) -> &Config {

@@ -36,6 +36,7 @@ pub(crate) struct File {
     pub(crate) init: Option<bool>,
     pub(crate) init_path: Option<PathBuf>,
     pub(crate) userns_remap: Option<String>,
+    pub(crate) selinux_enabled: Option<bool>,
     pub(crate) shim: Option<PathBuf>,
     pub(crate) pool_size: Option<usize>,
     pub(crate) nft_table: Option<String>,

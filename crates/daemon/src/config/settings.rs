@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) pidfile: Option<PathBuf>,
     /// Whose ids containers have. Looked up when the daemon starts, which may have to make the user.
     pub(crate) userns_remap: Option<String>,
+    /// Labels were asked for, on a host that has none.
+    pub(crate) labels_missed: bool,
     /// Least important messages that are logged.
     pub(crate) log_level: tracing::Level,
 }
@@ -92,7 +94,15 @@ impl Settings {
         };
         // The empty string is Docker's way of saying no.
         let userns_remap = wanted.userns_remap.filter(|user| !user.is_empty());
-        Ok(Self { engine, hosts, group: wanted.group, pidfile: wanted.pidfile, log_level, userns_remap })
+        Ok(Self {
+            engine,
+            hosts,
+            group: wanted.group,
+            pidfile: wanted.pidfile,
+            log_level,
+            userns_remap,
+            labels_missed: wanted.selinux_enabled == Some(true),
+        })
     }
 }
 
@@ -123,6 +133,7 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         init: flags.init,
         init_path: flags.init_path,
         userns_remap: flags.userns_remap,
+        selinux_enabled: flags.selinux_enabled,
         shim: flags.shim,
         pool_size: flags.pool_size,
         nft_table: flags.nft_table,
@@ -159,7 +170,8 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
         storage_init "storage-init",
         live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
-        init "init", init_path "init-path", userns_remap "userns-remap", shim "shim", pool_size "pool-size",
+        init "init", init_path "init-path", userns_remap "userns-remap", selinux_enabled "selinux-enabled",
+        shim "shim", pool_size "pool-size",
         nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
         tlscert "tlscert", tlskey "tlskey",
     };
@@ -272,6 +284,9 @@ fn table_of(bridge: &str) -> String {
 fn check_drivers(wanted: &File) -> Result<(), SettingsError> {
     if let Some(other) = wanted.log_driver.as_deref().filter(|name| *name != "json-file") {
         return Err(invalid("log-driver", other, "only json-file is built yet"));
+    }
+    if wanted.selinux_enabled == Some(true) && seacow_engine::has_selinux() {
+        return Err(invalid("selinux-enabled", true, "labels of containers are not built yet"));
     }
     if wanted.live_restore == Some(false) {
         return Err(invalid("live-restore", false, "containers always live on when the daemon stops"));

@@ -49,11 +49,9 @@ pub(crate) fn parse(
             ("apparmor", Some("")) => security.apparmor = None,
             ("apparmor", Some(profile)) => security.apparmor = Some(profile.to_owned()),
             ("systempaths", Some("unconfined")) => security.open_system_paths = true,
-            // No host we run on enforces SELinux labels for us: off is what there is.
-            ("label", Some("disable")) => {}
-            ("label", Some(_)) => {
-                return Err(ContainerError::Unsupported(format!("--security-opt {option}")));
-            }
+            // Of a daemon that does not label, as Docker's does not either unless it is told to: options
+            // for hosts with SELinux pass where there is none.
+            ("disable", None) | ("label", Some(_)) => {}
             _ => return Err(invalid().into()),
         }
     }
@@ -92,7 +90,10 @@ mod tests {
 
     #[test]
     fn unknown_ones_are_refused() {
-        for bad in ["nonsense", "seccomp={", "label=type:x", "no-new-privileges=maybe"] {
+        for label in ["label=disable", "label=type:x", "label:level:s0:c1,c2", "disable"] {
+            assert_eq!(of(&[label]).unwrap(), Security::default(), "{label}");
+        }
+        for bad in ["nonsense", "seccomp={", "label", "no-new-privileges=maybe"] {
             assert!(of(&[bad]).is_err(), "{bad}");
         }
     }
