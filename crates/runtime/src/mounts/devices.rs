@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use seacow_spec::oci::runtime::LinuxDevice;
@@ -137,7 +137,7 @@ pub(crate) fn add(root: &Root, devices: &[LinuxDevice]) -> Result<(), Error> {
             Err(Errno::EXIST) => same_node(&entry, index, device, node)?,
             // In a user namespace nobody makes devices; the host's own is lent.
             Err(Errno::PERM) => {
-                bind_host(&entry, path, node)?;
+                bind_host(&entry, &of_host(path, node)?, node)?;
                 continue;
             }
             Err(errno) => return Err(errno).step(making),
@@ -170,7 +170,33 @@ fn same_node(entry: &Entry, index: usize, device: &LinuxDevice, wanted: checked:
     Err(validate::Error::field(format!("linux.devices[{index}].path"), what).into())
 }
 
-/// Binds the host's node of the same path on a new empty file.
+/// Where the host has a device: under the same name, or under another.
+fn of_host(path: &Path, wanted: checked::Node) -> Result<PathBuf, Error> {
+    let fits = |meta: &std::fs::Metadata| {
+        let kind = meta.file_type();
+        let same_kind = match wanted.kind {
+            FileType::CharacterDevice => kind.is_char_device(),
+            FileType::BlockDevice => kind.is_block_device(),
+            _ => false,
+        };
+        let rdev = meta.rdev();
+        same_kind && (rustix::fs::major(rdev), rustix::fs::minor(rdev)) == (wanted.major, wanted.minor)
+    };
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| fits(&meta)) {
+        return Ok(path.to_owned());
+    }
+    let mut found = None;
+    each_of_host(&mut |at, meta| {
+        if found.is_none() && fits(meta) {
+            found = Some(Path::new("/dev").join(at));
+        }
+        Ok(())
+    })?;
+    // What is wrong with this one is said when it is bound.
+    Ok(found.unwrap_or_else(|| path.to_owned()))
+}
+
+/// Binds a node of the host on a new empty file.
 fn bind_host(entry: &Entry, host: &Path, wanted: checked::Node) -> Result<(), Error> {
     let making = || format!("bind the host's device {}", host.display());
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
