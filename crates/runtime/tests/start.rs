@@ -18,6 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Fixture, mount, process, spec};
+use seacow_runtime::cgroup::OomNews;
 use seacow_runtime::init::{Prepared, Running};
 use seacow_runtime::{Error, Streams, exec};
 use seacow_spec::ErrorClass;
@@ -554,12 +555,12 @@ fn out_of_memory(bench: &mut Bench) {
     let mut watch = running.cgroups.watch_oom().unwrap().unwrap();
     wait(running.pidfd.as_fd()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
-    let mut struck = watch.check().unwrap();
+    let mut struck = watch.check().unwrap() == OomNews::Killed;
     while !struck && Instant::now() < deadline {
-        let mut fds = [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)];
+        let mut fds = [rustix::event::PollFd::new(&watch, watch.interest())];
         let step = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
         rustix::event::poll(&mut fds, Some(&step)).unwrap();
-        struck = watch.check().unwrap();
+        struck = watch.check().unwrap() == OomNews::Killed;
     }
     assert!(struck && running.cgroups.oom_kills().unwrap() > 0);
     drop(watch);

@@ -60,18 +60,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     judge(&inits, &dist, if subset { &subset_in } else { &all }, filter)
 }
 
-/// A test that the ordinary run leaves out where systemd removes cgroups: see docs/design/cgroups.md.
-const RACES_WITH_SYSTEMD: &str = "too_much_memory_is_death_by_the_kernel_and_seen_as_that";
-
 /// The part of it that every test run has.
 pub(crate) fn subset(dist: &std::path::Path) -> Result<()> {
-    let plain = judge(&[Init::Plain], dist, &subset_in, &[]);
-    println!(
-        "skipped under systemd: {RACES_WITH_SYSTEMD}: the scope may go before its count of kills is read"
-    );
-    let left_out = ["--skip".to_owned(), RACES_WITH_SYSTEMD.to_owned()];
-    let systemd = judge(&[Init::Systemd], dist, &subset_in, &left_out);
-    plain.and(systemd)
+    judge(&[Init::Plain, Init::Systemd], dist, &subset_in, &[])
 }
 
 /// `run --rm` here and by Debian's dockerd, in the same machine at the same time.

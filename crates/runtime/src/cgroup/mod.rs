@@ -29,7 +29,7 @@ use seacow_sys::Errno;
 
 pub(crate) use layout::unescape;
 pub use layout::{Hierarchy, Layout, layout};
-pub use oom::OomWatch;
+pub use oom::{OomNews, OomWatch};
 pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats, Stats, Usage};
 pub use sub::SubCgroups;
 pub use systemd::BusError;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use seacow_runtime::cgroup::{BlockIoEntry, Cgroups, Stats, Usage};
+use seacow_runtime::cgroup::{BlockIoEntry, Cgroups, OomNews, Stats, Usage};
 use seacow_sys::Errno;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ fn watch(id: &str, cgroups: &Cgroups, init: &OwnedFd, interval: Duration) -> Res
     loop {
         let mut fds = vec![PollFd::new(init, PollFlags::IN)];
         if let Some(watch) = &oom {
-            fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(watch.as_fd(), watch.interest()));
         }
         let now = Instant::now();
         let wake = expected.map_or(next, |_| next.min(now + OOM_STEP));
@@ -63,14 +63,14 @@ fn watch(id: &str, cgroups: &Cgroups, init: &OwnedFd, interval: Duration) -> Res
         }
         if let (Some(until), Some(watch)) = (expected, &mut oom) {
             match watch.check() {
-                Ok(true) => {
+                Ok(OomNews::Killed | OomNews::Gone { killed_nearby: true }) => {
                     print(&json!({ "type": "oom", "id": id }))?;
                     expected = None;
                 }
-                Ok(false) if Instant::now() < until => {}
-                Ok(false) => expected = None,
+                Ok(OomNews::Nothing | OomNews::Pressure) if Instant::now() < until => {}
+                Ok(OomNews::Nothing | OomNews::Pressure) => expected = None,
                 // Its cgroup is being removed.
-                Err(_) => (oom, expected) = (None, None),
+                Ok(OomNews::Gone { killed_nearby: false }) | Err(_) => (oom, expected) = (None, None),
             }
         }
         if ended {

@@ -32,9 +32,11 @@ impl Shim {
 
     /// A living process was reaped.
     pub(super) fn on_end(&mut self, id: ProcessId, code: i32) {
+        // The kernel's notice comes before the end that it causes, and is handled by now.
+        let oom_killed = id == INIT && self.memory_ran_out(Instant::now());
         let Self { processes, poll, buffer, container, .. } = self;
         let Some(process) = processes.iter_mut().find(|process| process.id == id) else { return };
-        let exit = Exit { code, at: Timestamp::now(), oom_killed: false, reason: None };
+        let exit = Exit { code, at: Timestamp::now(), oom_killed, reason: None };
         if id == INIT
             && let Some(container) = container
         {
@@ -74,8 +76,7 @@ impl Shim {
         }
     }
 
-    fn init_over(&mut self, mut exit: Exit) {
-        exit.oom_killed = self.memory_ran_out();
+    fn init_over(&mut self, exit: Exit) {
         let Some(state) = self.state.take() else { return };
         match lifecycle::apply(state, lifecycle::Event::Exited(exit.clone())) {
             Ok(state) => {
