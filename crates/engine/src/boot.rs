@@ -261,7 +261,7 @@ impl Engine {
             cell.link = Link::Live(shim);
             cell.early_exit.take().or(ended)
         };
-        container.tell(|life| life.running = true);
+        container.tell(|life| life.begun = life.begun.max(life.ended + 1));
         match early {
             Some(exit) => self.exited(container, exit),
             None => self.save_later(container),

@@ -74,11 +74,7 @@ impl Engine {
         if let Some(endpoint) = endpoint {
             self.bridge().release(endpoint.address);
         }
-        container.tell(|life| {
-            life.running = false;
-            life.ended += 1;
-            life.code = code;
-        });
+        container.tell(|life| life.end(code));
         if remove {
             self.remove_ended(container, code);
         }

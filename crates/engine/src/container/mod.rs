@@ -128,21 +128,43 @@ pub(crate) struct QueuedAttach {
 /// What waiters watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Life {
-    /// Runs that ended, failed starts included.
+    /// Runs that began, failed starts included. A number and no flag: who waits for the end of one
+    /// must not miss it because the next has begun by the time he looks.
+    pub(crate) begun: u64,
+    /// Those of them that ended.
     pub(crate) ended: u64,
     /// Exit status of the last of them.
     pub(crate) code: i32,
-    /// A main process exists or is being started.
-    pub(crate) running: bool,
     /// It is gone.
     pub(crate) removed: bool,
     /// Why removal failed.
     pub(crate) error: Option<String>,
 }
 
+impl Life {
+    /// Whether a main process exists or is being started.
+    pub(crate) fn is_running(&self) -> bool {
+        self.begun > self.ended
+    }
+
+    /// Whether the run of this number is over, or there will be none any more.
+    pub(crate) fn is_over(&self, run: u64) -> bool {
+        self.ended >= run || self.removed
+    }
+
+    /// A run ended, or its start failed.
+    pub(crate) fn end(&mut self, code: i32) {
+        self.ended += 1;
+        // One that nobody saw beginning.
+        self.begun = self.begun.max(self.ended);
+        self.code = code;
+    }
+}
+
 impl Container {
     pub(crate) fn new(record: Record) -> Arc<Self> {
-        let life = Life { code: record.exit_code(), running: record.state.is_alive(), ..Life::default() };
+        let life =
+            Life { code: record.exit_code(), begun: u64::from(record.state.is_alive()), ..Life::default() };
         Arc::new(Self {
             id: record.id.clone(),
             ops: Arc::default(),
@@ -179,6 +201,18 @@ impl Container {
         match &self.cell().link {
             Link::Live(shim) => Ok(shim.clone()),
             Link::None | Link::Ready(_) => Err(ContainerError::NotRunning(self.id.to_string())),
+        }
+    }
+
+    /// The shim of a running or paused container, and the number of the run that is its own.
+    pub(crate) fn live_run(&self) -> Result<(ShimClient, u64), ContainerError> {
+        loop {
+            let run = self.life.borrow().begun;
+            let shim = self.live_shim()?;
+            // A shim goes before the next run begins, so this one is of a run that began before.
+            if self.life.borrow().begun == run {
+                return Ok((shim, run));
+            }
         }
     }
 

@@ -39,13 +39,20 @@ impl Engine {
                     return Err(ContainerError::NotRunning(id).into());
                 }
             }
-            let shim = container.live_shim()?;
+            let (shim, run) = container.live_run()?;
             let (request, event, action) = if freeze {
                 (Request::Pause, Event::Paused, "pause")
             } else {
                 (Request::Resume, Event::Resumed, "unpause")
             };
-            shim.send(request, None)?.done().await?;
+            let answered = match shim.send(request, None) {
+                Ok(pending) => pending.done().await,
+                Err(error) => Err(error),
+            };
+            if answered.is_err() && container.watch().borrow().is_over(run) {
+                return Err(ContainerError::NotRunning(id).into());
+            }
+            answered?;
             container.cell().apply(event).map_err(ContainerError::from)?;
             engine.emit(container.event(action, &[]));
             engine.save_later(&container);

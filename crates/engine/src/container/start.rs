@@ -38,7 +38,7 @@ impl Engine {
     /// Starts; the caller holds `ops`.
     pub(super) async fn start_locked(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         begin(container)?;
-        container.tell(|life| life.running = true);
+        container.tell(|life| life.begun += 1);
         match self.bring_up(container).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fail(container, error).await),
@@ -134,11 +134,7 @@ impl Engine {
         } else {
             self.save_later(container);
         }
-        container.tell(|life| {
-            life.running = false;
-            life.ended += 1;
-            life.code = code;
-        });
+        container.tell(|life| life.end(code));
         tracing::debug!(id = container.id.short(), class = ?error.class(), "start failed");
         error
     }

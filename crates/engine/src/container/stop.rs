@@ -123,8 +123,8 @@ impl Engine {
         };
         let seconds = timeout.or(seconds).unwrap_or(STOP_TIMEOUT);
         let mut life = container.watch();
-        let shim = match container.live_shim() {
-            Ok(shim) => shim,
+        let (shim, run) = match container.live_run() {
+            Ok(live) => live,
             // It ended by itself just now.
             Err(_) => return Ok(()),
         };
@@ -133,7 +133,7 @@ impl Engine {
             Err(_) if !container.cell().is_alive() => return Ok(()),
             Err(error) => tracing::warn!(id = container.id.short(), %error, "send the stop signal"),
         }
-        let ended = life.wait_for(|life| !life.running || life.removed);
+        let ended = life.wait_for(|life| life.is_over(run));
         let in_time = match u64::try_from(seconds) {
             Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await.is_ok(),
             // Negative: for as long as it takes.
@@ -161,21 +161,22 @@ impl Engine {
     /// Kills the main process and waits until its end was reported.
     pub(super) async fn kill_and_wait(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         let mut life = container.watch();
-        let Ok(shim) = container.live_shim() else {
+        let Ok((shim, run)) = container.live_run() else {
             if container.cell().is_alive() {
                 // Its shim was lost and is being cleared away.
-                let _ = tokio::time::timeout(KILL_PATIENCE, life.wait_for(|life| !life.running)).await;
+                let _ = tokio::time::timeout(KILL_PATIENCE, life.wait_for(|life| !life.is_running())).await;
             }
             return Ok(());
         };
         if let Err(error) = self.signal(container, &shim, SIGKILL).await
             && container.cell().is_alive()
+            && !life.borrow().is_over(run)
         {
             return Err(error);
         }
         let begin = Instant::now();
         loop {
-            let ended = life.wait_for(|life| !life.running || life.removed);
+            let ended = life.wait_for(|life| life.is_over(run));
             if tokio::time::timeout(THAW_AGAIN, ended).await.is_ok() {
                 return Ok(());
             }

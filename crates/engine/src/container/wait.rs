@@ -45,11 +45,14 @@ impl Engine {
     ) -> Result<impl Future<Output = WaitResponse> + Send + use<>, EngineError> {
         let container = self.0.containers.find(reference)?;
         let mut life = container.watch();
-        let begin = life.borrow().ended;
+        let (begun, begin) = {
+            let life = life.borrow();
+            (life.begun, life.ended)
+        };
         Ok(async move {
             let _keep = container;
             let over = |life: &Life| match condition {
-                WaitCondition::NotRunning => !life.running || life.removed,
+                WaitCondition::NotRunning => life.is_over(begun),
                 // A container that is gone has no next exit.
                 WaitCondition::NextExit => life.ended > begin || life.removed,
                 WaitCondition::Removed => life.removed || life.error.is_some(),

@@ -140,7 +140,10 @@ impl PendingExec {
         let shim = self.container.live_shim()?;
         let action = format!("exec_start: {}", self.exec.command());
         self.engine.emit(self.container.event(&action, &[("execID", self.exec.id.to_string())]));
-        let started = shim.send(Request::Exec(Box::new(request)), descriptor)?.started().await;
+        let started = match shim.send(Request::Exec(Box::new(request)), descriptor) {
+            Ok(pending) => pending.started().await,
+            Err(error) => Err(error),
+        };
         self.finished = true;
         match started {
             Ok((pid, _)) => {
@@ -209,7 +212,7 @@ impl PendingExec {
 /// it, and its end will be reported in a moment.
 /// `life` was watched since before.
 async fn ends_now(mut life: watch::Receiver<Life>, before: u64) -> bool {
-    let ended = life.wait_for(|life| life.ended > before || !life.running);
+    let ended = life.wait_for(|life| life.ended > before || !life.is_running());
     tokio::time::timeout(END_GRACE, ended).await.is_ok()
 }
 

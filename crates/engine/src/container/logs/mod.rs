@@ -206,7 +206,7 @@ impl Reader {
         };
         tokio::select! {
             () = changed => {}
-            _ = follow.life.wait_for(|life| !life.running) => self.last_round = true,
+            _ = follow.life.wait_for(|life| !life.is_running()) => self.last_round = true,
             () = tokio::time::sleep(left.min(POLL)) => {}
         }
     }
