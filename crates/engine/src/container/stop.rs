@@ -20,7 +20,7 @@ const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 /// How long a container may take to die of SIGKILL. A process in an uninterruptible sleep cannot.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-/// Shims from before protocol 3 let a pause that comes right after SIGKILL freeze the process before
+/// Shims of earlier releases let a pause that comes right after SIGKILL freeze the process before
 /// it dies: then it is thawed.
 const THAW_AGAIN: Duration = Duration::from_millis(100);
 
