@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::Init;
 use super::tools;
@@ -100,6 +100,11 @@ fn test_binaries(names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         }
     }
     found.sort();
+    // They are told apart by their names alone.
+    let names = found.iter().map(|(name, _)| name);
+    if let Some((name, _)) = names.clone().zip(names.skip(1)).find(|(one, next)| one == next) {
+        bail!("two test binaries are called {name}: one of them has to be renamed");
+    }
     Ok(found)
 }
 
