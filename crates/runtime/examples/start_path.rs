@@ -103,7 +103,7 @@ fn once(
         return Err(format!("the command ended with {end:?}").into());
     }
     running.cgroups.remove()?;
-    drop(running.mount_namespace);
+    drop(running.namespaces);
     Ok([cloned, settled - cloned, configured - settled, started - configured, exited - started, started])
 }
 

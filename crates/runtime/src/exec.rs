@@ -29,6 +29,7 @@ use crate::error::{Error, Step};
 use crate::init::foreign::lend;
 use crate::init::handle::{Child, out_of_order};
 use crate::init::{Streams, clone_into_pid_namespace, launch};
+use crate::process::ahead::Ahead;
 use crate::process::finish::{Finish, Stdio};
 use crate::process::labels::Labels;
 use crate::process::{oom_score, scheduling};
@@ -250,6 +251,7 @@ fn run(entering: &Entering<'_>, streams: Streams, socket: BorrowedFd<'_>, option
             outlive_parent,
             hooks: None,
             signals_are_reset: false,
+            ahead: Ahead::default(),
         }
         .execute(&mut trace),
         Err(error) => error,

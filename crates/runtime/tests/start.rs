@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use common::{Fixture, mount, process, spec};
 use seacow_runtime::cgroup::OomNews;
-use seacow_runtime::init::{Prepared, Running};
+use seacow_runtime::init::{Created, Prepared, Running};
 use seacow_runtime::{Error, Streams, exec};
 use seacow_spec::ErrorClass;
 use seacow_spec::oci::runtime::{
@@ -37,6 +37,7 @@ const CASES: &[Case] = &[
     ("namespaces, hostname and own pid 1", namespaces),
     ("masked and read-only paths", masks),
     ("capabilities, filter and a reset signal state", rights),
+    ("filters are loaded before the start where nothing that follows needs them absent", filters_ahead),
     ("no_new_privs and other users", users),
     ("texts of what cannot be executed", refusals),
     ("working directory is made; a leaked descriptor cannot be entered", directories),
@@ -172,6 +173,12 @@ impl Bench {
     }
 
     fn begin(&self, order: &Order) -> Result<(Running, std::fs::File, Option<OwnedFd>), Error> {
+        let (mut created, read) = self.create(order)?;
+        let terminal = created.take_terminal();
+        Ok((created.start()?, read, terminal))
+    }
+
+    fn create(&self, order: &Order) -> Result<(Created, std::fs::File), Error> {
         let own = self.fixture.path().join(self.count.to_string());
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let streams = if order.create.stdio.terminal {
@@ -184,9 +191,7 @@ impl Bench {
         };
         let mut prepared = Prepared::new(&order.prepare, &own.join("stage"))?;
         prepared.settle()?;
-        let mut created = prepared.configure(&order.create, streams)?;
-        let terminal = created.take_terminal();
-        Ok((created.start()?, read.into(), terminal))
+        Ok((prepared.configure(&order.create, streams)?, read.into()))
     }
 
     fn try_run(&self, order: &Order) -> Result<Outcome, Error> {
@@ -306,6 +311,30 @@ fn rights(bench: &mut Bench) {
     order.create.seccomp = SeccompChoice::Profile(serde_json::from_str(profile).unwrap());
     let done = bench.run(&order);
     assert!(done.output.contains("No space left"), "{}", done.output);
+}
+
+fn filters_ahead(bench: &mut Bench) {
+    let order = bench.sh("grep -c . /etc/passwd >/dev/null; echo started");
+    let (created, mut read) = bench.create(&order).unwrap();
+    let status = format!("/proc/{}/status", created.pid());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(&status).unwrap().contains("Seccomp:\t2") {
+        assert!(Instant::now() < deadline, "the usual filter waits for the start");
+        std::thread::yield_now();
+    }
+    let running = created.start().unwrap();
+    let mut output = String::new();
+    read.read_to_string(&mut output).unwrap();
+    assert_eq!(output, "started\n");
+    wait(running.pidfd.as_fd()).unwrap();
+    running.cgroups.remove().unwrap();
+    // What init needs itself and the program shall not have.
+    let mut order = bench.sh("echo started");
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"action":"SCMP_ACT_KILL_PROCESS",
+        "names":["recvmsg","sendmsg","openat2","setgroups","setresuid","setresgid","close_range"]}]}"#;
+    order.create.seccomp = SeccompChoice::Profile(serde_json::from_str(profile).unwrap());
+    let done = bench.run(&order);
+    assert_eq!((done.code, done.output.as_str()), (0, "started\n"));
 }
 
 fn users(bench: &mut Bench) {
@@ -462,7 +491,7 @@ fn propagation(bench: &mut Bench) {
     assert_eq!(text, "/v/private/later:\n\n/v/shared/later:\nfile\n");
     wait(running.pidfd.as_fd()).unwrap();
     running.cgroups.remove().unwrap();
-    drop(running.mount_namespace);
+    drop(running.namespaces);
     unmount_detach(&volume).unwrap();
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliErr
             .inspect_err(|_| drop(delete::by_id(globals, &made.id, true)));
     };
     let code = started.and_then(|()| foreground.wait(&made.running.pidfd, made.terminal));
-    drop(made.running.mount_namespace);
+    drop(made.running.namespaces);
     let deleted = match &code {
         Ok(_) if parsed.has("keep") => Ok(()),
         Ok(_) | Err(_) => delete::by_id(globals, &made.id, true),

@@ -19,6 +19,7 @@ use crate::cgroup::{self, Cgroups};
 use crate::error::{Error, Step};
 use crate::mounts::stage::Stage;
 use crate::mounts::{devices, place, rootfs};
+use crate::process::ahead::Ahead;
 use crate::process::finish::{Finish, Stdio};
 use crate::process::labels::Labels;
 use crate::process::{oom_score, sysctl};
@@ -80,6 +81,9 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     trace.lap("detach old root");
     let filter = filters.prepare(&create.seccomp, process.capabilities.as_ref())?;
     trace.lap("seccomp filter");
+    let hooks = create.spec.hooks.as_ref();
+    let keep_keyring = setup.manner.keep_keyring;
+    let ahead = Ahead::of_init(process, &labels, filter.as_ref(), hooks, keep_keyring, trace)?;
     let (starter, preserve_fds) = match wire::receive_in_child(setup.socket.as_fd())? {
         Some(ToChild::Start) => (None, 0),
         Some(ToChild::Detach { preserve_fds, listener: Some(listener) }) => {
@@ -100,9 +104,10 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         socket: starter.as_ref().map_or(setup.socket.as_fd(), |s| s.as_fd()),
         preserve_fds,
         outlive_parent: starter.is_some(),
-        keep_keyring: setup.manner.keep_keyring,
-        hooks: create.spec.hooks.as_ref().map(|all| (all, stages::state_inside(&create, Status::Created))),
+        keep_keyring,
+        hooks: hooks.map(|all| (all, stages::state_inside(&create, Status::Created))),
         signals_are_reset: true,
+        ahead,
     };
     let error = finish.execute(trace);
     match starter {

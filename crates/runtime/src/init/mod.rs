@@ -87,7 +87,7 @@ pub struct Manner {
 pub struct Prepared {
     child: Child,
     cgroups: Cgroups,
-    mount_namespace: OwnedFd,
+    namespaces: Held,
     privileged: bool,
     user_namespace: bool,
     parent_opens: bool,
@@ -137,8 +137,7 @@ impl Prepared {
         drop(theirs);
         trace.lap("clone3");
         let child = Child::new(pid, pidfd, ours)?;
-        let mount_namespace =
-            ns::open(pid, Kinds::MOUNT).step(|| format!("open the mount namespace of process {pid}"))?;
+        let namespaces = Held::of(pid, &plan)?;
         if plan.has_user_namespace() {
             if matches!(plan.user, User::New) && !plan.needs_helper() {
                 idmaps::write(pid, &prepare.settings.uid_mappings, &prepare.settings.gid_mappings)?;
@@ -148,7 +147,7 @@ impl Prepared {
         Ok(Self {
             child,
             cgroups,
-            mount_namespace,
+            namespaces,
             privileged: prepare.privileged,
             user_namespace: plan.has_user_namespace(),
             parent_opens: plan.parent_opens,
@@ -210,7 +209,7 @@ impl Prepared {
     pub fn configure(mut self, create: &Create, streams: Streams) -> Result<Created, Error> {
         self.settle()?;
         self.trace.reset();
-        let needs_all = self.parent_opens.then_some(self.mount_namespace.as_fd());
+        let needs_all = self.parent_opens.then_some(self.namespaces.mount.as_fd());
         let given =
             sources::open(create, sources::Owner { pid: self.child.pid, needs_all, stage: &self.stage })?;
         let none = seacow_spec::oci::runtime::LinuxResources::default();
@@ -249,7 +248,7 @@ impl Prepared {
         Ok(Created {
             child: self.child,
             cgroups: self.cgroups,
-            mount_namespace: self.mount_namespace,
+            namespaces: self.namespaces,
             terminal,
             agent,
             trace: self.trace,
@@ -262,7 +261,7 @@ impl Prepared {
 pub struct Created {
     child: Child,
     cgroups: Cgroups,
-    mount_namespace: OwnedFd,
+    namespaces: Held,
     terminal: Option<OwnedFd>,
     agent: Option<Agent>,
     trace: Trace,
@@ -292,11 +291,15 @@ impl Created {
     /// Lets init execute its program and waits until that happened or failed.
     pub fn start(mut self) -> Result<Running, Error> {
         self.trace.reset();
-        wire::send_start(self.child.socket())?;
-        self.child.await_exec(self.agent.as_ref())?;
+        let told = wire::send_start(self.child.socket());
+        // What init met since it was configured explains why it does not hear us.
+        match self.child.await_exec(self.agent.as_ref()) {
+            Err(error @ Error::Child(_)) => return Err(error),
+            ended => told.and(ended)?,
+        }
         self.trace.lap("start until exec");
         let (pid, pidfd) = self.child.release();
-        Ok(Running { pid, pidfd, cgroups: self.cgroups, mount_namespace: self.mount_namespace })
+        Ok(Running { pid, pidfd, cgroups: self.cgroups, namespaces: self.namespaces })
     }
 
     /// Lets init outlive the caller: it will be started by [`start_detached`] through a connection
@@ -309,7 +312,7 @@ impl Created {
             None => return Err(self.child.lost("be detached")),
         }
         let (pid, pidfd) = self.child.release();
-        Ok(Running { pid, pidfd, cgroups: self.cgroups, mount_namespace: self.mount_namespace })
+        Ok(Running { pid, pidfd, cgroups: self.cgroups, namespaces: self.namespaces })
     }
 }
 
@@ -332,9 +335,28 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// The container's cgroups.
     pub cgroups: Cgroups,
-    /// Held, it keeps the mounts: unmounting an overlay syncs its whole file system, which must not
-    /// delay the report of the exit. Closing it later unmounts.
-    pub mount_namespace: OwnedFd,
+    /// What outlives init for as long as this is held.
+    pub namespaces: Held,
+}
+
+/// Namespaces that are slow to take down. Held, they outlive init, whose end can then be reported
+/// first: unmounting an overlay syncs its whole file system, and the kernel's workers for networks
+/// and message queues would keep a processor busy for a millisecond. Dropping this lets them go.
+#[derive(Debug)]
+pub struct Held {
+    mount: OwnedFd,
+    _others: Vec<OwnedFd>,
+}
+
+impl Held {
+    fn of(pid: i32, plan: &Plan) -> Result<Self, Error> {
+        let open = |kind: Kinds| {
+            ns::open(pid, kind)
+                .step(|| format!("open the {} namespace of process {pid}", kind.names().collect::<String>()))
+        };
+        let others = [Kinds::NETWORK, Kinds::IPC].into_iter().filter(|kind| plan.owns(*kind));
+        Ok(Self { mount: open(Kinds::MOUNT)?, _others: others.map(open).collect::<Result<_, _>>()? })
+    }
 }
 
 /// Makes the child a member of an existing pid namespace: only children can be put into one.

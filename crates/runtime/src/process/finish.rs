@@ -9,6 +9,7 @@ use seacow_sys::rlimit::{self, Kind, Limit};
 use seacow_sys::rooted::Root;
 use seacow_sys::{Errno, cred, process, pty, seccomp as kernel_filter, signal};
 
+use super::ahead::{Ahead, new_keyring};
 use super::identity::{self, Wanted};
 use super::labels::Labels;
 use super::program;
@@ -113,6 +114,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) hooks: Option<(&'a Hooks, State)>,
     /// Nothing is blocked, ignored or handled any more.
     pub(crate) signals_are_reset: bool,
+    /// Steps that were taken before.
+    pub(crate) ahead: Ahead,
 }
 
 impl Finish<'_> {
@@ -133,7 +136,7 @@ impl Finish<'_> {
         let env = environment(process, &who);
         set_rlimits(process)?;
         self.stdio.install(who.uid)?;
-        if !self.keep_keyring {
+        if !self.keep_keyring && !self.ahead.keyring {
             self.labels.label_keys()?;
             new_keyring()?;
         }
@@ -146,7 +149,11 @@ impl Finish<'_> {
             cred::set_no_new_privileges().step(|| "set no_new_privs".into())?;
         }
         let wanted = Wanted::of(process.capabilities.as_ref())?;
-        let admin_for_filter = self.filter.is_some() && !process.no_new_privileges;
+        let filter = self.filter.filter(|_| !self.ahead.filter);
+        let admin_for_filter = filter.is_some() && !process.no_new_privileges;
+        if !self.ahead.bounding {
+            identity::limit(&wanted)?;
+        }
         identity::change(&who, &wanted, admin_for_filter)?;
         // The change of user may have taken it back.
         if self.outlive_parent {
@@ -168,7 +175,7 @@ impl Finish<'_> {
         // From here the parent believes in success unless it hears otherwise. It also notices a
         // parent that has gone: the write fails.
         wire::send_executing(self.socket)?;
-        let listener = self.load_filter(&wanted, admin_for_filter)?;
+        let listener = self.load_filter(filter, &wanted, admin_for_filter)?;
         trace.lap("load seccomp filter");
         // Their programs are the image's: the filter holds for them too.
         if let Some((hooks, state)) = &self.hooks {
@@ -179,8 +186,13 @@ impl Finish<'_> {
         Err(program::refused(command, &path, errno).into())
     }
 
-    fn load_filter(&self, wanted: &Wanted, admin: bool) -> Result<Option<notify::Held>, Error> {
-        let listener = match self.filter {
+    fn load_filter(
+        &self,
+        filter: Option<&Filter>,
+        wanted: &Wanted,
+        admin: bool,
+    ) -> Result<Option<notify::Held>, Error> {
+        let listener = match filter {
             Some(filter) if filter.notifies => Some(notify::load(filter, self.socket)?),
             Some(filter) => {
                 kernel_filter::load(&filter.program, filter.flags)
@@ -214,16 +226,6 @@ fn set_rlimits(process: &Process) -> Result<(), Error> {
             .step(|| format!("set {} to {}:{}", limit.kind, limit.soft, limit.hard))?;
     }
     Ok(())
-}
-
-/// A session keyring of its own: keys of the host's session are not the container's.
-fn new_keyring() -> Result<(), Error> {
-    match process::new_session_keyring(c"_ses.seacow") {
-        // No keyrings in this kernel, or the quota of keys is used up: there are none to leak then,
-        // or Docker's containers would not start either.
-        Ok(()) | Err(Errno::NOSYS | Errno::DQUOT) => Ok(()),
-        Err(errno) => Err(errno).step(|| "make a session keyring".into()),
-    }
 }
 
 /// Enters the working directory and checks that it lies below the root: a descriptor leaked from

@@ -60,10 +60,15 @@ pub(crate) fn set_of(names: &[String]) -> Caps {
 
 const SYS_ADMIN: Caps = Caps(1 << 21);
 
+/// Takes what is not wanted from the bounding set, for ever.
+pub(crate) fn limit(wanted: &Wanted) -> Result<(), Error> {
+    cred::limit_bounding(wanted.bounding).step(|| "limit the capability bounding set".into())
+}
+
 /// Becomes the user, with the wanted sets; when `for_filter`, CAP_SYS_ADMIN is kept for a moment,
-/// because loading a filter without no_new_privs needs it ([`drop_rest`] takes it).
+/// because loading a filter without no_new_privs needs it ([`drop_rest`] takes it). The bounding set is
+/// limited before ([`limit`]).
 pub(crate) fn change(who: &Identity, wanted: &Wanted, for_filter: bool) -> Result<(), Error> {
-    cred::limit_bounding(wanted.bounding).step(|| "limit the capability bounding set".into())?;
     cred::keep_capabilities(true).step(|| "keep capabilities over the change of user".into())?;
     match cred::set_groups(&who.groups) {
         // In a user namespace that denies setgroups there is nothing to leave and nothing to get.

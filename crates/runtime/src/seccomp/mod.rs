@@ -22,6 +22,7 @@ mod interpreter;
 pub mod notify;
 mod parse;
 mod profile;
+pub(crate) mod rest;
 
 use std::path::PathBuf;
 

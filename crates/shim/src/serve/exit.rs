@@ -1,4 +1,4 @@
-//! Ends: noticed by pidfd, drained, recorded, reported, in that order.
+//! Ends: noticed by pidfd, drained, reported, recorded, in that order.
 
 use std::time::{Duration, Instant};
 
@@ -81,11 +81,12 @@ impl Shim {
         match lifecycle::apply(state, lifecycle::Event::Exited(exit.clone())) {
             Ok(state) => {
                 self.state = Some(state);
+                self.broadcast(&Event::Exited(exit.clone()));
+                // Behind the event, since somebody waits for that. A daemon that is away asks us; the
+                // file is for one that comes when we have gone too.
                 if let Err(error) = self.dir.write_exit(&exit) {
-                    // The event still tells; only a daemon that is away would need the file.
                     crate::complain(&error);
                 }
-                self.broadcast(&Event::Exited(exit));
             }
             // Killed before it was started: the daemon that asks for the start is told.
             Err(refused) => self.state = Some(refused.state),
