@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::shim::Rootfs;
@@ -20,6 +21,9 @@ use crate::blocking::lock;
 use crate::container::{Container, ContainerError, Record};
 use crate::error::EngineError;
 use crate::{Engine, blocking};
+
+/// How far behind a change its record is written. The container's shim knows better meanwhile.
+const BEHIND: Duration = Duration::from_millis(3);
 
 /// What a container takes from its image.
 pub(crate) struct BaseImage {
@@ -202,6 +206,8 @@ impl Engine {
     pub(crate) async fn write_behind(dirty: Arc<Dirty>, inner: std::sync::Weak<crate::Inner>) {
         loop {
             dirty.changed.notified().await;
+            // Whoever caused it is answered first, and a short life is written once.
+            tokio::time::sleep(BEHIND).await;
             let Some(inner) = inner.upgrade() else { return };
             Engine(inner).write_dirty().await;
         }

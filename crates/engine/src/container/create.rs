@@ -9,6 +9,7 @@ use std::sync::Arc;
 use seacow_spec::docker::container::{CreateRequest, CreateResponse};
 use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::lifecycle::State;
+use seacow_spec::shim::Rootfs;
 use seacow_spec::{ContainerId, Timestamp};
 
 use super::kept::Kept;
@@ -208,35 +209,31 @@ impl Engine {
         draft.snapshot = true;
         volumes::fill(self, &draft.record, image.chain.as_ref()).await?;
         crate::step!("create: snapshot made");
+        let container = self.tell_shim(draft, rootfs).await?;
+        self.save(&container).await?;
+        crate::step!("create: record safe");
+        registry.insert(Arc::clone(&container));
+        self.keep_ready_for_a_while(&container);
+        Ok(container)
+    }
+
+    /// Makes the container of the draft, with the shim of its slot, if there is one, at work on it.
+    async fn tell_shim(&self, draft: &mut Draft, rootfs: Rootfs) -> Result<Arc<Container>, EngineError> {
         if let Some(slot) = &draft.slot {
             draft.record.endpoint.clone_from(&slot.endpoint);
             let names = Names::of(&draft.record);
             if names != slot.names {
-                let dir = self.config().exec_dir(&id);
+                let dir = self.config().exec_dir(&slot.id);
                 names.write(&dir, slot.endpoint.as_ref(), self.config())?;
                 files::give(&dir, slot.template.owner)?;
             }
-        }
-        if draft.slot.is_some() {
             self.make_sources(&draft.record).await?;
         }
         let container = draft.container.insert(Container::new(draft.record.clone())).clone();
-        let ephemeral = draft.record.auto_remove();
-        // What is written in no time is written before the shim is told, since that wakes it and it
-        // may take our processor; what waits for a disk, while the shim mounts.
-        if ephemeral {
-            self.save(&container).await?;
-        }
         if let Some(slot) = draft.slot.take() {
             self.adopt_or_undo(&container, slot, rootfs).await?;
             crate::step!("create: shim told");
         }
-        if !ephemeral {
-            self.save(&container).await?;
-            crate::step!("create: record safe");
-        }
-        registry.insert(Arc::clone(&container));
-        self.keep_ready_for_a_while(&container);
         Ok(container)
     }
 }
