@@ -136,6 +136,11 @@ impl Engine {
         (self.0.pool.len(), self.0.pool.capacity())
     }
 
+    /// How many of the next containers are made already, by guess.
+    pub fn guesses(&self) -> usize {
+        self.0.pool.guesses()
+    }
+
     /// How many containers there are.
     pub fn container_count(&self) -> usize {
         self.0.containers.len()

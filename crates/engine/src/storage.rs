@@ -124,10 +124,14 @@ impl Engine {
     }
 
     /// Makes the writable layer of a new container.
-    pub(crate) async fn make_root(&self, record: &Record, image: &BaseImage) -> Result<Rootfs, EngineError> {
+    pub(crate) async fn make_root(
+        &self,
+        record: &Record,
+        chain: Option<&ChainId>,
+    ) -> Result<Rootfs, EngineError> {
         let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&record.id));
         let options = PrepareOptions { volatile: record.auto_remove() };
-        let (chain, logs) = (image.chain.clone(), self.config().container_dir(&record.id));
+        let (chain, logs) = (chain.cloned(), self.config().container_dir(&record.id));
         let made = blocking::run("make a container's files", move || {
             crate::slot::make_directory(&logs)?;
             Ok::<_, EngineError>(store.snapshots().prepare(&key, chain.as_ref(), &options)?)

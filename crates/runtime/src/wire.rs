@@ -12,6 +12,7 @@
 //!   │ ◀─── Configured + terminal ──────── │
 //!   │ ──── Detach + listener ───────────▶ │  optional: outlive the parent, hear Start from whoever
 //!   │ ◀─── Detached ───────────────────── │  connects to the listener; the rest goes there
+//!   │ ──── Program ─────────────────────▶ │  optional: another than it was configured with
 //!   │ ──── Start ───────────────────────▶ │  user, capabilities, filter
 //!   │ ◀─── Executing ──────────────────── │  the next thing is execve …
 //!   │ ◀─── Listener + descriptor ──────── │  only when an agent decides calls (seccomp::notify)
@@ -25,7 +26,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use seacow_spec::error::ErrorReport;
-use seacow_spec::shim::{Create, MAX_FRAME, NetworkConfig};
+use seacow_spec::shim::{Create, MAX_FRAME, NetworkConfig, Program};
 use seacow_sys::{Errno, unix};
 use serde::de::DeserializeOwned;
 
@@ -40,6 +41,7 @@ pub(crate) enum ToChild {
     EnterRoot,
     Mapped,
     Detach { preserve_fds: u32, listener: Option<OwnedFd> },
+    Program(Box<Program>),
     Start,
     Taken,
 }
@@ -69,6 +71,7 @@ const NEED_MAPS: u8 = b'U';
 const MADE: u8 = b'P';
 const TREE: u8 = b'T';
 const DETACH: u8 = b'd';
+const PROGRAM: u8 = b'p';
 const START: u8 = b'g';
 const TAKEN: u8 = b't';
 const CONNECTED: u8 = b'N';
@@ -101,6 +104,10 @@ pub(crate) fn send_detach(
     listener: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     send(socket, DETACH, preserve_fds.to_string().as_bytes(), &[listener])
+}
+
+pub(crate) fn send_program(socket: BorrowedFd<'_>, program: &Program) -> Result<(), Error> {
+    send(socket, PROGRAM, &serde_json::to_vec(program).map_err(Error::Message)?, &[])
 }
 
 pub(crate) fn send_start(socket: BorrowedFd<'_>) -> Result<(), Error> {
@@ -169,6 +176,7 @@ pub(crate) fn receive_in_child(socket: BorrowedFd<'_>) -> Result<Option<ToChild>
         CONNECT => ToChild::Connect(parse(&body)?),
         MAPPED => ToChild::Mapped,
         CONFIGURE => ToChild::Configure(parse(&body)?, fds),
+        PROGRAM => ToChild::Program(parse(&body)?),
         START => ToChild::Start,
         TAKEN => ToChild::Taken,
         _ => return Err(unknown(kind)),

@@ -9,7 +9,7 @@ use seacow_runtime::exec;
 use seacow_runtime::init::{Created, Prepared, Running, Streams};
 use seacow_runtime::seccomp::notify::Agent;
 use seacow_spec::oci::state::{State, Status};
-use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, Stdio};
+use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, Program, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 
 use crate::cleanup::start_time;
@@ -159,6 +159,16 @@ impl Container {
         };
         self.life = Life::Created(created);
         Ok(ends)
+    }
+
+    /// Gives init another program than it was created with.
+    pub(crate) fn recast(&self, program: &Program) -> Result<(), ErrorReport> {
+        match &self.life {
+            Life::Created(created) => created.recast(program).map_err(|error| error.report()),
+            Life::Prepared(_) | Life::Running(_) | Life::Failed => {
+                Err(report(Failed::OutOfOrder("another program comes between create and start")))
+            }
+        }
     }
 
     /// Lets init execute its program.

@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use seacow_spec::oci::runtime::LinuxResources;
-use seacow_spec::shim::{Create, Exec, NetworkConfig, Prepare};
+use seacow_spec::shim::{Create, Exec, NetworkConfig, Prepare, Program};
 use seacow_spec::{ContainerId, ErrorReport};
 use seacow_sys::process::Ended;
 
@@ -86,6 +86,14 @@ impl Container {
         match self {
             Self::Own(own) => Ok((own.create(create, dir)?, None)),
             Self::Foreign(foreign) => foreign.create(create, dir).map(|(ends, made)| (ends, Some(made))),
+        }
+    }
+
+    /// Gives init another program than it was created with.
+    pub(crate) fn recast(&self, program: &Program) -> Result<(), ErrorReport> {
+        match self {
+            Self::Own(own) => own.recast(program),
+            Self::Foreign(_) => Err(Foreign::keeps_its_program()),
         }
     }
 

@@ -38,7 +38,7 @@ use crate::oci::runtime::{IdMapping, LinuxNamespace, LinuxResources, Mount, Proc
 use crate::time::Timestamp;
 
 /// Version of this protocol. A newer daemon serves older shims; never the other way round.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Largest frame: an environment of `ARG_MAX` (2 MiB on Linux by default) in JSON, with room.
 pub const MAX_FRAME: usize = 8 << 20;
 /// Name of the shim's socket in the container's exec directory.
@@ -88,6 +88,9 @@ pub enum Request {
     Connect(Box<NetworkConfig>),
     /// Gives the prepared init its root file system, mounts and program.
     Create(Box<Create>),
+    /// Gives the created init another program than the one it was created with: the container was
+    /// made before anybody knew. Since version 3.
+    Program(Box<Program>),
     /// Executes the program.
     Start,
     /// Connects the descriptor that comes with this frame to the standard streams.
@@ -221,6 +224,35 @@ pub struct Create {
     /// fill in. Without it hooks are told an empty id.
     #[serde(default)]
     pub state: crate::oci::state::State,
+}
+
+/// What a container executes, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// `spec.process.args`.
+    pub args: Vec<String>,
+    /// `spec.process.env`.
+    pub env: Vec<String>,
+    /// [`Create::user`].
+    pub user: String,
+    /// [`Create::extra_groups`].
+    pub extra_groups: Vec<String>,
+}
+
+impl Create {
+    /// Takes the program out, which leaves what a container is without it.
+    pub fn take_program(&mut self) -> Program {
+        let (args, env) = match &mut self.spec.process {
+            Some(process) => (std::mem::take(&mut process.args), std::mem::take(&mut process.env)),
+            None => Default::default(),
+        };
+        Program {
+            args,
+            env,
+            user: std::mem::take(&mut self.user),
+            extra_groups: std::mem::take(&mut self.extra_groups),
+        }
+    }
 }
 
 /// Which system call filter a process gets.

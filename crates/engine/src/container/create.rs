@@ -9,7 +9,7 @@ use std::sync::Arc;
 use seacow_spec::docker::container::{CreateRequest, CreateResponse};
 use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::lifecycle::State;
-use seacow_spec::shim::Rootfs;
+use seacow_spec::shim::{Program, Rootfs};
 use seacow_spec::{ContainerId, Timestamp};
 
 use super::kept::Kept;
@@ -21,7 +21,7 @@ use super::{
 use crate::error::EngineError;
 use crate::network::Mode;
 use crate::network::files::{self, Names};
-use crate::slot::Slot;
+use crate::slot::{Likeness, Slot};
 use crate::storage::BaseImage;
 use crate::{Caller, Engine, blocking};
 
@@ -38,6 +38,8 @@ struct Plan {
 struct Draft {
     record: Record,
     slot: Option<Slot>,
+    /// What it executes, if the slot is this container already.
+    program: Option<Program>,
     /// Volumes that were made for it.
     anonymous: Vec<String>,
     snapshot: bool,
@@ -160,17 +162,23 @@ impl Engine {
     /// Makes what was planned.
     async fn build(&self, name: Option<String>, plan: Plan) -> Result<CreateResponse, EngineError> {
         let Plan { mut record, template, image, warnings } = plan;
-        let slot = match &template {
-            Some(template) if self.may_keep_ready() => self.0.pool.take(template, self),
-            Some(_) | None => None,
+        let template = template.filter(|_| self.may_keep_ready());
+        let (slot, program) = match &template {
+            Some(template) => self.take_slot(&mut record, template, &image),
+            None => (None, None),
         };
-        if let Some(slot) = &slot {
-            record.id = slot.id.clone();
-        }
-        let cold = template.is_some() && slot.is_none() && self.may_keep_ready();
-        let mut draft = Draft { record, slot, anonymous: Vec::new(), snapshot: false, container: None };
+        let like = match slot.as_ref().and_then(|slot| slot.guess.as_ref()) {
+            Some(guess) => Some(Arc::clone(guess.likeness())),
+            None => template.as_ref().and_then(|t| Likeness::of(&record, t, &image)).map(Arc::new),
+        };
+        let cold = template.is_some() && slot.is_none();
+        let mut draft =
+            Draft { record, slot, program, anonymous: Vec::new(), snapshot: false, container: None };
         match self.furnish(name, &mut draft, &image).await {
             Ok(container) => {
+                if let Some(like) = like {
+                    self.0.pool.expect(like);
+                }
                 self.emit(container.event("create", &[]));
                 if cold {
                     self.make_ready_meanwhile(&container);
@@ -182,6 +190,32 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// A slot for the container, which takes its id, and what it executes if the slot is that
+    /// container already.
+    fn take_slot(
+        &self,
+        record: &mut Record,
+        template: &Template,
+        image: &BaseImage,
+    ) -> (Option<Slot>, Option<Program>) {
+        let guessed = self.0.pool.take_guessed(self, |slot, guess| {
+            if slot.template != *template || record.image_id != image.id {
+                return None;
+            }
+            let mut as_slot = Record { id: slot.id.clone(), ..record.clone() };
+            settle_hostname(&mut as_slot);
+            guess.fits(&as_slot, slot, self)
+        });
+        let (slot, program) = match guessed {
+            Some((slot, program)) => (Some(slot), Some(program)),
+            None => (self.0.pool.take(template, self), None),
+        };
+        if let Some(slot) = &slot {
+            record.id = slot.id.clone();
+        }
+        (slot, program)
     }
 
     async fn furnish(
@@ -197,23 +231,38 @@ impl Engine {
         } else {
             draft.record.name = registry.invent_name(&id)?;
         }
-        if draft.record.config.hostname.is_empty() {
-            draft.record.config.hostname = match draft.record.network {
-                _ if draft.record.host_config.uts_mode == "host" => host_name(),
-                Mode::Host => host_name(),
-                Mode::Bridge | Mode::None | Mode::Container(_) => id.short().to_owned(),
-            };
-        }
-        draft.anonymous = volumes::make(self, &mut draft.record).await?;
-        let rootfs = self.make_root(&draft.record, image).await?;
-        draft.snapshot = true;
-        volumes::fill(self, &draft.record, image.chain.as_ref()).await?;
-        crate::step!("create: snapshot made");
-        let container = self.tell_shim(draft, rootfs).await?;
+        settle_hostname(&mut draft.record);
+        let container = match (draft.program.take(), draft.slot.take()) {
+            (Some(program), Some(slot)) => self.take_over(draft, slot, program).await?,
+            (_, slot) => {
+                draft.slot = slot;
+                draft.anonymous = volumes::make(self, &mut draft.record).await?;
+                let rootfs = self.make_root(&draft.record, image.chain.as_ref()).await?;
+                draft.snapshot = true;
+                volumes::fill(self, &draft.record, image.chain.as_ref()).await?;
+                crate::step!("create: snapshot made");
+                self.tell_shim(draft, rootfs).await?
+            }
+        };
         self.save(&container).await?;
         crate::step!("create: record safe");
         registry.insert(Arc::clone(&container));
         self.keep_ready_for_a_while(&container);
+        Ok(container)
+    }
+
+    /// Makes the container of the draft out of a slot that is this container already.
+    async fn take_over(
+        &self,
+        draft: &mut Draft,
+        slot: Slot,
+        program: Program,
+    ) -> Result<Arc<Container>, EngineError> {
+        draft.snapshot = true;
+        draft.record.endpoint.clone_from(&slot.endpoint);
+        let container = draft.container.insert(Container::new(draft.record.clone())).clone();
+        self.adopt_guessed(&container, slot, program).await?;
+        crate::step!("create: guess taken");
         Ok(container)
     }
 
@@ -254,6 +303,17 @@ fn doubts(host: &HostConfig, health_of_image: bool) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// Gives a container the hostname that it has if it asks for none.
+pub(crate) fn settle_hostname(record: &mut Record) {
+    if record.config.hostname.is_empty() {
+        record.config.hostname = match record.network {
+            _ if record.host_config.uts_mode == "host" => host_name(),
+            Mode::Host => host_name(),
+            Mode::Bridge | Mode::None | Mode::Container(_) => record.id.short().to_owned(),
+        };
+    }
 }
 
 fn host_name() -> String {

@@ -54,6 +54,7 @@ use seacow_spec::docker::event::Event;
 use seacow_spec::lifecycle::{self, Exit, IllegalTransition, State};
 use tokio::sync::watch;
 
+pub(crate) use create::settle_hostname;
 pub use error::ContainerError;
 pub use invalid::Invalid;
 pub use record::Record;

@@ -11,15 +11,15 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use seacow_spec::ErrorReport;
-use seacow_spec::shim::{Request, Rootfs};
+use seacow_spec::shim::{Program, Request, Rootfs};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::record::Record;
 use super::spec_build::{self, Parts, Template};
 use super::{Container, ContainerError, Link, Ready, userns};
 use crate::error::EngineError;
-use crate::network::Mode;
 use crate::network::files::Names;
+use crate::network::{Endpoint, Mode};
 use crate::remap::Remap;
 use crate::shim::{ShimClient, ShimError, Signal, Sink};
 use crate::slot::{self, Slot};
@@ -62,14 +62,12 @@ impl Engine {
             };
             sender.send_replace(Some(made.map_err(ShimError::into_report)));
         });
-        let mut cell = container.cell();
-        cell.record.endpoint = endpoint;
-        cell.link = Link::Ready(Arc::new(Ready { shim, outcome, sources }));
-        self.0.ready.0.fetch_add(1, Ordering::Relaxed);
+        self.is_ready(container, endpoint, Ready { shim, outcome, sources });
         Ok(())
     }
 
-    fn create_request(
+    /// What a prepared shim is told to become this container.
+    pub(crate) fn create_request(
         &self,
         record: &Record,
         template: &Template,
@@ -83,6 +81,37 @@ impl Engine {
         let shm = self.ipc_donor(record)?.map(super::ipc::Donor::mount);
         let parts = Parts { config: self.config(), template, rootfs, files: &files, shm };
         Ok(spec_build::create(record, parts)?)
+    }
+
+    /// Gives a shim that is this container already what it executes.
+    pub(super) async fn adopt_guessed(
+        &self,
+        container: &Arc<Container>,
+        slot: Slot,
+        program: Program,
+    ) -> Result<(), EngineError> {
+        let Slot { shim, endpoint, .. } = slot;
+        shim.listen(self.sink(container));
+        let pending = match shim.send(Request::Program(Box::new(program)), None) {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.take_back_adopted(container, endpoint).await;
+                return Err(error.into());
+            }
+        };
+        let (sender, outcome) = watch::channel(None);
+        tokio::spawn(async move {
+            sender.send_replace(Some(pending.done().await.map_err(ShimError::into_report)));
+        });
+        self.is_ready(container, endpoint, Ready { shim, outcome, sources: Vec::new() });
+        Ok(())
+    }
+
+    fn is_ready(&self, container: &Container, endpoint: Option<Endpoint>, ready: Ready) {
+        let mut cell = container.cell();
+        cell.record.endpoint = endpoint;
+        cell.link = Link::Ready(Arc::new(ready));
+        self.0.ready.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Begins the cold path for a container that will, in all likelihood, be started next: what is
@@ -142,14 +171,18 @@ impl Engine {
         match self.adopt(container, slot, rootfs).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                // The shim goes with the slot's connection.
-                if let Some(endpoint) = endpoint {
-                    self.bridge().release(endpoint.address);
-                }
-                self.remove_exec_dir(container).await;
+                self.take_back_adopted(container, endpoint).await;
                 Err(error)
             }
         }
+    }
+
+    /// Takes back what a slot brought that could not be adopted; its shim goes with the connection.
+    async fn take_back_adopted(&self, container: &Container, endpoint: Option<Endpoint>) {
+        if let Some(endpoint) = endpoint {
+            self.bridge().release(endpoint.address);
+        }
+        self.remove_exec_dir(container).await;
     }
 
     /// Main process of a running container whose namespaces are to be joined.

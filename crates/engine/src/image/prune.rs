@@ -33,6 +33,7 @@ impl Engine {
                 && filters.labels("label", &labels)
                 && filters.labels_absent("label!", &labels)
         };
+        self.0.pool.forget(None, self).await;
         let engine = self.clone();
         let (deleted, reclaimed) =
             blocking::run("prune images", move || engine.prune_images(nameless_only, wanted)).await?;

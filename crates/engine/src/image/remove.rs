@@ -27,6 +27,7 @@ impl Engine {
         options: RemoveImage,
     ) -> Result<Vec<ImageDeleted>, EngineError> {
         let image = self.find_image(name).await?;
+        self.0.pool.forget(Some(&image.id), self).await;
         let (engine, name) = (self.clone(), name.to_owned());
         let removed = blocking::run("remove an image", move || {
             let options = RemoveOptions { force: options.force, no_prune: options.no_prune };

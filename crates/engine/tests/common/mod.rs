@@ -69,6 +69,10 @@ impl Place {
         names(&self.dir.path().join("d/snapshots"))
     }
 
+    pub fn snapshot(&self, id: &str) -> PathBuf {
+        self.dir.path().join("d/snapshots").join(id)
+    }
+
     /// Cgroups of this place's containers that still exist, in any hierarchy.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         cgroups(&self.name)

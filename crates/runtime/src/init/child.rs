@@ -68,11 +68,11 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     // While the engine is busy with the network: the filter most containers have.
     let filters = seccomp::Ready::compile();
     trace.lap("compile the usual seccomp filter");
-    let Some((create, stdio)) = await_container(setup, trace)? else { return Ok(Gone) };
+    let Some((mut create, stdio)) = await_container(setup, trace)? else { return Ok(Gone) };
     let no_process = || Error::Invalid { what: "a container without process".into() };
-    let process = create.spec.process.as_ref().ok_or_else(no_process)?;
-    let labels = Labels::open(process)?;
-    let stdio = configure(setup, &stage, &create, process, stdio, trace)?;
+    let mut process = create.spec.process.take().ok_or_else(no_process)?;
+    let labels = Labels::open(&process)?;
+    let stdio = configure(setup, &stage, &create, &process, stdio, trace)?;
     drop(stage);
     // While the parent thinks: everything that needs no answer.
     if !setup.manner.no_pivot {
@@ -83,19 +83,25 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     trace.lap("seccomp filter");
     let hooks = create.spec.hooks.as_ref();
     let keep_keyring = setup.manner.keep_keyring;
-    let ahead = Ahead::of_init(process, &labels, filter.as_ref(), hooks, keep_keyring, trace)?;
-    let (starter, preserve_fds) = match wire::receive_in_child(setup.socket.as_fd())? {
-        Some(ToChild::Start) => (None, 0),
-        Some(ToChild::Detach { preserve_fds, listener: Some(listener) }) => {
-            stdio.replace_inherited()?;
-            (Some(detach(setup.socket.as_fd(), &listener)?), preserve_fds)
+    let ahead = Ahead::of_init(&process, &labels, filter.as_ref(), hooks, keep_keyring, trace)?;
+    let (starter, preserve_fds) = loop {
+        match wire::receive_in_child(setup.socket.as_fd())? {
+            Some(ToChild::Program(program)) => {
+                (process.args, process.env) = (program.args, program.env);
+                (create.user, create.extra_groups) = (program.user, program.extra_groups);
+            }
+            Some(ToChild::Start) => break (None, 0),
+            Some(ToChild::Detach { preserve_fds, listener: Some(listener) }) => {
+                stdio.replace_inherited()?;
+                break (Some(detach(setup.socket.as_fd(), &listener)?), preserve_fds);
+            }
+            Some(_) => return Err(super::handle::out_of_order()),
+            None => return Ok(Gone),
         }
-        Some(_) => return Err(super::handle::out_of_order()),
-        None => return Ok(Gone),
     };
     trace.reset();
     let finish = Finish {
-        process,
+        process: &process,
         user: &create.user,
         extra_groups: &create.extra_groups,
         filter: filter.as_ref(),

@@ -33,7 +33,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use seacow_spec::oci::state::{State, Status};
-use seacow_spec::shim::{Create, NetworkConfig, Prepare};
+use seacow_spec::shim::{Create, NetworkConfig, Prepare, Program};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
@@ -286,6 +286,12 @@ impl Created {
     /// The terminal's master, once, when the process has a terminal.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
+    }
+
+    /// Gives init another program than it was configured with. Whether it can be executed is told by
+    /// [`Created::start`].
+    pub fn recast(&self, program: &Program) -> Result<(), Error> {
+        wire::send_program(self.child.socket(), program)
     }
 
     /// Lets init execute its program and waits until that happened or failed.

@@ -157,6 +157,11 @@ impl Foreign {
         }
     }
 
+    /// The refusal of another program than the bundle's: the runtime has read it.
+    pub(crate) fn keeps_its_program() -> ErrorReport {
+        report(Failed::OutOfOrder("a container of another runtime keeps the program it was created with"))
+    }
+
     /// Writes the bundle and lets the runtime make the container; returns init and the shim's ends
     /// of its streams.
     pub(crate) fn create(&mut self, create: &Create, dir: &Dir) -> Result<(Ends, Made), ErrorReport> {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use seacow_spec::lifecycle::{self, Exit, State};
-use seacow_spec::shim::{Answer, Create, Exec, NetworkConfig, Prepare, Target};
+use seacow_spec::shim::{Answer, Create, Exec, NetworkConfig, Prepare, Program, Target};
 use seacow_spec::{ErrorReport, Timestamp};
 
 use super::process::{Phase, Process};
@@ -81,6 +81,16 @@ impl Shim {
         let pid = init.pid;
         self.state = Some(State::Created { failure: None });
         Ok(Some(Answer::Created { pid }))
+    }
+
+    /// The container stays what it was made as; what it executes is another program.
+    pub(super) fn recast(&mut self, program: &Program) -> Outcome {
+        match (&self.container, &self.state) {
+            (Some(container), Some(State::Created { failure: None })) => {
+                container.recast(program).map(|()| Some(Answer::Done))
+            }
+            _ => Err(report(Refused::OutOfOrder("another program comes between create and start"))),
+        }
     }
 
     /// One shim, one run: a container that ended is started again by a new shim.

@@ -82,14 +82,22 @@ impl Shim {
             Ok(state) => {
                 self.state = Some(state);
                 self.broadcast(&Event::Exited(exit.clone()));
-                // Behind the event, since somebody waits for that. A daemon that is away asks us; the
-                // file is for one that comes when we have gone too.
-                if let Err(error) = self.dir.write_exit(&exit) {
-                    crate::complain(&error);
-                }
+                self.unrecorded = Some(exit);
             }
             // Killed before it was started: the daemon that asks for the start is told.
             Err(refused) => self.state = Some(refused.state),
+        }
+    }
+
+    /// Writes down how init ended: behind the event and the end of the clients' streams, since somebody
+    /// waits for those. A daemon that is away asks us; the file is for one that comes when we have gone
+    /// too.
+    #[inline(never)]
+    pub(super) fn record_exit(&mut self) {
+        if let Some(exit) = self.unrecorded.take()
+            && let Err(error) = self.dir.write_exit(&exit)
+        {
+            crate::complain(&error);
         }
     }
 

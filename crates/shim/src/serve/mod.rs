@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use seacow_spec::lifecycle::State;
+use seacow_spec::lifecycle::{Exit, State};
 use seacow_spec::shim::{Answer, Event, ExecStatus, FromShim, Request, Status, Target};
 use seacow_sys::signal::SignalFd;
 
@@ -93,6 +93,8 @@ pub(crate) struct Shim {
     processes: Vec<Process>,
     next_process: ProcessId,
     finished: VecDeque<ExecStatus>,
+    /// How init ended, until that is written down.
+    unrecorded: Option<Exit>,
     memory: Option<Memory>,
     freezing: Option<Freezing>,
     /// Whether init was sent SIGKILL at somebody's request: it must not be frozen any more.
@@ -134,6 +136,7 @@ impl Shim {
             processes: Vec::new(),
             next_process: INIT + 1,
             finished: VecDeque::new(),
+            unrecorded: None,
             memory: None,
             freezing: None,
             killed: false,
@@ -158,6 +161,7 @@ impl Shim {
         loop {
             self.progress(Instant::now());
             self.arm(Instant::now());
+            self.record_exit();
             if self.is_over() {
                 return Ok(());
             }

@@ -94,6 +94,7 @@ pub(super) fn takes_descriptor(request: &Request) -> bool {
         | Request::Prepare(_)
         | Request::Connect(_)
         | Request::Create(_)
+        | Request::Program(_)
         | Request::Start
         | Request::Signal { .. }
         | Request::Resize { .. }
@@ -158,6 +159,7 @@ impl Shim {
             Request::Prepare(prepare) => self.prepare(from, seq, &prepare),
             Request::Connect(link) => self.connect_link(&link),
             Request::Create(create) => self.create(&create),
+            Request::Program(program) => self.recast(&program),
             Request::Start => self.start(),
             Request::Attach(attach) => self.attach(descriptor, &attach),
             Request::Exec(exec) => self.exec(&exec, descriptor),
