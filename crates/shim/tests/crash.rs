@@ -340,6 +340,7 @@ fn running_out_of_memory_is_told() {
     assert!(told);
     assert!(exit.oom_killed);
     assert_eq!(exit.code, 137);
+    shim.conn.status();
     assert!(shim.exit_file().unwrap().oom_killed);
     shim.delete();
 

@@ -21,11 +21,12 @@ fn true_false_and_other_statuses() {
             assert_eq!(exit.code, code, "{script}");
         }
         assert!(!exit.oom_killed);
-        assert_eq!(shim.exit_file(), Some(exit.clone()));
         match shim.conn.status().state {
             Some(State::Exited { exit: known, .. }) => assert_eq!(known, exit),
             other => panic!("{other:?}"),
         }
+        // Before any later request is answered.
+        assert_eq!(shim.exit_file(), Some(exit));
         shim.delete();
     }
 }

@@ -73,6 +73,10 @@ pub(crate) async fn prepare(
     match launch(engine, &template, &id, endpoint.as_ref(), &names).await {
         Ok((shim, connecting)) => Ok(Slot { id, template, shim, endpoint, connecting, names, guess: None }),
         Err(error) => {
+            // One that fails takes everything back itself, one that was killed does not.
+            if matches!(error, EngineError::Shim(ShimError::Lost)) {
+                engine.clean_up_lost(&id).await;
+            }
             discard(engine, &id, endpoint.as_ref());
             Err(error)
         }

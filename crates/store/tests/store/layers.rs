@@ -362,7 +362,7 @@ fn an_upper_directory_becomes_a_layer_in_docker_s_dialect() {
     assert!(a.iter().any(|line| line.starts_with("f 104711 3000000:7 ")), "{a:#?}");
 }
 
-/// Everything but times finer than seconds and sockets.
+/// Everything but times finer than seconds, when something was removed, and sockets.
 fn look(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut dirs = vec![root.to_owned()];
@@ -382,6 +382,8 @@ fn look(root: &Path) -> Vec<String> {
             } else {
                 String::new()
             };
+            let is_whiteout = meta.file_type().is_char_device() && meta.rdev() == 0;
+            let changed = if is_whiteout { 0 } else { meta.mtime() };
             let links = if meta.is_dir() { 0 } else { meta.nlink() };
             lines.push(format!(
                 "{} {:o} {}:{} {} {size} {} {content} {} {:?} {:?}",
@@ -390,7 +392,7 @@ fn look(root: &Path) -> Vec<String> {
                 meta.uid(),
                 meta.gid(),
                 meta.rdev(),
-                meta.mtime(),
+                changed,
                 links,
                 std::fs::read_link(&path).ok(),
                 (xattr(&path, "user.k"), xattr(&path, "trusted.overlay.opaque")),
