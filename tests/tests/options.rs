@@ -37,8 +37,10 @@ fn an_init_on_a_terminal() {
     let args = ["run", "-it", "--rm", "--init", "bb", "sh"];
     let terminal = Terminal::run(engine.name(), &engine.docker_command(&args));
     terminal.shows("/ #");
-    terminal.type_text("sleep 1000");
+    // ^C is a signal only when the shell has gone over to what it was told.
+    terminal.type_text("echo r''eady; sleep 1000");
     terminal.press("Enter");
+    terminal.shows("ready");
     terminal.press("C-c");
     terminal.type_text("exit 5");
     terminal.press("Enter");

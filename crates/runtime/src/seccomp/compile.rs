@@ -123,49 +123,118 @@ fn ranges<'a>(profile: &'a Profile, arches: &[Arch], usual: &'a Usual) -> Vec<(u
     found.0
 }
 
-/// Appends the tree of these ranges. All in one buffer: allocations are what this would cost most.
+/// Ranges of one block: its decisions and results together lie within a conditional jump's reach.
+const BLOCK: usize = 120;
+
+/// Appends the tree of these ranges, in blocks that share their results.
 fn tree(code: &mut Vec<SockFilter>, ranges: &[(u32, &Verdict)], default: Action) {
-    match ranges {
-        [] => code.push(plain(RETURN, default)),
-        [(_, only)] => leaf(code, only, default),
-        _ => {
-            let (left, right) = ranges.split_at(ranges.len() / 2);
-            let pivot = right.first().map_or(0, |(start, _)| *start);
-            let at = code.len();
-            code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: 0, jf: 0, k: pivot });
-            tree(code, left, default);
-            let len = code.len() - at - 1;
-            // A conditional jump reaches 255 instructions; further, it takes one more. The jumps in
-            // between are relative and move along.
-            let (jt, jf) = match u8::try_from(len) {
-                Ok(over) => (over, 0),
-                Err(_) => {
-                    code.insert(at + 1, plain(JUMP, len as u32));
-                    (0, 1)
-                }
+    if ranges.len() <= BLOCK {
+        return block(code, ranges, default);
+    }
+    let (left, right) = ranges.split_at(ranges.len() / 2);
+    let pivot = right.first().map_or(0, |(start, _)| *start);
+    // Over the left half, whose length is known at its end, by a jump without a limit.
+    let over = code.len() + 1;
+    code.push(SockFilter { code: JUMP_GREATER_EQUAL, jt: 0, jf: 1, k: pivot });
+    code.push(plain(JUMP, 0));
+    tree(code, left, default);
+    let length = code.len() - over - 1;
+    if let Some(jump) = code.get_mut(over) {
+        jump.k = length as u32;
+    }
+    tree(code, right, default);
+}
+
+/// Where a decision leads.
+#[derive(Clone, Copy)]
+enum Next {
+    Decision(usize),
+    Result(usize),
+}
+
+/// A decision: from this number on, or below it.
+struct Decision {
+    pivot: u32,
+    below: Next,
+    from: Next,
+}
+
+/// Decisions in the order of a walk that goes below first, then each different result once.
+fn block(code: &mut Vec<SockFilter>, ranges: &[(u32, &Verdict)], default: Action) {
+    let nothing = Verdict::Fixed(default);
+    let ranges = if ranges.is_empty() { &[(0, &nothing)] } else { ranges };
+    let (mut decisions, mut results) = (Vec::with_capacity(ranges.len()), Vec::new());
+    decide(ranges, &mut decisions, &mut results);
+    for (here, Decision { pivot, below, from }) in decisions.iter().enumerate() {
+        let distance = |next: &Next| {
+            let at = match next {
+                Next::Decision(number) => *number,
+                Next::Result(number) => decisions.len() + number,
             };
+            // BLOCK sees to it.
+            (at - here - 1) as u8
+        };
+        code.push(SockFilter {
+            code: JUMP_GREATER_EQUAL,
+            jt: distance(from),
+            jf: distance(below),
+            k: *pivot,
+        });
+    }
+    // One instruction for each; what takes more lies behind them.
+    let first = code.len();
+    for result in &results {
+        code.push(match result {
+            Verdict::Fixed(action) => plain(RETURN, *action),
+            Verdict::Conditional(_) => plain(JUMP, 0),
+        });
+    }
+    for (number, result) in results.iter().enumerate() {
+        if let Verdict::Conditional(alternatives) = result {
+            let (at, target) = (first + number, code.len());
             if let Some(jump) = code.get_mut(at) {
-                (jump.jt, jump.jf) = (jt, jf);
+                jump.k = (target - at - 1) as u32;
             }
-            tree(code, right, default);
+            conditional(code, alternatives, default);
         }
     }
 }
 
-fn leaf(code: &mut Vec<SockFilter>, verdict: &Verdict, default: Action) {
-    match verdict {
-        Verdict::Fixed(action) => code.push(plain(RETURN, *action)),
-        Verdict::Conditional(alternatives) => {
-            if let Some((index, values, action)) = one_of(alternatives) {
-                code.extend(membership(index, &values, action, default));
-                return;
-            }
-            for (conditions, action) in alternatives {
-                code.extend(alternative(conditions, *action));
-            }
-            code.push(plain(RETURN, default));
-        }
+/// The way to the ranges' results.
+fn decide<'a>(
+    ranges: &[(u32, &'a Verdict)],
+    decisions: &mut Vec<Decision>,
+    results: &mut Vec<&'a Verdict>,
+) -> Next {
+    if let [(_, only)] = ranges {
+        let known = results.iter().position(|result| result == only);
+        return Next::Result(known.unwrap_or_else(|| {
+            results.push(only);
+            results.len() - 1
+        }));
     }
+    let (left, right) = ranges.split_at(ranges.len() / 2);
+    let pivot = right.first().map_or(0, |(start, _)| *start);
+    let number = decisions.len();
+    decisions.push(Decision { pivot, below: Next::Result(0), from: Next::Result(0) });
+    let below = decide(left, decisions, results);
+    let from = decide(right, decisions, results);
+    if let Some(decision) = decisions.get_mut(number) {
+        (decision.below, decision.from) = (below, from);
+    }
+    Next::Decision(number)
+}
+
+/// The first alternative whose conditions hold, or the default.
+fn conditional(code: &mut Vec<SockFilter>, alternatives: &[(Vec<Condition>, Action)], default: Action) {
+    if let Some((index, values, action)) = one_of(alternatives) {
+        code.extend(membership(index, &values, action, default));
+        return;
+    }
+    for (conditions, action) in alternatives {
+        code.extend(alternative(conditions, *action));
+    }
+    code.push(plain(RETURN, default));
 }
 
 /// Alternatives that all ask whether one argument has one of a few small values, or is less than

@@ -97,7 +97,7 @@ fn dockers_default_says_what_docker_says() {
     assert_eq!(answer(250, 0), errno(1), "keyctl");
     assert_eq!(answer(425, 0), errno(1), "io_uring_setup");
     assert_eq!(answer(10_000, 0), ENOSYS, "a call of the future");
-    assert!(program.len() < 750, "{} instructions", program.len());
+    assert!(program.len() < 420, "{} instructions", program.len());
 }
 
 #[test]
