@@ -190,7 +190,12 @@ fn create(dir: &Path, rootfs: &Path, command: &[String]) -> Create {
         extra_groups: Vec::new(),
         rootfs: Rootfs::Overlay {
             lowers: vec![Lower::Dir(rootfs.to_owned())],
-            upper: Some(OverlayUpper { upper: dir.join("upper"), work: dir.join("work"), volatile: true }),
+            upper: Some(OverlayUpper {
+                upper: dir.join("upper"),
+                work: dir.join("work"),
+                volatile: true,
+                metacopy: false,
+            }),
         },
         stdio: Stdio::default(),
         log: LogConfig::None,

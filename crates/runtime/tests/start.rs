@@ -138,7 +138,12 @@ impl Bench {
         for name in ["upper", "work", "stage"] {
             std::fs::create_dir_all(own.join(name)).unwrap();
         }
-        let upper = OverlayUpper { upper: own.join("upper"), work: own.join("work"), volatile: false };
+        let upper = OverlayUpper {
+            upper: own.join("upper"),
+            work: own.join("work"),
+            volatile: false,
+            metacopy: false,
+        };
         Order {
             prepare: Prepare {
                 id: id.parse().unwrap(),

@@ -312,6 +312,9 @@ pub struct OverlayUpper {
     pub work: PathBuf,
     /// Skip all syncs: for containers whose files are thrown away.
     pub volatile: bool,
+    /// A change of owner or mode copies no data, and directories of layers can be renamed.
+    #[serde(default)]
+    pub metacopy: bool,
 }
 
 /// How the container's only interface is configured, from inside its namespace.

@@ -64,7 +64,8 @@ fn overlay(lowers: &[Lower], upper: Option<&OverlayUpper>, viewer: Viewer<'_>) -
     // can make no files.
     let (uid, gid) = viewer.root;
     cred::own_files_as(uid, gid).step(|| "make files as the container's root".into())?;
-    let upper = Upper { dir: &upper.upper, work: &upper.work, volatile: upper.volatile };
+    let upper =
+        Upper { dir: &upper.upper, work: &upper.work, volatile: upper.volatile, metacopy: upper.metacopy };
     let overlay = Overlay { lowers: &dirs, upper: Some(upper), source: "overlay" };
     Ok(overlay.mount(Attributes::empty())?)
 }

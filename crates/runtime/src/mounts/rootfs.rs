@@ -51,7 +51,12 @@ fn detached(rootfs: &Rootfs, linux: &Linux, stage: Option<&Stage>) -> Result<Own
                 mount::change(tree.as_fd(), &how).step(|| format!("make {} read-only", only.display()))?;
                 return Ok(tree);
             }
-            let upper = upper.as_ref().map(|u| Upper { dir: &u.upper, work: &u.work, volatile: u.volatile });
+            let upper = upper.as_ref().map(|u| Upper {
+                dir: &u.upper,
+                work: &u.work,
+                volatile: u.volatile,
+                metacopy: u.metacopy,
+            });
             Ok(Overlay { lowers: &lowers, upper, source: "overlay" }.mount(Attributes::empty())?)
         }
     }

@@ -387,6 +387,7 @@ impl Shim {
                     upper: self.dir.path().join("upper"),
                     work: self.dir.path().join("work"),
                     volatile: true,
+                    metacopy: false,
                 }),
             },
             stdio: options.stdio,

@@ -73,6 +73,7 @@ fn mount_all(rootfs: &Rootfs, binds: &[Bind], mounts: &Path) -> Result<Container
                     dir: &upper.upper,
                     work: &upper.work,
                     volatile: upper.volatile,
+                    metacopy: upper.metacopy,
                 }),
                 source: "seacow",
             };

@@ -9,6 +9,10 @@ use seacow_sys::Errno;
 use seacow_sys::rooted::Entry;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
+/// Of a file: its content is below, only its attributes are here.
+const METACOPY: &str = "trusted.overlay.metacopy";
+/// Of a directory or such a file: where below, if not under its own name.
+const REDIRECT: &str = "trusted.overlay.redirect";
 
 /// Names and values of extended attributes.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -124,6 +128,38 @@ pub(crate) fn set_opaque(entry: &Entry) -> Result<(), Errno> {
 
 pub(crate) fn is_opaque(entry: &Entry) -> Result<bool, Errno> {
     Ok(entry.xattr(OsStr::new(OPAQUE))?.is_some_and(|value| value == b"y"))
+}
+
+/// Whether a file's content is that of the layer below.
+pub(crate) fn is_metacopy(entry: &Entry) -> Result<bool, Errno> {
+    Ok(entry.xattr(OsStr::new(METACOPY))?.is_some())
+}
+
+/// Where below something is, if not under its own name: a path from the root, or a name in the same
+/// directory.
+pub(crate) fn redirect(entry: &Entry) -> Result<Option<Vec<u8>>, Errno> {
+    entry.xattr(OsStr::new(REDIRECT))
+}
+
+/// Takes overlayfs's notes away from what stands for itself now.
+pub(crate) fn clear_marks(entry: &Entry) -> Result<(), Errno> {
+    for name in [METACOPY, REDIRECT] {
+        match entry.remove_xattr(OsStr::new(name)) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Has `to` say of itself what `from` does.
+pub(crate) fn copy_marks(from: &Entry, to: &Entry) -> Result<(), Errno> {
+    for name in [OPAQUE, METACOPY, REDIRECT] {
+        if let Some(value) = from.xattr(OsStr::new(name))? {
+            to.set_xattr(OsStr::new(name), &value)?;
+        }
+    }
+    Ok(())
 }
 
 /// As [`is_opaque`], by a path of ours whose last name is a directory.

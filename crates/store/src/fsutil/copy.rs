@@ -64,11 +64,11 @@ pub(crate) fn copy_node(
     }
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
     match node.kind() {
-        FileType::RegularFile => return copy_regular(node, target),
+        FileType::RegularFile => return copy_regular(node, target, marks),
         FileType::Directory => {
             target.mkdir(Mode::from_raw_mode(0o700))?;
-            if marks == Marks::Keep && attrs::is_opaque(&node.entry)? {
-                attrs::set_opaque(target)?;
+            if marks == Marks::Keep {
+                attrs::copy_marks(&node.entry, target)?;
             }
         }
         FileType::Symlink => target.symlink(&node.entry.readlink()?)?,
@@ -85,11 +85,18 @@ pub(crate) fn copy_node(
     target.utimens(&attrs::modified(attrs::mtime(stat)))
 }
 
-fn copy_regular(node: &Node, target: &Entry) -> Result<(), Errno> {
+fn copy_regular(node: &Node, target: &Entry, marks: Marks) -> Result<(), Errno> {
+    // Looked at first: a container that goes on may get the content meanwhile, and then there would be
+    // neither that nor the mark.
+    let elsewhere = marks == Marks::Keep && attrs::is_metacopy(&node.entry)?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut from = File::from(node.entry.open(flags, Mode::empty())?);
     let mut to = File::from(target.create_new(Mode::from_raw_mode(0o600))?);
+    // Of such a file it is one hole.
     copy_content(&mut from, &mut to).map_err(errno)?;
+    if elsewhere {
+        attrs::copy_marks(&node.entry, target)?;
+    }
     let stat = &node.stat;
     rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;

@@ -83,6 +83,31 @@ impl Lowers {
         Ok(dirs)
     }
 
+    /// Has the directory at `path` be merged with another one: overlayfs's redirect. To be called before
+    /// anything below it is asked for.
+    pub(crate) fn follow(&mut self, path: &Path, redirect: &[u8]) -> Result<(), Errno> {
+        let dirs = self.redirected(path, redirect)?.map(|below| below.dirs).unwrap_or_default();
+        self.known.insert(path.to_owned(), dirs);
+        Ok(())
+    }
+
+    /// What a redirect at `path` leads to: a path from the root of the layers as they are, or a name in
+    /// the same directory.
+    pub(crate) fn redirected(&mut self, path: &Path, redirect: &[u8]) -> Result<Option<Below>, Errno> {
+        let target = crate::layer::path_of(redirect.to_vec());
+        let Ok(from_root) = target.strip_prefix("/") else {
+            let dirs = self.dirs(path.parent().unwrap_or(Path::new("")))?;
+            return child(&dirs, target.as_os_str());
+        };
+        let mut dirs = self.roots.clone();
+        let mut found = None;
+        for name in from_root.iter() {
+            found = child(&dirs, name)?;
+            dirs = found.as_ref().map(|below| below.dirs.clone()).unwrap_or_default();
+        }
+        Ok(found)
+    }
+
     /// The names in a merged directory, sorted.
     pub(crate) fn names(&mut self, path: &Path) -> Result<Vec<std::ffi::OsString>, Errno> {
         let dirs = self.dirs(path)?;

@@ -197,8 +197,8 @@ fn described(snapshots: &Path) -> Result<usize, IoFailure> {
 fn fits(kind: DriverKind, layout: &Layout) -> Result<Result<(), String>, IoFailure> {
     let place = layout.new_draft()?;
     let answer = match kind {
-        DriverKind::Overlay => overlay_works(&place),
-        DriverKind::Reflink => overlay_works(&place).and_then(|()| extents_are_shared(&place)),
+        DriverKind::Overlay => overlay_works(&place, false),
+        DriverKind::Reflink => overlay_works(&place, false).and_then(|()| extents_are_shared(&place)),
         DriverKind::Btrfs => match rustix::fs::statfs(&place) {
             Ok(found) if found.f_type as u64 == seacow_sys::btrfs::MAGIC => Ok(()),
             Ok(_) => Err("its file system is not btrfs".to_owned()),
@@ -206,6 +206,14 @@ fn fits(kind: DriverKind, layout: &Layout) -> Result<Result<(), String>, IoFailu
         },
         DriverKind::Copy => Ok(()),
     };
+    crate::layout::remove_tree(&place)?;
+    Ok(answer)
+}
+
+/// Whether overlayfs can leave content below.
+pub(super) fn has_metacopy(layout: &Layout) -> Result<bool, IoFailure> {
+    let place = layout.new_draft()?;
+    let answer = overlay_works(&place, true).is_ok();
     crate::layout::remove_tree(&place)?;
     Ok(answer)
 }
@@ -219,12 +227,12 @@ pub(super) fn shares_extents(layout: &Layout) -> Result<bool, IoFailure> {
 }
 
 /// Mounts an overlay that nobody can see.
-fn overlay_works(place: &Path) -> Result<(), String> {
+fn overlay_works(place: &Path, metacopy: bool) -> Result<(), String> {
     let (lower, upper, work) = (place.join("lower"), place.join("upper"), place.join("work"));
     for dir in [&lower, &upper, &work] {
         std::fs::create_dir(dir).map_err(|error| error.to_string())?;
     }
-    let upper = Upper { dir: &upper, work: &work, volatile: false };
+    let upper = Upper { dir: &upper, work: &work, volatile: false, metacopy };
     let overlay = Overlay { lowers: &[&lower], upper: Some(upper), source: "seacow-probe" };
     overlay.mount(Attributes::empty()).map(drop).map_err(|error| format!("{error}: {}", error.errno))
 }

@@ -34,6 +34,7 @@ pub mod conformance;
 mod driver;
 mod init;
 mod overlay;
+mod resolve;
 mod shelf;
 mod tree;
 mod usage;
@@ -155,6 +156,8 @@ pub struct SnapshotInfo {
     pub parent: Option<ChainId>,
     /// As it was prepared.
     pub volatile: bool,
+    /// Its upper directory may leave content below and say where: it is always mounted so.
+    pub metacopy: bool,
 }
 
 /// What happened to a path.
@@ -315,7 +318,9 @@ pub(crate) fn open(
     Ok(match kind {
         DriverKind::Overlay | DriverKind::Reflink => {
             let shares = driver::shares_extents(&shared.layout)?;
-            Box::new(OverlayDriver::open(shared, layers, kind, shares)?)
+            // Where extents are shared it would only save a copy that costs nothing.
+            let metacopy = !shares && driver::has_metacopy(&shared.layout)?;
+            Box::new(OverlayDriver::open(shared, layers, overlay::Kind { kind, shares, metacopy })?)
         }
         DriverKind::Btrfs => Box::new(TreeDriver::open(shared, layers, Clones::Subvolumes)?),
         DriverKind::Copy => {

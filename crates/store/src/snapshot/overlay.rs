@@ -10,14 +10,16 @@ use std::sync::Arc;
 use rustix::fs::Mode;
 use seacow_spec::ChainId;
 use seacow_spec::shim::{Lower, OverlayUpper, Rootfs};
+use seacow_sys::rooted::Root;
 
 use super::driver::DriverKind;
 use super::shelf::Shelf;
 use super::{
     Change, PrepareOptions, SnapshotDriver, SnapshotError, SnapshotInfo, SnapshotKey, Usage, changes, init,
-    usage,
+    resolve, usage,
 };
 use crate::error::{At, IoFailure};
+use crate::fsutil::copy::{Marks, copy_tree};
 use crate::fsutil::lower::{LowerDir, Lowers};
 use crate::layer::{Layer, LayerKind, Layers, UpperMode};
 use crate::shared::Shared;
@@ -26,21 +28,24 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(super) struct OverlayDriver {
     shelf: Shelf,
+    kind: Kind,
+}
+
+/// What it is on this data root.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
     /// By which of its names.
-    kind: DriverKind,
+    pub(super) kind: DriverKind,
     /// Extents are shared.
-    shares: bool,
+    pub(super) shares: bool,
+    /// New snapshots leave content below that was not written to.
+    pub(super) metacopy: bool,
 }
 
 impl OverlayDriver {
-    pub(super) fn open(
-        shared: Arc<Shared>,
-        layers: Layers,
-        kind: DriverKind,
-        shares: bool,
-    ) -> Result<Self, SnapshotError> {
+    pub(super) fn open(shared: Arc<Shared>, layers: Layers, kind: Kind) -> Result<Self, SnapshotError> {
         init::make(&shared.layout.init())?;
-        Ok(Self { shelf: Shelf::open(shared, layers)?, kind, shares })
+        Ok(Self { shelf: Shelf::open(shared, layers)?, kind })
     }
 
     fn upper(&self, key: &SnapshotKey) -> PathBuf {
@@ -74,6 +79,7 @@ impl OverlayDriver {
                 upper: dir.join("upper"),
                 work: dir.join("work"),
                 volatile: info.volatile,
+                metacopy: info.metacopy,
             }),
         })
     }
@@ -90,6 +96,15 @@ impl OverlayDriver {
     fn make_dirs(&self, dir: &Path) -> Result<(), IoFailure> {
         self.shelf.shared.disk.mkdir(&dir.join("upper"))?;
         self.shelf.shared.disk.mkdir(&dir.join("work"))
+    }
+
+    /// A copy of an upper directory that is understood without the layers below.
+    fn copy_resolved(&self, info: &SnapshotInfo, upper: &Path, to: &Path) -> Result<PathBuf, SnapshotError> {
+        crate::layout::mkdir(to, 0o700)?;
+        let (from, copy) = (Root::open(upper).at("open", upper)?, Root::open(to).at("open", to)?);
+        copy_tree(&from, Path::new(""), &copy, Marks::Keep)?;
+        resolve::resolve(to, self.merged(info)?, &self.shelf.shared.disk)?;
+        Ok(to.to_owned())
     }
 
     /// Overlayfs shows the upper directory's own attributes as the root's.
@@ -111,14 +126,14 @@ impl OverlayDriver {
 
 impl SnapshotDriver for OverlayDriver {
     fn kind(&self) -> DriverKind {
-        self.kind
+        self.kind.kind
     }
 
     fn status(&self) -> Vec<[String; 2]> {
-        let copied_up = if self.shares { "extents shared" } else { "whole files" };
+        let copied_up = if self.kind.shares { "extents shared" } else { "whole files" };
         [
             ("Supports d_type", "true"),
-            ("Using metacopy", "false"),
+            ("Using metacopy", if self.kind.metacopy { "true" } else { "false" }),
             ("Native Overlay Diff", "true"),
             ("userxattr", "false"),
             ("Copies", copied_up),
@@ -134,8 +149,18 @@ impl SnapshotDriver for OverlayDriver {
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
         let pin = self.shelf.pin(parent)?;
-        let info = SnapshotInfo { parent: parent.cloned(), volatile: options.volatile };
-        let rootfs = self.rootfs(key, &info)?;
+        let mut info = SnapshotInfo {
+            parent: parent.cloned(),
+            volatile: options.volatile,
+            metacopy: self.kind.metacopy,
+        };
+        let mut rootfs = self.rootfs(key, &info)?;
+        if let Rootfs::Overlay { lowers, upper: Some(upper) } = &mut rootfs
+            && lowers.iter().any(|lower| matches!(lower, Lower::HostView { .. }))
+        {
+            // What is below changes with the machine: a file's content must not be left there.
+            (info.metacopy, upper.metacopy) = (false, false);
+        }
         self.shelf.prepare(
             key,
             &info,
@@ -190,16 +215,31 @@ impl SnapshotDriver for OverlayDriver {
 
     fn changes(&self, key: &SnapshotKey) -> Result<Vec<Change>, SnapshotError> {
         let info = self.info(key)?;
-        Ok(changes::changes(&self.upper(key), &mut self.merged(&info)?)?)
+        Ok(changes::changes(&self.upper(key), self.merged(&info)?)?)
     }
 
     fn usage(&self, key: &SnapshotKey) -> Result<Usage, SnapshotError> {
         let info = self.info(key)?;
-        Ok(usage::usage(&self.upper(key), &mut self.merged(&info)?, self.shares)?)
+        Ok(usage::usage(&self.upper(key), &mut self.merged(&info)?, self.kind.shares)?)
     }
 
     fn commit(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError> {
         let info = self.info(key)?;
-        Ok(self.shelf.layers.commit_upper(info.parent.as_ref(), &self.upper(key), mode)?)
+        let (parent, upper) = (info.parent.as_ref(), self.upper(key));
+        if !info.metacopy {
+            return Ok(self.shelf.layers.commit_upper(parent, &upper, mode)?);
+        }
+        // A layer stands for itself.
+        if mode == UpperMode::Move {
+            resolve::resolve(&upper, self.merged(&info)?, &self.shelf.shared.disk)?;
+            return Ok(self.shelf.layers.commit_upper(parent, &upper, mode)?);
+        }
+        let draft = self.shelf.shared.layout.new_draft()?;
+        let made = self
+            .copy_resolved(&info, &upper, &draft.join("upper"))
+            .and_then(|copy| Ok(self.shelf.layers.commit_upper(parent, &copy, UpperMode::Move)?));
+        // What cannot be removed now is removed at the next open.
+        let _ = self.shelf.shared.discard(&draft);
+        made
     }
 }

@@ -1,7 +1,7 @@
 //! What all drivers do alike: a directory per snapshot, its description, and who keeps which layers.
 //!
-//! `parent` in a snapshot's directory is a symlink whose text describes it, `<chain or scratch>` and
-//! `+volatile`: one system call writes it whole, and the file system journals it with the
+//! `parent` in a snapshot's directory is a symlink whose text describes it, `<chain or scratch>`,
+//! `+meta` and `+volatile`: one system call writes it whole, and the file system journals it with the
 //! directories. The chain is in base64, 43 characters: a text of up to 59 lies in ext4's inode, a
 //! longer one takes a block of its own, to be allocated and freed.
 
@@ -22,6 +22,7 @@ use crate::shared::Shared;
 const DESCRIPTION: &str = "parent";
 const SCRATCH: &str = "scratch";
 const VOLATILE: &str = "+volatile";
+const METACOPY: &str = "+meta";
 
 /// The snapshots of a store as directories.
 #[derive(Debug)]
@@ -149,13 +150,17 @@ impl Shelf {
             Some(parent) => (parent, true),
             None => (&*text, false),
         };
+        let (parent, metacopy) = match parent.strip_suffix(METACOPY) {
+            Some(parent) => (parent, true),
+            None => (parent, false),
+        };
         let damaged =
             || SnapshotError::Damaged { key: key.clone(), reason: format!("described as {text:?}") };
         let parent = match parent {
             SCRATCH => None,
             chain => Some(ChainId(base64::decode(chain).ok_or_else(damaged)?)),
         };
-        Ok(SnapshotInfo { parent, volatile })
+        Ok(SnapshotInfo { parent, volatile, metacopy })
     }
 
     /// When it was complete: nothing that a container did is older.
@@ -200,7 +205,8 @@ pub(super) fn keys(dir: &Path) -> Result<Vec<SnapshotKey>, IoFailure> {
 
 fn describe(dir: &Path, info: &SnapshotInfo) -> Result<(), IoFailure> {
     let parent = info.parent.as_ref().map_or_else(|| SCRATCH.to_owned(), |chain| base64::encode(&chain.0));
-    let text = format!("{parent}{}", if info.volatile { VOLATILE } else { "" });
+    let metacopy = if info.metacopy { METACOPY } else { "" };
+    let text = format!("{parent}{metacopy}{}", if info.volatile { VOLATILE } else { "" });
     // The last step: without it there is no snapshot.
     std::os::unix::fs::symlink(text, dir.join(DESCRIPTION)).at("describe", dir)
 }

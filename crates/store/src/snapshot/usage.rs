@@ -86,6 +86,9 @@ pub(super) fn usage(upper: &Path, lowers: &mut Lowers, shares: bool) -> Result<U
         usage.bytes += bytes;
         usage.inodes += u64::from(first);
         if node.is_dir() {
+            if let Some(redirect) = attrs::redirect(&node.entry).at("look at", &node.path)? {
+                lowers.follow(&node.path, &redirect).at("look below at", &node.path)?;
+            }
             continue;
         }
         if first {

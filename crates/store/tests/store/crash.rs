@@ -1,12 +1,12 @@
 //! kill -9 and failing steps: the old or the new state, nothing in between, nothing left over.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seacow_spec::oci::image::ImageConfig;
-use seacow_spec::shim::Rootfs;
 use seacow_store::image::RemoveOptions;
 use seacow_store::{DriverKind, Durability, OpenError, RecordKind, Store, StoreOptions, UpperMode};
 
@@ -31,16 +31,17 @@ fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let images = store.images();
     let bb = images.resolve("bb")?;
     let key = "seacow-crash".parse()?;
-    // Where a mount would write to.
-    let upper = match store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default())? {
-        Rootfs::Overlay { upper, .. } => upper.unwrap().upper,
-        Rootfs::Directory(root) => root,
-    };
-    std::fs::write(upper.join("file"), "new")?;
-    std::fs::create_dir(upper.join("more"))?;
-    for n in 0..40 {
-        std::fs::write(upper.join(format!("more/{n}")), n.to_string())?;
-    }
+    let rootfs = store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default())?;
+    crate::common::in_mounted(store, &rootfs, &[], &|root| {
+        std::fs::write(root.join("file"), "new").unwrap();
+        std::fs::create_dir(root.join("more")).unwrap();
+        for n in 0..40 {
+            std::fs::write(root.join(format!("more/{n}")), n.to_string()).unwrap();
+        }
+        // With metacopy neither has its content here.
+        std::fs::set_permissions(root.join("d/x"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let _ = std::fs::rename(root.join("d"), root.join("e"));
+    });
     let layer = store.snapshots().commit(&key, UpperMode::Copy)?;
     let config = ImageConfig { os: "linux".into(), ..ImageConfig::default() };
     let built = images.create_from_config(config.clone(), Some(layer.chain_id()), Some(&bb.id))?;

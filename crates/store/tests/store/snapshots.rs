@@ -28,7 +28,6 @@ fn conforms(driver: DriverKind, disk: Disk) {
         conformance::all(&conformance::Subject {
             driver: store.snapshots(),
             parent: image.chain.as_ref().unwrap(),
-            copies_on_chown: disk == Disk::Own,
             shares_extents: disk != Disk::Own,
             in_mounted: &|rootfs, work| store.in_mounted(rootfs, work),
         });

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use seacow_spec::{Classified, ErrorClass};
@@ -71,6 +71,8 @@ fn what_was_there_moves_into_it_and_is_found_again() {
         store.in_mounted(&rootfs, &|root| {
             std::fs::write(root.join("precious"), "p").unwrap();
             std::fs::remove_file(root.join("file")).unwrap();
+            // Its content is not in the container's own directory.
+            std::fs::set_permissions(root.join("link"), std::fs::Permissions::from_mode(0o600)).unwrap();
             std::fs::remove_dir(root.join("d")).unwrap();
             std::fs::create_dir(root.join("d")).unwrap();
         });

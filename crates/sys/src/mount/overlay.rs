@@ -17,6 +17,9 @@ pub struct Upper<'a> {
     pub work: &'a Path,
     /// Skip all syncs; the upper directory cannot be mounted again without repair.
     pub volatile: bool,
+    /// A change of owner or mode copies no data, a directory of a lower layer is renamed by a note. The
+    /// upper directory is not to be understood without the layers below then.
+    pub metacopy: bool,
 }
 
 /// An overlay to be mounted.
@@ -35,6 +38,10 @@ pub struct Overlay<'a> {
 const PLAIN: [(&str, &str); 4] =
     [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
 
+/// The same for an upper directory that may have such traces. The kernel has one only with the other.
+const WITH_METACOPY: [(&str, &str); 4] =
+    [("redirect_dir", "on"), ("metacopy", "on"), ("index", "off"), ("xino", "off")];
+
 impl Overlay<'_> {
     /// Mounts it, detached.
     pub fn mount(&self, attributes: Attributes) -> Result<OwnedFd, Error> {
@@ -50,7 +57,8 @@ impl Overlay<'_> {
                 rustix::mount::fsconfig_set_flag(fs, "volatile").map_err(|e| refused(fs, "volatile", e))?;
             }
         }
-        for (key, value) in PLAIN {
+        let traces = self.upper.as_ref().is_some_and(|upper| upper.metacopy);
+        for (key, value) in if traces { WITH_METACOPY } else { PLAIN } {
             set(fs, key, value)?;
         }
         rustix::mount::fsconfig_create(fs).map_err(|e| refused(fs, &self.describe(), e))?;

@@ -26,8 +26,6 @@ pub struct Subject<'a> {
     pub driver: &'a dyn SnapshotDriver,
     /// A layer with `/file` ("old"), `/dir/kept` ("kept"), `/dir/gone`, `/other/one` ("1").
     pub parent: &'a ChainId,
-    /// A new owner costs the whole file: only where nothing can be shared.
-    pub copies_on_chown: bool,
     /// A block written costs a block.
     pub shares_extents: bool,
     /// Mounts a root and calls the function with its path.

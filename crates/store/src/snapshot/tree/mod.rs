@@ -137,7 +137,7 @@ impl SnapshotDriver for TreeDriver {
     ) -> Result<Rootfs, SnapshotError> {
         let pin = self.shelf.pin(parent)?;
         let tree = self.tree(parent)?;
-        let info = SnapshotInfo { parent: parent.cloned(), volatile: options.volatile };
+        let info = SnapshotInfo { parent: parent.cloned(), volatile: options.volatile, metacopy: false };
         self.shelf.prepare(
             key,
             &info,
