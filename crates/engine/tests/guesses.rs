@@ -107,11 +107,14 @@ async fn who_asks_for_something_else_gets_it() {
     )
     .await;
     assert!(output.contains("192.0.2.7\tfar"), "{output}");
-    // The same again: now it is what is expected, names and all.
-    let hosts =
-        with(check(&["cat", "/etc/hosts"]), |_, host| host.extra_hosts = Some(vec!["far:192.0.2.7".into()]));
+    // The same again and again: now it is what is expected, names and all.
+    let hosts = || {
+        let far = Some(vec!["far:192.0.2.7".to_owned()]);
+        with(check(&["cat", "/etc/hosts"]), |_, host| host.extra_hosts = far)
+    };
+    run(&engine, hosts()).await;
     eventually("one of each is made ahead", || engine.guesses() == 2).await;
-    let (output, _) = run(&engine, hosts).await;
+    let (output, _) = run(&engine, hosts()).await;
     assert!(output.contains("192.0.2.7\tfar"), "{output}");
     end(engine, &place).await;
 }

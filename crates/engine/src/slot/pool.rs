@@ -25,9 +25,11 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// Time before another attempt after one failed, doubled each time up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// How many slots are made into containers, and for how many likenesses: two of the last one, or one
-/// of each of the last two, so that whoever alternates does not have them made for nothing.
+/// How many slots are made into containers, and for how many likenesses at most: two for one, or one
+/// each for two, so that whoever alternates does not have them made for nothing.
 const GUESSES: usize = 2;
+/// How many likenesses are remembered, to know which of them come again.
+const MEMORY: usize = 8;
 
 /// The slots that wait for a `create`.
 pub(crate) struct Pool {
@@ -40,8 +42,8 @@ pub(crate) struct Pool {
     closed: AtomicBool,
     /// Held while a slot is made and put, so that closing can wait for it.
     making: tokio::sync::Mutex<()>,
-    /// What containers were like lately, the last one first.
-    likely: Mutex<VecDeque<Arc<Likeness>>>,
+    /// What containers were like lately, the last one first, and whether that was not the first time.
+    lately: Mutex<VecDeque<(Arc<Likeness>, bool)>>,
     /// Slots that are containers already.
     guesses: Mutex<Vec<Slot>>,
 }
@@ -80,7 +82,7 @@ impl Pool {
             changed: Notify::new(),
             closed: AtomicBool::new(false),
             making: tokio::sync::Mutex::new(()),
-            likely: Mutex::default(),
+            lately: Mutex::default(),
             guesses: Mutex::default(),
         })
     }
@@ -126,11 +128,11 @@ impl Pool {
 
     /// Expects more containers like this one.
     pub(crate) fn expect(&self, like: Arc<Likeness>) {
-        let mut likely = lock(&self.likely);
-        let known = likely.iter().position(|known| Arc::ptr_eq(known, &like) || known.is_like(&like));
-        let newest = known.and_then(|at| likely.remove(at)).unwrap_or(like);
-        likely.push_front(newest);
-        likely.truncate(GUESSES);
+        let mut lately = lock(&self.lately);
+        let is_known = |(known, _): &(Arc<Likeness>, bool)| Arc::ptr_eq(known, &like) || known.is_like(&like);
+        let known = lately.iter().position(is_known).and_then(|at| lately.remove(at));
+        lately.push_front(known.map_or((like, false), |(known, _)| (known, true)));
+        lately.truncate(MEMORY);
         // Who made the container is still busy; the end of that wakes the maker.
     }
 
@@ -138,7 +140,7 @@ impl Pool {
     /// When this returns, no slot uses a layer of it.
     pub(crate) async fn forget(&self, image: Option<&Digest>, engine: &Engine) {
         let affected = |like: &Likeness| image.is_none_or(|image| like.is_of(image));
-        lock(&self.likely).retain(|like| !affected(like));
+        lock(&self.lately).retain(|(like, _)| !affected(like));
         let _making = self.making.lock().await;
         let affected = |slot: &mut Slot| slot.guess.as_ref().is_some_and(|guess| affected(guess.likeness()));
         let slots: Vec<Slot> = lock(&self.guesses).extract_if(.., affected).collect();
@@ -173,9 +175,16 @@ impl Pool {
         self.kinds.iter().find(|kind| lock(&kind.slots).len() < kind.size)
     }
 
+    /// What is expected: the last again, and the last other one that came more than once.
+    fn expected(&self) -> Vec<Arc<Likeness>> {
+        let lately = lock(&self.lately);
+        let other = lately.iter().skip(1).find(|(_, again)| *again);
+        lately.front().into_iter().chain(other).map(|(like, _)| Arc::clone(like)).collect()
+    }
+
     /// What is expected and not made, if there is a slot to make it of.
     fn lacking(&self) -> Option<(Arc<Likeness>, &Kind)> {
-        let likely = lock(&self.likely);
+        let likely = self.expected();
         let guesses = lock(&self.guesses);
         let each = GUESSES / likely.len().max(1);
         likely.iter().find_map(|like| {
@@ -187,7 +196,7 @@ impl Pool {
 
     /// A guess that is not expected any more.
     fn take_stale(&self) -> Option<Slot> {
-        let likely = lock(&self.likely);
+        let likely = self.expected();
         let mut guesses = lock(&self.guesses);
         let each = GUESSES / likely.len().max(1);
         let stale = (0..guesses.len()).find(|at| {
@@ -266,10 +275,10 @@ impl Pool {
         if let Err(error) = &made {
             // Whoever asks for such a container hears why; nobody did yet.
             tracing::debug!(error = %ErrorReport::of(error), "make a container ahead");
-            lock(&self.likely).retain(|known| !Arc::ptr_eq(known, like));
+            lock(&self.lately).retain(|(known, _)| !Arc::ptr_eq(known, like));
         }
         let unwanted = {
-            let expected = lock(&self.likely).iter().any(|known| Arc::ptr_eq(known, like));
+            let expected = self.expected().iter().any(|known| Arc::ptr_eq(known, like));
             let mut guesses = lock(&self.guesses);
             if made.is_ok() && expected && !self.is_closed() {
                 guesses.push(slot);

@@ -54,11 +54,12 @@ impl Seacow {
         loop {
             let all = self.shims();
             let slots = all.iter().filter(|pid| memory::parent(**pid).ok() == Some(self.pid())).count();
-            if slots == POOL {
+            // Guesses come on top.
+            if slots >= POOL {
                 return Ok((all, slots));
             }
             if start.elapsed() > FILL {
-                bail!("{slots} slots instead of {POOL} after {FILL:?}");
+                bail!("{slots} slots instead of at least {POOL} after {FILL:?}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
