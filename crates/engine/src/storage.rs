@@ -32,6 +32,8 @@ pub(crate) struct BaseImage {
     pub(crate) config: ContainerConfig,
     /// Its lowest layer is this machine's root file system.
     pub(crate) host: bool,
+    /// It has a name: a step of a build has none.
+    pub(crate) named: bool,
 }
 
 /// Bytes of a container.
@@ -80,6 +82,7 @@ impl Engine {
             chain: image.chain.clone(),
             config: config.config.clone().unwrap_or_default(),
             host: image.on_host,
+            named: !image.names.is_empty(),
         })
     }
 

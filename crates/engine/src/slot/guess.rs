@@ -38,9 +38,10 @@ pub(crate) struct Guess {
 
 impl Likeness {
     /// Of a container whose id is not settled; `None` for one that is not to be guessed: its mounts
-    /// would keep the user's directories busy, the host's root file system is not an image.
+    /// would keep the user's directories busy, the host's root file system is not an image, a step of a
+    /// build does not come again.
     pub(crate) fn of(record: &Record, template: &Template, image: &BaseImage) -> Option<Self> {
-        let chain = image.chain.as_ref().filter(|_| !image.host)?.clone();
+        let chain = image.chain.as_ref().filter(|_| image.named && !image.host)?.clone();
         let has_tmpfs = record.host_config.tmpfs.as_ref().is_some_and(|all| !all.is_empty());
         if !record.mounts.is_empty() || has_tmpfs {
             return None;
