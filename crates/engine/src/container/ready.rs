@@ -94,10 +94,7 @@ impl Engine {
         shim.listen(self.sink(container));
         let pending = match shim.send(Request::Program(Box::new(program)), None) {
             Ok(pending) => pending,
-            Err(error) => {
-                self.take_back_adopted(container, endpoint).await;
-                return Err(error.into());
-            }
+            Err(error) => return self.not_adopted(container, endpoint, error.into()).await,
         };
         let (sender, outcome) = watch::channel(None);
         tokio::spawn(async move {
@@ -170,19 +167,28 @@ impl Engine {
         let endpoint = slot.endpoint.clone();
         match self.adopt(container, slot, rootfs).await {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.take_back_adopted(container, endpoint).await;
-                Err(error)
-            }
+            Err(error) => self.not_adopted(container, endpoint, error).await,
         }
     }
 
-    /// Takes back what a slot brought that could not be adopted; its shim goes with the connection.
-    async fn take_back_adopted(&self, container: &Container, endpoint: Option<Endpoint>) {
+    /// Takes back what a slot brought that could not be adopted. Its shim goes with the connection; where
+    /// it had gone before, nobody is to blame, and the container starts without.
+    async fn not_adopted(
+        &self,
+        container: &Container,
+        endpoint: Option<Endpoint>,
+        error: EngineError,
+    ) -> Result<(), EngineError> {
+        let lost = matches!(error, EngineError::Shim(ShimError::Lost));
+        if lost {
+            self.clean_up_lost(&container.id).await;
+        }
         if let Some(endpoint) = endpoint {
             self.bridge().release(endpoint.address);
         }
+        container.cell().record.endpoint = None;
         self.remove_exec_dir(container).await;
+        if lost { Ok(()) } else { Err(error) }
     }
 
     /// Main process of a running container whose namespaces are to be joined.
