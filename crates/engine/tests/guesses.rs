@@ -16,7 +16,8 @@ async fn engine(place: &Place) -> Engine {
 
 async fn end(engine: Engine, place: &Place) {
     for row in engine.list(ListOptions { all: true, ..Default::default() }).await.unwrap() {
-        engine.remove(&row.id, RemoveOptions { force: true, volumes: true, link: false }).await.unwrap();
+        // One that removes itself may be faster.
+        let _ = engine.remove(&row.id, RemoveOptions { force: true, volumes: true, link: false }).await;
     }
     engine.shutdown(true).await;
     eventually("exec directories are gone", || place.exec_dirs().is_empty()).await;

@@ -161,9 +161,13 @@ impl Pool {
         self.kinds.iter().map(|kind| kind.size).sum()
     }
 
-    /// How many slots are containers already.
+    /// How many slots are containers already that are expected.
     pub(crate) fn guesses(&self) -> usize {
-        lock(&self.guesses).len()
+        let expected = self.expected();
+        let each = GUESSES / expected.len().max(1);
+        let guesses = lock(&self.guesses);
+        let like = |like| guesses.iter().filter(|slot| slot.is_like(like)).count().min(each);
+        expected.iter().map(like).sum()
     }
 
     fn is_closed(&self) -> bool {
