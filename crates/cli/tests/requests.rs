@@ -110,10 +110,13 @@ fn asked(line: &str, body: &[u8]) -> Asked {
     Asked { line: format!("{method} {path}"), query, body }
 }
 
-/// docker's client collects variables in a map, and sends them in another order now and then.
-fn sort_environment(body: &mut Value) {
-    if let Some(variables) = body.get_mut("Env").and_then(Value::as_array_mut) {
-        variables.sort_by_key(ToString::to_string);
+/// docker's client collects variables and bind mounts in maps, and sends them in another order now and
+/// then.
+fn sort_what_docker_shuffles(body: &mut Value) {
+    for list in ["/Env", "/HostConfig/Binds"] {
+        if let Some(entries) = body.pointer_mut(list).and_then(Value::as_array_mut) {
+            entries.sort_by_key(ToString::to_string);
+        }
     }
 }
 
@@ -132,7 +135,7 @@ fn the_same_requests_as_docker() {
             log.lock().unwrap().clear();
             let ran = support::run(program, &host, args);
             let mut asked = log.lock().unwrap().clone();
-            asked.iter_mut().for_each(|asked| sort_environment(&mut asked.body));
+            asked.iter_mut().for_each(|asked| sort_what_docker_shuffles(&mut asked.body));
             (ran.code, ran.err, asked)
         });
         let [docker, seacow] = &mut both;
