@@ -133,11 +133,7 @@ async fn end(engine: Engine, place: &Place) {
         engine.remove(&row.id, RemoveOptions { force: true, volumes: true, link: false }).await.unwrap();
     }
     engine.shutdown(true).await;
-    eventually("exec directories are gone", || place.exec_dirs().is_empty()).await;
-    eventually("log directories are gone", || place.log_dirs().is_empty()).await;
-    eventually("snapshots are gone", || place.snapshots().is_empty()).await;
-    eventually("cgroups are gone", || place.cgroups().is_empty()).await;
-    eventually("shims are gone", || place.shims().is_empty()).await;
+    place.is_left_clean().await;
 }
 
 async fn state(engine: &Engine, name: &str) -> (String, i32) {

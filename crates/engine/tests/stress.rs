@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Place, eventually, request, with};
+use common::{Place, request, with};
 use seacow_engine::config::PoolSizes;
 use seacow_engine::{AttachOptions, Caller, Engine, EngineError, ListOptions, LogOptions, RemoveOptions};
 use seacow_spec::docker::exec::{ExecConfig, ExecStart};
@@ -68,11 +68,7 @@ async fn verbs_meet_in_every_order() {
         tokio::time::timeout(PATIENCE, engine.remove(&row.id, options)).await.unwrap().unwrap();
     }
     engine.shutdown(true).await;
-    eventually("exec directories are gone", || place.exec_dirs().is_empty()).await;
-    eventually("log directories are gone", || place.log_dirs().is_empty()).await;
-    eventually("snapshots are gone", || place.snapshots().is_empty()).await;
-    eventually("cgroups are gone", || place.cgroups().is_empty()).await;
-    eventually("shims are gone", || place.shims().is_empty()).await;
+    place.is_left_clean().await;
 }
 
 async fn act(engine: &Engine, verb: u64, name: &str) -> Result<(), EngineError> {

@@ -164,7 +164,7 @@ impl Engine {
         let Plan { mut record, template, image, warnings } = plan;
         let template = template.filter(|_| self.may_keep_ready());
         let (slot, program) = match &template {
-            Some(template) => self.take_slot(&mut record, template, &image),
+            Some(template) => self.take_slot(&mut record, template),
             None => (None, None),
         };
         let like = match slot.as_ref().and_then(|slot| slot.guess.as_ref()) {
@@ -194,14 +194,9 @@ impl Engine {
 
     /// A slot for the container, which takes its id, and what it executes if the slot is that
     /// container already.
-    fn take_slot(
-        &self,
-        record: &mut Record,
-        template: &Template,
-        image: &BaseImage,
-    ) -> (Option<Slot>, Option<Program>) {
+    fn take_slot(&self, record: &mut Record, template: &Template) -> (Option<Slot>, Option<Program>) {
         let guessed = self.0.pool.take_guessed(self, |slot, guess| {
-            if slot.template != *template || record.image_id != image.id {
+            if slot.template != *template || !guess.is_of(&record.image_id) {
                 return None;
             }
             let mut as_slot = Record { id: slot.id.clone(), ..record.clone() };

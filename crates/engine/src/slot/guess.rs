@@ -97,10 +97,15 @@ impl Slot {
 }
 
 impl Guess {
-    /// What a container executes that is otherwise this one; the record has the slot's id. `None`
-    /// if it is not.
+    /// Whether it stands on this image.
+    pub(crate) fn is_of(&self, image: &Digest) -> bool {
+        self.likeness.is_of(image)
+    }
+
+    /// What a container of the same image executes that is otherwise this one; the record has the
+    /// slot's id. `None` if it is not.
     pub(crate) fn fits(&self, record: &Record, slot: &Slot, engine: &Engine) -> Option<Program> {
-        if record.image_id != self.likeness.record.image_id || Names::of(record) != slot.names {
+        if Names::of(record) != slot.names {
             return None;
         }
         let rootfs = self.create.rootfs.clone();

@@ -78,6 +78,15 @@ impl Place {
         cgroups(&self.name)
     }
 
+    /// Waits until nothing is left of any container.
+    pub async fn is_left_clean(&self) {
+        eventually("exec directories are gone", || self.exec_dirs().is_empty()).await;
+        eventually("log directories are gone", || self.log_dirs().is_empty()).await;
+        eventually("snapshots are gone", || self.snapshots().is_empty()).await;
+        eventually("cgroups are gone", || self.cgroups().is_empty()).await;
+        eventually("shims are gone", || self.shims().is_empty()).await;
+    }
+
     /// Shims of this place.
     pub fn shims(&self) -> Vec<rustix::process::Pid> {
         let ours = self.dir.path().join("e/c").display().to_string();
