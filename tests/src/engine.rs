@@ -166,7 +166,7 @@ impl Engine {
 
     /// The stock client, pointed here, to the end.
     pub fn docker(&self, args: &[&str]) -> Done {
-        run(&mut self.docker_command(args))
+        Done::run(&mut self.docker_command(args))
     }
 
     /// The stock client with `input` as standard input.
@@ -190,7 +190,7 @@ impl Engine {
 
     /// Our client, pointed here, to the end.
     pub fn seacow(&self, args: &[&str]) -> Done {
-        run(&mut self.seacow_command(args))
+        Done::run(&mut self.seacow_command(args))
     }
 
     /// Our client's command line, pointed here.
@@ -371,11 +371,6 @@ impl Drop for Engine {
             }
         }
     }
-}
-
-fn run(command: &mut Command) -> Done {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    Done::of(command, output)
 }
 
 /// The cgroup driver that is judged.

@@ -20,6 +20,13 @@ pub struct Done {
 }
 
 impl Done {
+    /// Runs a program to the end.
+    #[track_caller]
+    pub fn run(command: &mut Command) -> Self {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self::of(command, output)
+    }
+
     pub(crate) fn of(command: &Command, output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let words: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();

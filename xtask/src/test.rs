@@ -8,11 +8,12 @@ use crate::leaks::Snapshot;
 use crate::{arch, build, packages, runtimes, shell, vm};
 
 /// What the tests use beside Rust.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "btrfs-progs",
     "busybox-static",
     "curl",
     "iproute2",
+    "iptables",
     "nftables",
     "procps",
     "tmux",
@@ -65,7 +66,6 @@ fn name_skipped() -> Result<()> {
 pub(crate) fn oracle(args: &[String]) -> Result<()> {
     shell::become_root()?;
     packages::ensure(&PACKAGES, "the tests")?;
-    packages::ensure(&["iptables"], "dockerd")?;
     let docker = packages::docker_cli()?;
     let peers = packages::unpack("docker", &packages::DOCKER)?;
     let mut runner = runner(&["-p", "seacow-tests"]);

@@ -448,10 +448,15 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
     let bridge = Bridge::open(&config, networks.subnet).map_err(BootError::from)?;
     let before = networks.clone();
     networks.subnet = Some(bridge.subnet());
-    networks.doors = network::doors::open(bridge.name(), &networks.doors);
     if networks != before {
         keep_identity(&store, &networks)?;
     }
+    let ours = networks.doors.clone();
+    network::doors::open(bridge.name(), &ours, |doors| {
+        networks.doors = doors;
+        keep_identity(&store, &networks)
+    })?;
+    network::doors::warn_of_the_rest(bridge.name(), &config.nft_table);
     let pool = slot::Pool::new(&config);
     Ok(Engine(Arc::new(Inner {
         config,

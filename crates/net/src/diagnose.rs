@@ -104,10 +104,10 @@ impl Finding {
     pub fn sentence(&self) -> String {
         match self {
             Self::ForwardRefused { owner, place, passed: true, .. } => {
-                format!("{owner} refuses forwarded packets by default ({place}); seacow's bridge passes by its documented door.")
+                format!("Forwarded packets are refused by {owner} ({place}); seacow's bridge passes by its documented door.")
             }
             Self::ForwardRefused { owner, place, .. } => {
-                format!("{owner} refuses forwarded packets ({place}): containers cannot reach the outside.")
+                format!("Forwarded packets are refused by {owner} ({place}): containers cannot reach the outside.")
             }
             Self::LegacyUnreadable => {
                 "iptables-legacy rules are loaded, but the program iptables-legacy is not installed: whether they block containers is unknown.".into()

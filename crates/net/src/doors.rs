@@ -184,19 +184,34 @@ impl Tools {
 
 /// Opens every door that this host has. Never part of a container's start: each program takes
 /// milliseconds to seconds.
-pub fn pass_doors(bridge: &str, tools: &Tools) -> Passed {
+///
+/// `note` is told which doors will be opened before any of them is: whoever is killed in between
+/// has them stored as doors to be closed, which an unopened one is without an error.
+///
+/// # Errors
+/// That of `note`; nothing was opened.
+pub fn pass_doors<E>(
+    bridge: &str,
+    tools: &Tools,
+    note: impl FnOnce(&[Door]) -> Result<(), E>,
+) -> Result<Passed, E> {
     let mut passed = Passed::default();
+    let mut shut = Vec::new();
     for door in tools.doors(bridge) {
         match door.is_open() {
             Ok(true) => passed.standing.push(door),
-            Ok(false) => match door.open() {
-                Ok(()) => passed.opened.push(door),
-                Err(error) => passed.failed.push(error),
-            },
+            Ok(false) => shut.push(door),
             Err(error) => passed.failed.push(error),
         }
     }
-    passed
+    note(&shut)?;
+    for door in shut {
+        match door.open() {
+            Ok(()) => passed.opened.push(door),
+            Err(error) => passed.failed.push(error),
+        }
+    }
+    Ok(passed)
 }
 
 /// Closes doors; goes on after a failure.

@@ -5,6 +5,7 @@
 
 mod lab;
 
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -15,6 +16,11 @@ use seacow_net::doors::{Door, DoorError, Passed, Tools, close_doors, pass_doors}
 use seacow_net::{Bridge, BridgeConfig};
 
 const BRIDGE: &str = "seacow0";
+
+/// Opens the doors, with nothing to be stored.
+fn pass(bridge: &str, tools: &Tools) -> Passed {
+    pass_doors(bridge, tools, |_| Ok::<(), Infallible>(())).unwrap()
+}
 
 fn findings(bridge: &Bridge, tools: &Tools) -> Vec<Finding> {
     diagnose(BRIDGE, &[bridge.table()], bridge.problems(), tools)
@@ -58,7 +64,7 @@ fn a_clean_host_has_nothing_to_say() {
         let found = findings(bridge, &Tools::default());
         assert!(found.is_empty(), "{found:?}");
         assert_eq!(container.reaches(&outside.server), Some(HOST_OUTER.into()));
-        let passed = pass_doors(BRIDGE, &Tools::default());
+        let passed = pass(BRIDGE, &Tools::default());
         assert!(passed.opened.is_empty() && passed.failed.is_empty(), "{passed:?}");
         sh("ip route del default");
         let found = findings(bridge, &Tools::default());
@@ -77,13 +83,13 @@ fn docker_user(iptables: &str) {
         assert_eq!(refusal(&findings(bridge, &tools)), (Owner::Docker, false));
         assert!(container.peer.inside(|| outside.server.is_shut()));
         let rules = sh(&format!("{iptables} -S"));
-        let passed = pass_doors(BRIDGE, &tools);
+        let passed = pass(BRIDGE, &tools);
         let [door @ Door::DockerUser { .. }] = &passed.opened[..] else { panic!("{passed:?}") };
         assert_eq!(container.reaches(&outside.server), Some(HOST_OUTER.into()));
         let found = findings(bridge, &tools);
         assert_eq!(refusal(&found), (Owner::Docker, true));
         assert_eq!(found[0].severity(), Severity::Note);
-        let again = pass_doors(BRIDGE, &tools);
+        let again = pass(BRIDGE, &tools);
         assert_eq!((again.opened.len(), &again.standing[..]), (0, &passed.opened[..]));
         let stored = serde_json::to_string(door).unwrap();
         let door: Door = serde_json::from_str(&stored).unwrap();
@@ -109,7 +115,7 @@ fn the_mend_works(name: &str, program: &str, rules: &str, owner: Owner) {
         let found = findings(bridge, &Tools::default());
         assert_eq!(refusal(&found), (owner, false));
         assert!(container.peer.inside(|| outside.server.is_shut()));
-        assert!(pass_doors(BRIDGE, &Tools::default()).opened.is_empty());
+        assert!(pass(BRIDGE, &Tools::default()).opened.is_empty());
         sh(&found[0].mend(BRIDGE).unwrap());
         assert_eq!(container.reaches(&outside.server), Some(HOST_OUTER.into()));
     });
@@ -218,13 +224,33 @@ fn ufw_by_its_own_command() {
     fs::write(dir.path().join("rules"), "ufw allow 22/tcp\n").unwrap();
     let tools = Tools::in_dirs([dir.path()]);
     let rules = || fs::read_to_string(dir.path().join("rules")).unwrap();
-    let passed = pass_doors(BRIDGE, &tools);
+    let passed = pass(BRIDGE, &tools);
     assert!(matches!(passed.opened[..], [Door::Ufw { .. }]), "{passed:?}");
     assert!(rules().contains("ufw route allow in on seacow0\n"));
-    assert_eq!(pass_doors(BRIDGE, &tools).standing, passed.opened, "not added twice");
+    assert_eq!(pass(BRIDGE, &tools).standing, passed.opened, "not added twice");
     assert!(close_doors(&passed.opened).is_empty());
     assert!(close_doors(&passed.opened).is_empty());
     assert_eq!(rules(), "");
+}
+
+#[test]
+fn a_door_is_noted_before_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    fake(
+        dir.path(),
+        "ufw",
+        "case \"$*\" in status) echo 'Status: active';; 'show added') ;; *) touch $d/opened;; esac",
+    );
+    let tools = Tools::in_dirs([dir.path()]);
+    let opened = || dir.path().join("opened").exists();
+    let refused = pass_doors(BRIDGE, &tools, |doors| {
+        assert!(matches!(doors, [Door::Ufw { .. }]) && !opened(), "{doors:?}");
+        Err("no room to note it")
+    });
+    assert_eq!(refused.unwrap_err(), "no room to note it");
+    assert!(!opened());
+    assert_eq!(pass(BRIDGE, &tools).opened.len(), 1);
+    assert!(opened());
 }
 
 #[test]
@@ -242,10 +268,10 @@ fn firewalld_by_its_own_command() {
          esac",
     );
     let tools = Tools::in_dirs([dir.path()]);
-    let passed = pass_doors(BRIDGE, &tools);
+    let passed = pass(BRIDGE, &tools);
     assert!(matches!(passed.opened[..], [Door::Firewalld { .. }]), "{passed:?}");
     assert!(dir.path().join("in").exists());
-    assert_eq!(pass_doors(BRIDGE, &tools).standing, passed.opened);
+    assert_eq!(pass(BRIDGE, &tools).standing, passed.opened);
     assert!(close_doors(&passed.opened).is_empty());
     assert!(!dir.path().join("in").exists());
 }
@@ -256,14 +282,14 @@ fn a_sleeping_firewall_has_no_door_and_a_broken_one_is_named() {
     fake(dir.path(), "ufw", "echo 'Status: inactive'");
     fake(dir.path(), "firewall-cmd", "echo 'not running' >&2; exit 252");
     let tools = Tools::in_dirs([dir.path()]);
-    let Passed { opened, standing, failed } = pass_doors(BRIDGE, &tools);
+    let Passed { opened, standing, failed } = pass(BRIDGE, &tools);
     assert_eq!((opened.len(), standing.len(), failed.len()), (0, 0, 0));
     fake(
         dir.path(),
         "ufw",
         "case \"$*\" in status) echo 'Status: active';; 'show added') ;; *) echo 'ERROR: no space' >&2; exit 1;; esac",
     );
-    let failed = pass_doors(BRIDGE, &tools).failed;
+    let failed = pass(BRIDGE, &tools).failed;
     let [DoorError::Failed { text, .. }] = &failed[..] else { panic!("{failed:?}") };
     assert_eq!(text, "ERROR: no space");
 }

@@ -4,23 +4,38 @@
 //! the door that this firewall documents. Which ones are ours to close is kept with the networks'
 //! ids, so that an engine that was killed closes them the next time.
 
+use seacow_net::diagnose::{Finding, Severity, diagnose};
 use seacow_net::doors::{Door, Tools, close_doors, pass_doors};
 
-/// Opens every door that the host has. Blocks. `ours` are those an earlier engine opened; the answer
-/// is what is ours now.
-pub(crate) fn open(bridge: &str, ours: &[Door]) -> Vec<Door> {
-    let passed = pass_doors(bridge, &Tools::default());
+/// Opens every door that the host has. Blocks. `ours` are those an earlier engine opened; `keep` stores
+/// what is ours from now on, and is called before a door is opened, and only then.
+pub(crate) fn open<E>(
+    bridge: &str,
+    ours: &[Door],
+    keep: impl FnOnce(Vec<Door>) -> Result<(), E>,
+) -> Result<(), E> {
+    let passed = pass_doors(bridge, &Tools::default(), |doors| {
+        let new: Vec<Door> = doors.iter().filter(|door| !ours.contains(door)).cloned().collect();
+        if new.is_empty() { Ok(()) } else { keep([ours, &new].concat()) }
+    })?;
     for error in &passed.failed {
         tracing::warn!(%error, "containers may not reach the outside");
     }
-    let mut all = ours.to_vec();
-    for door in passed.opened {
-        if !all.contains(&door) {
-            tracing::info!(?door, "opened in the host's firewall");
-            all.push(door);
+    for door in &passed.opened {
+        tracing::info!(?door, "opened in the host's firewall");
+    }
+    Ok(())
+}
+
+/// Says in the log what keeps containers from the outside all the same, and the mend. Blocks.
+pub(crate) fn warn_of_the_rest(bridge: &str, table: &str) {
+    for finding in diagnose(bridge, &[table], &[], &Tools::default()) {
+        // That forwarding cannot be switched on, the bridge has said with the cause.
+        if finding.severity() == Severity::Blocks && !matches!(finding, Finding::ForwardingOff { .. }) {
+            let mend = finding.mend(bridge).unwrap_or_default();
+            tracing::warn!("{} To mend it: {mend}", finding.sentence());
         }
     }
-    all
 }
 
 /// Closes them again. Blocks.
