@@ -49,6 +49,13 @@ impl Disk {
         self.step("rename").and_then(|()| std::fs::rename(from, to)).at("rename to", to)
     }
 
+    /// Each of two paths becomes the other's, in one step.
+    pub(crate) fn exchange(&self, one: &Path, other: &Path) -> Result<(), IoFailure> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let swap = || Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?);
+        self.step("exchange").and_then(|()| swap()).at("exchange with", other)
+    }
+
     pub(crate) fn mkdir(&self, path: &Path) -> Result<(), IoFailure> {
         self.step("mkdir").and_then(|()| std::fs::create_dir(path)).at("make directory", path)
     }

@@ -24,6 +24,7 @@
 //! | [`image`] | find, name, make, remove, save, load, import images; the `host` image |
 //! | [`storefile`] | a store that shares extents on a host that cannot: an xfs in a file |
 //! | [`volume`] | plain named volumes |
+//! | [`point`] | what a container's files were, kept under a name |
 //! | [`record`] | opaque documents of the engine |
 //! | [`archive`] | `docker cp` and `export` on a container's root |
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod layer;
 mod layout;
 mod limits;
 mod meta;
+pub mod point;
 pub mod record;
 mod shared;
 pub mod snapshot;
@@ -59,6 +61,7 @@ pub use image::{Image, ImageError, Images};
 pub use layer::{Layer, LayerError, LayerInfo, Layers, PlaceError, UpperMode};
 pub use limits::Limits;
 pub use meta::{Durability, MetaError};
+pub use point::{Point, PointError, Points};
 pub use record::{RecordKind, Records};
 pub use snapshot::{DriverError, DriverKind, SnapshotDriver, SnapshotError, SnapshotKey};
 pub use store::{OpenError, Store, StoreOptions};

@@ -15,6 +15,7 @@ use crate::layer::LayerInfo;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::meta::{self, Durability, Meta, MetaError, Table, Write};
+use crate::point::Point;
 use crate::store::OpenError;
 use crate::sweeper::Sweeper;
 
@@ -37,6 +38,7 @@ pub(crate) struct Catalog {
     pub(crate) layers: HashMap<ChainId, Arc<LayerInfo>>,
     pub(crate) images: BTreeMap<Digest, Arc<ImageRecord>>,
     pub(crate) tags: BTreeMap<Reference, TagRecord>,
+    pub(crate) points: BTreeMap<String, Arc<Point>>,
 }
 
 impl Shared {
@@ -98,6 +100,10 @@ impl Catalog {
             })?;
             catalog.tags.insert(reference, meta::decode(Table::Tags, &key, &value)?);
         }
+        for (key, value) in meta.all(Table::Points)? {
+            let point = meta::decode(Table::Points, &key, &value)?;
+            catalog.points.insert(key, Arc::new(point));
+        }
         Ok(catalog)
     }
 
@@ -125,6 +131,7 @@ impl Catalog {
 
     pub(crate) fn layer_is_used(&self, chain: &ChainId, gone: &HashSet<ChainId>) -> bool {
         self.images.values().any(|image| image.chain.as_ref() == Some(chain))
+            || self.points.values().any(|point| point.layer == *chain)
             || self
                 .layers
                 .values()

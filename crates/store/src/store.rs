@@ -16,6 +16,7 @@ use crate::layer::Layers;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::meta::{Meta, MetaError};
+use crate::point::Points;
 use crate::record::Records;
 use crate::shared::Shared;
 use crate::snapshot::{self, DriverError, DriverKind, SnapshotDriver, SnapshotError};
@@ -104,6 +105,7 @@ pub struct Store {
     layers: Layers,
     images: Images,
     records: Records,
+    points: Points,
     volumes: Volumes,
     snapshots: Box<dyn SnapshotDriver>,
     /// Held as long as the store is open; the kernel lets go of it when the process dies.
@@ -126,6 +128,7 @@ impl Store {
         let meta = Meta::open(&layout.meta(), disk.clone())?;
         let driver = snapshot::choose(options.driver, &layout, &meta)?;
         let shared = Arc::new(Shared::new(layout, disk, meta, options.limits)?);
+        crate::layer::finish_freezes(&shared).map_err(SnapshotError::from)?;
         remove_half_made(&shared)?;
         let layers = Layers::new(shared.clone());
         let snapshots = snapshot::open(driver, shared.clone(), layers.clone())?;
@@ -134,6 +137,7 @@ impl Store {
         Ok(Self {
             images: Images::new(shared.clone(), layers.clone(), Host::default()),
             records: Records::new(shared.clone()),
+            points: Points::new(shared.clone()),
             layers,
             volumes,
             snapshots,
@@ -160,6 +164,35 @@ impl Store {
     /// The engine's own documents.
     pub fn records(&self) -> &Records {
         &self.records
+    }
+
+    /// Moments of containers' files.
+    pub fn points(&self) -> &Points {
+        &self.points
+    }
+
+    /// Writes what containers have written out to the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync_snapshots(&self) -> Result<(), IoFailure> {
+        self.shared.disk.sync_fs(&self.shared.layout.snapshots())
+    }
+
+    /// Counts what frozen layers take that nobody has counted yet.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn measure_frozen(&self) -> Result<(), SnapshotError> {
+        for layer in self.layers.list().iter().filter(|layer| layer.is_unmeasured()) {
+            match self.snapshots.frozen_usage(&layer.chain_id) {
+                Ok(usage) => self.layers.note_sizes(&layer.chain_id, usage.size, usage.bytes)?,
+                // It went meanwhile.
+                Err(SnapshotError::Layer(crate::LayerError::NotFound(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Named volumes.

@@ -58,7 +58,7 @@ impl BuildExecutor {
     fn stack(&self, diff_ids: &[Digest], parent: Option<&Digest>) -> Result<Option<ChainId>, ErrorReport> {
         let below = self.chain(parent)?;
         let layers = self.engine.store().layers();
-        if layers.diff_ids(below.as_ref()).map_err(report)? == diff_ids {
+        if layers.is_stack_of(below.as_ref(), diff_ids) {
             return Ok(below);
         }
         let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);

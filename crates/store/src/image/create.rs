@@ -144,7 +144,7 @@ impl Images {
             return Err(ImageError::Config(format!("larger than {limit} bytes")));
         }
         let config = parse_config(bytes)?;
-        if hash::chain_of(&config.rootfs.diff_ids).as_ref() != chain {
+        if !self.layers.is_stack_of(chain, &config.rootfs.diff_ids) {
             return Err(ImageError::Config("its layers are not those of the image".into()));
         }
         Ok(config)

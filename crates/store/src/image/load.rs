@@ -76,6 +76,12 @@ impl Images {
     }
 
     fn load_one(&self, spool: &Spool<'_>, candidate: Candidate) -> Result<LoadedImage, ImageError> {
+        if let Some(known) = self.known_as(&hash::digest(&candidate.config)) {
+            for name in &candidate.names {
+                self.tag(&known.id, name)?;
+            }
+            return Ok(LoadedImage { id: known.id, names: candidate.names });
+        }
         let mut top: Option<Layer> = None;
         for (member, diff_id) in candidate.layers.iter().zip(&candidate.diff_ids) {
             let parent = top.as_ref().map(|layer| layer.chain_id().clone());

@@ -29,8 +29,9 @@ pub use load::LoadedImage;
 pub use remove::{ImageUser, RemoveOptions};
 
 use crate::error::IoFailure;
+use crate::hash;
 use crate::host::{Host, HostError};
-use crate::layer::{LayerError, LayerKind, Layers};
+use crate::layer::{LayerError, LayerInfo, LayerKind, Layers};
 use crate::meta::{Durability, MetaError, Table, Write};
 use crate::shared::{Catalog, Shared};
 use crate::tar::TarError;
@@ -114,7 +115,7 @@ impl Classified for ImageError {
 /// An image as it was when it was asked for.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Digest of the config blob.
+    /// Digest of the config blob as it was made.
     pub id: Digest,
     /// The config blob.
     pub raw: Arc<[u8]>,
@@ -171,6 +172,35 @@ impl Images {
     pub fn get(&self, id: &Digest) -> Option<Image> {
         let catalog = self.shared.catalog();
         catalog.images.get(id).map(|record| image(&catalog, record))
+    }
+
+    /// The image of an id with the true diff ids of all its layers, which are computed where they
+    /// never were.
+    ///
+    /// # Errors
+    /// There is no such image, or the disk failed.
+    pub fn sealed(&self, id: &Digest) -> Result<Image, ImageError> {
+        let not_found = || ImageError::NotFound(id.to_string());
+        let image = self.get(id).ok_or_else(not_found)?;
+        let Some(chain) = &image.chain else { return Ok(image) };
+        let _pin = self.layers.pin(chain)?;
+        let stack = self.layers.stack(chain)?;
+        if !stack.iter().any(|layer| layer.is_unsealed()) {
+            return Ok(image);
+        }
+        for layer in &stack {
+            self.layers.seal(&layer.chain_id)?;
+        }
+        self.get(id).ok_or_else(not_found)
+    }
+
+    /// The image whose config is this one since its frozen layers have their diff ids.
+    fn known_as(&self, config: &Digest) -> Option<Image> {
+        let records: Vec<_> = self.shared.catalog().images.values().cloned().collect();
+        let images = records.iter().filter_map(|record| self.get(&record.id));
+        let changed = images.filter(|image| hash::digest(&image.raw) != image.id);
+        let mut found = changed.filter(|image| hash::digest(&image.raw) == *config);
+        found.next()
     }
 
     /// Images built directly on this one: where the classic builder looks for a cached step.
@@ -257,7 +287,7 @@ impl Images {
         let state = self.host.state()?;
         let layer = self.layers.register_host(&state.diff_id)?;
         let config = state.config()?;
-        let id = crate::hash::digest(&config);
+        let id = hash::digest(&config);
         let name = crate::host::reference()?;
         let known = self.shared.catalog().tags.get(&name).map(|tag| tag.id.clone());
         if known.as_ref() != Some(&id) {
@@ -287,11 +317,12 @@ impl Images {
 
 fn image(catalog: &Catalog, record: &Arc<ImageRecord>) -> Image {
     let stack = record.chain.as_ref().and_then(|chain| catalog.stack(chain)).unwrap_or_default();
+    let (raw, config) = present(record, &stack);
     let tags = || catalog.tags.iter().filter(|(_, tag)| tag.id == record.id);
     Image {
         id: record.id.clone(),
-        raw: record.raw.clone(),
-        config: record.config.clone(),
+        raw,
+        config,
         chain: record.chain.clone(),
         parent: record.parent.clone(),
         names: tags().map(|(name, _)| name.clone()).collect(),
@@ -299,5 +330,20 @@ fn image(catalog: &Catalog, record: &Arc<ImageRecord>) -> Image {
         added: record.added,
         last_tagged: tags().map(|(_, tag)| tag.at).max(),
         on_host: stack.last().is_some_and(|layer| layer.kind == LayerKind::Host),
+    }
+}
+
+/// The config as it is now: layers that were frozen when it was made may have got their diff ids.
+fn present(record: &ImageRecord, stack: &[Arc<LayerInfo>]) -> (Arc<[u8]>, Arc<ImageConfig>) {
+    let unchanged = || (record.raw.clone(), record.config.clone());
+    if !stack.iter().any(|layer| layer.frozen.as_ref().is_some_and(|frozen| frozen.sealed)) {
+        return unchanged();
+    }
+    let mut config = (*record.config).clone();
+    config.rootfs.diff_ids = stack.iter().rev().map(|layer| layer.diff_id.clone()).collect();
+    match serde_json::to_vec(&config) {
+        Ok(raw) => (raw.into(), Arc::new(config)),
+        // It was read from JSON.
+        Err(_) => unchanged(),
     }
 }

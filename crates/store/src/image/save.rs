@@ -22,6 +22,8 @@ struct Item {
     /// Lowest first.
     layers: Vec<std::sync::Arc<LayerInfo>>,
     manifest: Vec<u8>,
+    /// Digest of the config: the image's id, unless layers have got their diff ids since.
+    config: Digest,
 }
 
 impl Images {
@@ -37,7 +39,7 @@ impl Images {
         tar.directories()?;
         for item in &items {
             let created = item.image.config.created.map_or(0, |at| at.unix_seconds());
-            tar.blob(&item.image.id, &item.image.raw, created)?;
+            tar.blob(&item.config, &item.image.raw, created)?;
             for layer in &item.layers {
                 tar.layer(self, layer, created)?;
             }
@@ -103,6 +105,8 @@ impl Images {
     }
 
     fn item(&self, image: Image) -> Result<Item, ImageError> {
+        let image = self.sealed(&image.id)?;
+        let config = hash::digest(&image.raw);
         let mut layers = match &image.chain {
             Some(chain) => self.layers.stack(chain)?,
             None => Vec::new(),
@@ -118,10 +122,10 @@ impl Images {
         let manifest = json(&Manifest {
             schema_version: 2,
             media_type: Some(oci::MANIFEST.to_owned()),
-            config: descriptor(oci::CONFIG, &image.id, image.raw.len() as u64),
+            config: descriptor(oci::CONFIG, &config, image.raw.len() as u64),
             layers: layers.iter().map(|l| descriptor(oci::LAYER, &l.diff_id, l.tar_size)).collect(),
         })?;
-        Ok(Item { image, names: Vec::new(), layers, manifest })
+        Ok(Item { image, names: Vec::new(), layers, manifest, config })
     }
 }
 
@@ -152,7 +156,7 @@ fn index(items: &[Item]) -> Index {
 
 fn docker_manifest(items: &[Item]) -> Vec<ArchiveItem> {
     let item = |item: &Item| ArchiveItem {
-        config: blob(&item.image.id),
+        config: blob(&item.config),
         repo_tags: item.names.iter().map(Reference::familiar).collect(),
         layers: item.layers.iter().map(|layer| blob(&layer.diff_id)).collect(),
         layer_sources: item

@@ -124,12 +124,13 @@ impl Layers {
             tar_size: 0,
             disk: 0,
             created: Timestamp::now(),
+            frozen: None,
         };
         self.record(info, |_| Ok(()))
     }
 
     /// Puts a layer's files into place and then into the metadata; one of the same name wins.
-    fn record(
+    pub(super) fn record(
         &self,
         info: LayerInfo,
         install: impl FnOnce(&Shared) -> Result<(), IoFailure>,
@@ -169,6 +170,7 @@ impl LayerDraft {
             tar_size: contents.tar_size,
             disk,
             created: Timestamp::now(),
+            frozen: None,
         };
         let target = shared.layout.layer(&info.chain_id);
         let dir = self.dir.clone();
@@ -198,7 +200,7 @@ impl LayerDraft {
 
 /// Writes a draft out to the disk, and gives the bytes that it takes there. Names follow with the
 /// metadata's own sync where the file system has one journal for all.
-fn sync_tree(disk: &Disk, dir: &Path) -> Result<u64, IoFailure> {
+pub(super) fn sync_tree(disk: &Disk, dir: &Path) -> Result<u64, IoFailure> {
     let root = Root::open(dir).at("open", dir)?;
     let mut walk = Walk::new(&root, Path::new(""));
     let (mut files, mut dirs) = (Vec::new(), vec![dir.to_owned()]);

@@ -8,6 +8,8 @@
 //!   makes it a layer; dropping it leaves nothing.
 //! - *recipe*: beside the files, what is needed to give the layer back as the very tar it came
 //!   from: headers and padding, and which file's content comes where.
+//! - *frozen*: a layer that was made of a container's files without reading them ([`Frozen`]): a made-up
+//!   number stands for its diff id until somebody asks for the tar. *Sealed*: that was done.
 //! - *pin*: a [`Layer`] handle keeps its layer (and so all below) from being removed; so do
 //!   snapshots, images, and layers on top.
 //!
@@ -19,6 +21,7 @@ mod commit;
 mod diff;
 mod draft;
 mod export;
+mod frozen;
 mod place;
 mod recipe;
 
@@ -30,7 +33,10 @@ use serde::{Deserialize, Serialize};
 
 pub use commit::{Unpacked, UpperMode};
 pub(crate) use diff::{first_name, head, open};
+pub(crate) use draft::FS;
 pub use draft::LayerDraft;
+pub use frozen::Frozen;
+pub(crate) use frozen::{MARK, become_layer, finish_freezes, mark};
 pub use place::PlaceError;
 pub(crate) use place::{Place, PlacePolicy, path_of};
 
@@ -136,6 +142,9 @@ pub struct LayerInfo {
     pub disk: u64,
     /// When it was made.
     pub created: Timestamp,
+    /// It was frozen, and what is known of it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
 }
 
 /// A layer that cannot go away while this handle lives.

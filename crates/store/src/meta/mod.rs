@@ -78,10 +78,11 @@ pub(crate) enum Table {
     Containers,
     Networks,
     Engine,
+    Points,
 }
 
 impl Table {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Layers,
         Self::Images,
         Self::Configs,
@@ -90,6 +91,7 @@ impl Table {
         Self::Containers,
         Self::Networks,
         Self::Engine,
+        Self::Points,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -102,6 +104,7 @@ impl Table {
             Self::Containers => "containers",
             Self::Networks => "networks",
             Self::Engine => "engine",
+            Self::Points => "points",
         }
     }
 

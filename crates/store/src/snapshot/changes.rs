@@ -17,7 +17,16 @@ use crate::fsutil::attrs;
 use crate::fsutil::lower::Lowers;
 use crate::fsutil::walk::{Node, Walk};
 
-pub(super) fn changes(upper: &Path, lowers: Lowers) -> Result<Vec<Change>, IoFailure> {
+/// Paths with what happened to them, relative to the root. They order by components, as a walk does.
+pub(super) type Kinds = BTreeMap<PathBuf, ChangeKind>;
+
+/// As they are told.
+pub(super) fn told(kinds: Kinds) -> Vec<Change> {
+    let path = |path: PathBuf| Path::new("/").join(path);
+    kinds.into_iter().map(|(at, kind)| Change { path: path(at), kind }).collect()
+}
+
+pub(super) fn changes(upper: &Path, lowers: Lowers) -> Result<Kinds, IoFailure> {
     let root = Root::open(upper).at("open", upper)?;
     let merged = Lowers::new(lowers.roots().to_vec());
     let mut found = Changes { lowers, merged, moved: None, kinds: BTreeMap::new() };
@@ -25,8 +34,7 @@ pub(super) fn changes(upper: &Path, lowers: Lowers) -> Result<Vec<Change>, IoFai
     while let Some(node) = walk.next()? {
         found.node(&root, &node)?;
     }
-    let path = |path: PathBuf| Path::new("/").join(path);
-    Ok(found.kinds.into_iter().map(|(at, kind)| Change { path: path(at), kind }).collect())
+    Ok(found.kinds)
 }
 
 struct Changes {
@@ -37,8 +45,7 @@ struct Changes {
     merged: Lowers,
     /// The directory that was renamed, while the walk is in it.
     moved: Option<PathBuf>,
-    /// Paths order by components, as a walk does.
-    kinds: BTreeMap<PathBuf, ChangeKind>,
+    kinds: Kinds,
 }
 
 impl Changes {

@@ -8,6 +8,10 @@
 //! - *changes*, *usage*: what was changed, and what it takes on the disk. Both may be asked while a
 //!   container writes; then they are what they were at some moment of each directory.
 //! - *commit*: the changes become a layer on top of the parent.
+//! - *freeze*: what the container's files are now becomes a frozen layer, whose tar nobody has made;
+//!   *branch* makes another snapshot on one, *reset* has a snapshot begin again from one.
+//! - *base*: the image's layers. The parent, unless frozen layers lie in between; changes are told
+//!   against the base.
 //!
 //! Lifecycle: `prepare → (get)* → [commit] → remove`. A key that was removed may be prepared again.
 //! A snapshot keeps its parent layers from being removed. Snapshots survive the daemon; which of
@@ -29,9 +33,11 @@
 //! ```
 
 mod changes;
+mod compose;
 #[doc(hidden)]
 pub mod conformance;
 mod driver;
+mod freeze;
 mod init;
 mod overlay;
 mod resolve;
@@ -50,6 +56,7 @@ use seacow_spec::{ChainId, Classified, ErrorClass};
 
 pub use driver::{DriverError, DriverKind, UnknownDriver};
 pub(crate) use driver::{choose, extents_are_shared};
+pub(crate) use shelf::described;
 pub use usage::{PathUse, Paths, Usage};
 
 use crate::error::IoFailure;
@@ -154,6 +161,8 @@ pub struct PrepareOptions {
 pub struct SnapshotInfo {
     /// The layers below.
     pub parent: Option<ChainId>,
+    /// Those of them that are the image's.
+    pub base: Option<ChainId>,
     /// As it was prepared.
     pub volatile: bool,
     /// Its upper directory may leave content below and say where: it is always mounted so.
@@ -277,7 +286,7 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
     /// The disk failed.
     fn list(&self) -> Result<Vec<SnapshotKey>, SnapshotError>;
 
-    /// What differs from the parent, sorted by path: `docker diff`.
+    /// What differs from the image, sorted by path: `docker diff`.
     ///
     /// # Errors
     /// There is no such snapshot, or the disk failed.
@@ -295,6 +304,40 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
     /// # Errors
     /// There is no such snapshot, the stack is full, or the disk failed.
     fn commit(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError>;
+
+    /// Makes a frozen layer of what the container's files are now. With [`UpperMode::Move`] the snapshot
+    /// must not be mounted, and goes on unchanged to look at; its parent is another one then. One that
+    /// changed nothing gives its parent. Durable with the next durable write; the files' content, if
+    /// somebody syncs.
+    ///
+    /// # Errors
+    /// There is no such snapshot, the stack is full, or the disk failed; nothing has changed then.
+    fn freeze(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError>;
+
+    /// Makes a snapshot of a container of the image `base` on top of a frozen layer.
+    ///
+    /// # Errors
+    /// As [`SnapshotDriver::prepare`].
+    fn branch(
+        &self,
+        key: &SnapshotKey,
+        from: &ChainId,
+        base: Option<&ChainId>,
+        options: &PrepareOptions,
+    ) -> Result<Rootfs, SnapshotError>;
+
+    /// Has a snapshot that is not mounted begin again on top of a frozen layer, and lets go of what it
+    /// was; the old or the new state, whenever the power fails.
+    ///
+    /// # Errors
+    /// There is no such snapshot or layer, or the disk failed.
+    fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError>;
+
+    /// What a frozen layer takes, by itself.
+    ///
+    /// # Errors
+    /// There is no such layer, or the disk failed.
+    fn frozen_usage(&self, layer: &ChainId) -> Result<Usage, SnapshotError>;
 
     /// Removes every snapshot that is not among `live`, and gives their keys.
     ///

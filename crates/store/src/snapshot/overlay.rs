@@ -27,7 +27,7 @@ use crate::shared::Shared;
 /// The overlay driver.
 #[derive(Debug)]
 pub(super) struct OverlayDriver {
-    shelf: Shelf,
+    pub(super) shelf: Shelf,
     kind: Kind,
 }
 
@@ -48,7 +48,7 @@ impl OverlayDriver {
         Ok(Self { shelf: Shelf::open(shared, layers)?, kind })
     }
 
-    fn upper(&self, key: &SnapshotKey) -> PathBuf {
+    pub(super) fn upper(&self, key: &SnapshotKey) -> PathBuf {
         self.shelf.dir(key).join("upper")
     }
 
@@ -85,7 +85,7 @@ impl OverlayDriver {
     }
 
     /// The layers below as directories, for looking at without mounting.
-    fn merged(&self, info: &SnapshotInfo) -> Result<Lowers, SnapshotError> {
+    pub(super) fn merged(&self, info: &SnapshotInfo) -> Result<Lowers, SnapshotError> {
         let lowers = self.shelf.layers.lowers(info.parent.as_ref())?;
         let mut roots = lowers.roots().to_vec();
         roots.push(LowerDir::layer(self.shelf.shared.layout.init()));
@@ -93,13 +93,18 @@ impl OverlayDriver {
     }
 
     /// Directories that are nobody's snapshot yet.
-    fn make_dirs(&self, dir: &Path) -> Result<(), IoFailure> {
+    pub(super) fn make_dirs(&self, dir: &Path) -> Result<(), IoFailure> {
         self.shelf.shared.disk.mkdir(&dir.join("upper"))?;
         self.shelf.shared.disk.mkdir(&dir.join("work"))
     }
 
     /// A copy of an upper directory that is understood without the layers below.
-    fn copy_resolved(&self, info: &SnapshotInfo, upper: &Path, to: &Path) -> Result<PathBuf, SnapshotError> {
+    pub(super) fn copy_resolved(
+        &self,
+        info: &SnapshotInfo,
+        upper: &Path,
+        to: &Path,
+    ) -> Result<PathBuf, SnapshotError> {
         crate::layout::mkdir(to, 0o700)?;
         let (from, copy) = (Root::open(upper).at("open", upper)?, Root::open(to).at("open", to)?);
         copy_tree(&from, Path::new(""), &copy, Marks::Keep)?;
@@ -108,7 +113,7 @@ impl OverlayDriver {
     }
 
     /// Overlayfs shows the upper directory's own attributes as the root's.
-    fn copy_root_look(&self, info: &SnapshotInfo, upper: &Path) -> Result<(), IoFailure> {
+    pub(super) fn copy_root_look(&self, info: &SnapshotInfo, upper: &Path) -> Result<(), IoFailure> {
         let (mut mode, mut owner) = (0o755, (0, 0));
         if let Some(parent) = &info.parent {
             let top = self.shelf.shared.layout.layer_fs(parent);
@@ -121,6 +126,32 @@ impl OverlayDriver {
             std::os::unix::fs::chown(upper, Some(owner.0), Some(owner.1)).at("set the owner of", upper)?;
         }
         Ok(())
+    }
+}
+
+impl OverlayDriver {
+    /// Whether extents are shared.
+    pub(super) fn shares(&self) -> bool {
+        self.kind.shares
+    }
+
+    fn make(&self, key: &SnapshotKey, mut info: SnapshotInfo) -> Result<Rootfs, SnapshotError> {
+        let pin = self.shelf.pin(info.parent.as_ref())?;
+        let mut rootfs = self.rootfs(key, &info)?;
+        if let Rootfs::Overlay { lowers, upper: Some(upper) } = &mut rootfs
+            && lowers.iter().any(|lower| matches!(lower, Lower::HostView { .. }))
+        {
+            // What is below changes with the machine: a file's content must not be left there.
+            (info.metacopy, upper.metacopy) = (false, false);
+        }
+        self.shelf.prepare(
+            key,
+            &info,
+            pin,
+            |dir| self.make_dirs(dir),
+            |dir| self.copy_root_look(&info, &dir.join("upper")),
+        )?;
+        Ok(rootfs)
     }
 }
 
@@ -148,27 +179,17 @@ impl SnapshotDriver for OverlayDriver {
         parent: Option<&ChainId>,
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
-        let pin = self.shelf.pin(parent)?;
-        let mut info = SnapshotInfo {
-            parent: parent.cloned(),
-            volatile: options.volatile,
-            metacopy: self.kind.metacopy,
-        };
-        let mut rootfs = self.rootfs(key, &info)?;
-        if let Rootfs::Overlay { lowers, upper: Some(upper) } = &mut rootfs
-            && lowers.iter().any(|lower| matches!(lower, Lower::HostView { .. }))
-        {
-            // What is below changes with the machine: a file's content must not be left there.
-            (info.metacopy, upper.metacopy) = (false, false);
-        }
-        self.shelf.prepare(
-            key,
-            &info,
-            pin,
-            |dir| self.make_dirs(dir),
-            |dir| self.copy_root_look(&info, &dir.join("upper")),
-        )?;
-        Ok(rootfs)
+        self.make(key, self.shelf.info_of(parent, parent, options, self.kind.metacopy))
+    }
+
+    fn branch(
+        &self,
+        key: &SnapshotKey,
+        from: &ChainId,
+        base: Option<&ChainId>,
+        options: &PrepareOptions,
+    ) -> Result<Rootfs, SnapshotError> {
+        self.make(key, self.shelf.info_of(Some(from), base, options, self.kind.metacopy))
     }
 
     fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
@@ -214,13 +235,24 @@ impl SnapshotDriver for OverlayDriver {
     }
 
     fn changes(&self, key: &SnapshotKey) -> Result<Vec<Change>, SnapshotError> {
-        let info = self.info(key)?;
-        Ok(changes::changes(&self.upper(key), self.merged(&info)?)?)
+        Ok(changes::told(self.kinds(key)?))
     }
 
     fn usage(&self, key: &SnapshotKey) -> Result<Usage, SnapshotError> {
         let info = self.info(key)?;
         Ok(usage::usage(&self.upper(key), &mut self.merged(&info)?, self.kind.shares)?)
+    }
+
+    fn freeze(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError> {
+        self.freeze_upper(key, mode)
+    }
+
+    fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
+        self.begin_again(key, to)
+    }
+
+    fn frozen_usage(&self, layer: &ChainId) -> Result<Usage, SnapshotError> {
+        self.usage_of_layer(layer)
     }
 
     fn commit(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError> {

@@ -3,7 +3,8 @@
 //! `parent` in a snapshot's directory is a symlink whose text describes it, `<chain or scratch>`,
 //! `+meta` and `+volatile`: one system call writes it whole, and the file system journals it with the
 //! directories. The chain is in base64, 43 characters: a text of up to 59 lies in ext4's inode, a
-//! longer one takes a block of its own, to be allocated and freed.
+//! longer one takes a block of its own, to be allocated and freed. Where frozen layers lie between the
+//! parent and the image's layers, `@<chain>` after the parent names these.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use seacow_spec::ChainId;
 
-use super::{SnapshotError, SnapshotInfo, SnapshotKey};
+use super::{PrepareOptions, SnapshotError, SnapshotInfo, SnapshotKey};
 use crate::error::{At, IoFailure};
 use crate::hash::base64;
-use crate::layer::{Layer, Layers};
+use crate::layer::{Layer, LayerInfo, Layers};
 use crate::shared::Shared;
 
 /// The description's name. Without it there is no snapshot.
@@ -23,6 +24,7 @@ const DESCRIPTION: &str = "parent";
 const SCRATCH: &str = "scratch";
 const VOLATILE: &str = "+volatile";
 const METACOPY: &str = "+meta";
+const ON: char = '@';
 
 /// The snapshots of a store as directories.
 #[derive(Debug)]
@@ -60,6 +62,17 @@ impl Shelf {
 
     pub(super) fn dir(&self, key: &SnapshotKey) -> PathBuf {
         self.shared.layout.snapshots().join(key.as_str())
+    }
+
+    /// The description of a snapshot to be.
+    pub(super) fn info_of(
+        &self,
+        parent: Option<&ChainId>,
+        base: Option<&ChainId>,
+        options: &PrepareOptions,
+        metacopy: bool,
+    ) -> SnapshotInfo {
+        SnapshotInfo { parent: parent.cloned(), base: base.cloned(), volatile: options.volatile, metacopy }
     }
 
     /// A handle on the layers of a snapshot to be.
@@ -146,21 +159,48 @@ impl Shelf {
             text => text.at("read the description of", self.dir(key))?,
         };
         let text = text.to_string_lossy();
-        let (parent, volatile) = match text.strip_suffix(VOLATILE) {
-            Some(parent) => (parent, true),
-            None => (&*text, false),
-        };
-        let (parent, metacopy) = match parent.strip_suffix(METACOPY) {
-            Some(parent) => (parent, true),
-            None => (parent, false),
-        };
         let damaged =
             || SnapshotError::Damaged { key: key.clone(), reason: format!("described as {text:?}") };
-        let parent = match parent {
-            SCRATCH => None,
-            chain => Some(ChainId(base64::decode(chain).ok_or_else(damaged)?)),
-        };
-        Ok(SnapshotInfo { parent, volatile, metacopy })
+        parse(&text).ok_or_else(damaged)
+    }
+
+    /// Has a snapshot go on with the content of `draft`, in one step: what it was lies there then. The
+    /// draft is complete but for its description.
+    pub(super) fn exchange(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        pin: Option<Layer>,
+        draft: &Path,
+    ) -> Result<(), SnapshotError> {
+        let dir = self.dir(key);
+        describe(draft, info)?;
+        self.shared.disk.exchange(draft, &dir)?;
+        let old = self.pins().insert(key.clone(), pin).flatten();
+        self.let_go(old)?;
+        Ok(self.shared.disk.sync_dirs_on_the_way(&[self.shared.layout.snapshots()])?)
+    }
+
+    /// Notes what a snapshot stands on now.
+    pub(super) fn repin(&self, key: &SnapshotKey, layer: Layer) -> Result<(), SnapshotError> {
+        let old = self.pins().insert(key.clone(), Some(layer)).flatten();
+        self.let_go(old)
+    }
+
+    /// The frozen layers between a snapshot and its image, topmost first.
+    pub(super) fn frozen_between(&self, info: &SnapshotInfo) -> Result<Vec<Arc<LayerInfo>>, SnapshotError> {
+        let stack = info.parent.as_ref().map(|top| self.layers.stack(top)).transpose()?.unwrap_or_default();
+        let above = |layer: &Arc<LayerInfo>| Some(&layer.chain_id) != info.base.as_ref();
+        Ok(stack.into_iter().take_while(above).collect())
+    }
+
+    /// A layer that a snapshot stood on.
+    fn let_go(&self, pin: Option<Layer>) -> Result<(), SnapshotError> {
+        let Some(layer) = pin else { return Ok(()) };
+        let chain = layer.chain_id().clone();
+        drop(layer);
+        // The image may have been removed by force while the container was there.
+        Ok(self.layers.release_if_unused(&chain)?)
     }
 
     /// When it was complete: nothing that a container did is older.
@@ -175,13 +215,7 @@ impl Shelf {
         self.reserved().remove(key);
         self.shared.discard(&self.dir(key))?;
         let pin = self.pins().remove(key).flatten();
-        if let Some(layer) = pin {
-            let parent = layer.chain_id().clone();
-            drop(layer);
-            // The image may have been removed by force while the container was there.
-            self.layers.release_if_unused(&parent)?;
-        }
-        Ok(())
+        self.let_go(pin)
     }
 
     pub(super) fn list(&self) -> Result<Vec<SnapshotKey>, SnapshotError> {
@@ -203,12 +237,42 @@ pub(super) fn keys(dir: &Path) -> Result<Vec<SnapshotKey>, IoFailure> {
     Ok(keys)
 }
 
-fn describe(dir: &Path, info: &SnapshotInfo) -> Result<(), IoFailure> {
-    let parent = info.parent.as_ref().map_or_else(|| SCRATCH.to_owned(), |chain| base64::encode(&chain.0));
-    let metacopy = if info.metacopy { METACOPY } else { "" };
-    let text = format!("{parent}{metacopy}{}", if info.volatile { VOLATILE } else { "" });
+pub(super) fn describe(dir: &Path, info: &SnapshotInfo) -> Result<(), IoFailure> {
+    let name = |chain: &Option<ChainId>| {
+        chain.as_ref().map_or_else(|| SCRATCH.to_owned(), |chain| base64::encode(&chain.0))
+    };
+    let mut text = name(&info.parent);
+    if info.base != info.parent {
+        text += &format!("{ON}{}", name(&info.base));
+    }
+    let marks = [(info.metacopy, METACOPY), (info.volatile, VOLATILE)];
+    marks.iter().filter(|(set, _)| *set).for_each(|(_, mark)| text += mark);
     // The last step: without it there is no snapshot.
     std::os::unix::fs::symlink(text, dir.join(DESCRIPTION)).at("describe", dir)
+}
+
+fn parse(text: &str) -> Option<SnapshotInfo> {
+    let cut = |text: &mut &str, mark| match text.strip_suffix(mark) {
+        Some(rest) => {
+            *text = rest;
+            true
+        }
+        None => false,
+    };
+    let mut rest = text;
+    let volatile = cut(&mut rest, VOLATILE);
+    let metacopy = cut(&mut rest, METACOPY);
+    let chain = |name: &str| match name {
+        SCRATCH => Some(None),
+        name => base64::decode(name).map(|digest| Some(ChainId(digest))),
+    };
+    let (parent, base) = rest.split_once(ON).unwrap_or((rest, rest));
+    Some(SnapshotInfo { parent: chain(parent)?, base: chain(base)?, volatile, metacopy })
+}
+
+/// What a directory's description says, if it has a good one.
+pub(crate) fn described(dir: &Path) -> Option<SnapshotInfo> {
+    parse(&std::fs::read_link(dir.join(DESCRIPTION)).ok()?.to_string_lossy())
 }
 
 /// Whether a directory is a whole snapshot.

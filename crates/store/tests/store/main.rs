@@ -12,6 +12,7 @@ mod hostile;
 mod images;
 mod keeping;
 mod layers;
+mod points;
 mod snapshots;
 mod storefile;
 mod together;

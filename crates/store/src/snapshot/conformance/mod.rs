@@ -6,6 +6,7 @@
 #![expect(clippy::panic, reason = "checks that are called from tests")]
 
 mod files;
+mod frozen;
 mod together;
 
 use std::collections::HashSet;
@@ -51,6 +52,7 @@ pub fn all(subject: &Subject<'_>) {
     commit_by_copy_leaves_the_snapshot_as_it_was(subject);
     retain_removes_what_has_no_container(subject);
     files::all(subject);
+    frozen::all(subject);
     together::all(subject);
 }
 

@@ -4,7 +4,7 @@
 //! and looks the same all the same (a size and a time of change can be set back). Clocks are not
 //! relied upon for more than that.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -17,14 +17,20 @@ use crate::error::{At, IoFailure};
 use crate::fsutil::attrs;
 use crate::fsutil::lower::{Below, LowerDir, Lowers};
 use crate::fsutil::walk::{Node, Walk};
+use crate::snapshot::ChangeKind;
+use crate::snapshot::changes::Kinds;
 use crate::snapshot::usage::{Usage, own_bytes};
-use crate::snapshot::{Change, ChangeKind};
 
 /// Paths with what happened to them, as in `docker diff`.
 #[derive(Debug, Default)]
 pub(super) struct Differences {
-    /// Paths order by components, as a walk does.
-    kinds: BTreeMap<PathBuf, ChangeKind>,
+    kinds: Kinds,
+}
+
+impl From<Kinds> for Differences {
+    fn from(kinds: Kinds) -> Self {
+        Self { kinds }
+    }
 }
 
 /// Compares `root` with the tree it was cloned from at the time `since`.
@@ -152,13 +158,8 @@ impl Differences {
     }
 
     /// Paths relative to the root, sorted.
-    pub(super) fn into_kinds(self) -> BTreeMap<PathBuf, ChangeKind> {
+    pub(super) fn into_kinds(self) -> Kinds {
         self.kinds
-    }
-
-    pub(super) fn into_changes(self) -> Vec<Change> {
-        let change = |(path, kind)| Change { path: Path::new("/").join::<PathBuf>(path), kind };
-        self.kinds.into_iter().map(change).collect()
     }
 
     /// The ledger: changed files and new ones with the bytes that are theirs alone. Where what is not

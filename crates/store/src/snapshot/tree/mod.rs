@@ -20,12 +20,16 @@ use seacow_spec::ChainId;
 use seacow_spec::shim::Rootfs;
 use seacow_sys::rooted::Root;
 
+use super::changes::told;
 use super::driver::DriverKind;
 use super::shelf::Shelf;
-use super::{Change, PrepareOptions, SnapshotDriver, SnapshotError, SnapshotInfo, SnapshotKey, Usage, init};
+use super::{
+    Change, PrepareOptions, SnapshotDriver, SnapshotError, SnapshotInfo, SnapshotKey, Usage, compose, init,
+};
 use crate::error::At;
+use crate::fsutil::lower::{LowerDir, Lowers};
 use crate::fsutil::stack::lay_over;
-use crate::layer::{Layer, LayerKind, Layers, UpperMode};
+use crate::layer::{Layer, LayerInfo, LayerKind, Layers, UpperMode};
 use crate::layout::{ROOT, TREE};
 use crate::shared::Shared;
 pub(super) use clone::Clones;
@@ -113,10 +117,77 @@ impl TreeDriver {
         Rootfs::Directory(self.root(key))
     }
 
+    /// What differs from the image.
     fn compare(&self, key: &SnapshotKey) -> Result<changes::Differences, SnapshotError> {
         let info = self.info(key)?;
         let tree = self.tree(info.parent.as_ref())?;
-        Ok(changes::compare(&self.root(key), &tree, self.shelf.completed(key)?)?)
+        let own = changes::compare(&self.root(key), &tree, self.shelf.completed(key)?)?;
+        if info.parent == info.base {
+            return Ok(own);
+        }
+        let mut steps = vec![own.into_kinds()];
+        for frozen in self.shelf.frozen_between(&info)? {
+            steps.push(self.compare_frozen(&frozen)?.into_kinds());
+        }
+        steps.reverse();
+        let mut base = Lowers::new(vec![LowerDir::layer(self.tree(info.base.as_ref())?)]);
+        Ok(compose::compose(steps, &mut base)?.into())
+    }
+
+    /// What a frozen layer changed.
+    fn compare_frozen(&self, frozen: &LayerInfo) -> Result<changes::Differences, SnapshotError> {
+        let below = self.tree(frozen.parent.as_ref())?;
+        let since = frozen.frozen.as_ref().and_then(|frozen| frozen.since).unwrap_or((i64::MIN, 0));
+        let tree = self.shelf.shared.layout.layer(&frozen.chain_id).join(TREE);
+        Ok(changes::compare(&tree, &below, since)?)
+    }
+
+    fn make(&self, key: &SnapshotKey, info: &SnapshotInfo) -> Result<Rootfs, SnapshotError> {
+        let parent = info.parent.as_ref();
+        let pin = self.shelf.pin(parent)?;
+        let tree = self.tree(parent)?;
+        self.shelf.prepare(key, info, pin, |_| Ok(()), |dir| self.clone_to(&tree, info, dir))?;
+        Ok(self.rootfs(key))
+    }
+
+    /// A container's tree in its directory.
+    fn clone_to(&self, tree: &Path, info: &SnapshotInfo, dir: &Path) -> Result<(), SnapshotError> {
+        let root = dir.join(ROOT);
+        self.shelf.shared.disk.step("clone").at("clone to", &root)?;
+        if info.parent.is_some() {
+            self.clones.snapshot(tree, &root)?;
+        } else {
+            self.clones.seed(tree, &root)?;
+        }
+        if !info.volatile {
+            self.clones.sync(&self.shelf.shared.disk, &root)?;
+        }
+        Ok(())
+    }
+
+    /// The container's tree cloned once more, for a layer that has no other form until it is asked for.
+    fn freeze_tree(&self, key: &SnapshotKey) -> Result<Layer, SnapshotError> {
+        let info = self.info(key)?;
+        let since = Some(self.shelf.completed(key)?);
+        let planned = self.shelf.layers.plan_frozen(info.parent.as_ref(), since)?;
+        let shared = &self.shelf.shared;
+        let (draft, target) = (shared.layout.new_draft()?, shared.layout.layer(&planned.chain_id));
+        let cloned = self.clones.snapshot(&self.root(key), &draft.join(TREE));
+        let made = cloned.map_err(SnapshotError::from).and_then(|()| {
+            let made = self.shelf.layers.record_frozen(planned, |shared| {
+                shared.disk.rename(&draft, &target)?;
+                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers()])
+            });
+            let layer = made?;
+            // Last: what is read-only cannot be renamed.
+            self.clones.seal(&target.join(TREE))?;
+            Ok(layer)
+        });
+        if made.is_err() {
+            // Moved already, it is a directory that no metadata names.
+            let _ = shared.discard(&draft);
+        }
+        made
     }
 }
 
@@ -135,29 +206,40 @@ impl SnapshotDriver for TreeDriver {
         parent: Option<&ChainId>,
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
-        let pin = self.shelf.pin(parent)?;
-        let tree = self.tree(parent)?;
-        let info = SnapshotInfo { parent: parent.cloned(), volatile: options.volatile, metacopy: false };
-        self.shelf.prepare(
-            key,
-            &info,
-            pin,
-            |_| Ok(()),
-            |dir| {
-                let root = dir.join(ROOT);
-                self.shelf.shared.disk.step("clone").at("clone to", &root)?;
-                if parent.is_some() {
-                    self.clones.snapshot(&tree, &root)?;
-                } else {
-                    self.clones.seed(&tree, &root)?;
-                }
-                if !info.volatile {
-                    self.clones.sync(&self.shelf.shared.disk, &root)?;
-                }
-                Ok::<_, SnapshotError>(())
-            },
-        )?;
-        Ok(self.rootfs(key))
+        self.make(key, &self.shelf.info_of(parent, parent, options, false))
+    }
+
+    fn branch(
+        &self,
+        key: &SnapshotKey,
+        from: &ChainId,
+        base: Option<&ChainId>,
+        options: &PrepareOptions,
+    ) -> Result<Rootfs, SnapshotError> {
+        self.make(key, &self.shelf.info_of(Some(from), base, options, false))
+    }
+
+    fn freeze(&self, key: &SnapshotKey, _mode: UpperMode) -> Result<Layer, SnapshotError> {
+        self.freeze_tree(key)
+    }
+
+    fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
+        let shared = &self.shelf.shared;
+        let pin = self.shelf.pin(Some(to))?;
+        let after = SnapshotInfo { parent: Some(to.clone()), ..self.info(key)? };
+        let tree = self.tree(Some(to))?;
+        let draft = shared.layout.new_draft()?;
+        let done =
+            self.clone_to(&tree, &after, &draft).and_then(|()| self.shelf.exchange(key, &after, pin, &draft));
+        // What it was, or what was made in vain.
+        let _ = shared.discard(&draft);
+        done
+    }
+
+    fn frozen_usage(&self, layer: &ChainId) -> Result<Usage, SnapshotError> {
+        let layer = self.shelf.layers.pin(layer)?;
+        let tree = self.shelf.shared.layout.layer(layer.chain_id()).join(TREE);
+        Ok(self.compare_frozen(layer.info())?.usage(&tree, self.clones.shares())?)
     }
 
     fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
@@ -191,7 +273,7 @@ impl SnapshotDriver for TreeDriver {
     }
 
     fn changes(&self, key: &SnapshotKey) -> Result<Vec<Change>, SnapshotError> {
-        Ok(self.compare(key)?.into_changes())
+        Ok(told(self.compare(key)?.into_kinds()))
     }
 
     fn usage(&self, key: &SnapshotKey) -> Result<Usage, SnapshotError> {
@@ -207,7 +289,7 @@ impl SnapshotDriver for TreeDriver {
         let upper = draft.join("upper");
         let made =
             collect::collect(&self.root(key), differences, &upper).map_err(SnapshotError::from).and_then(
-                |()| Ok(self.shelf.layers.commit_upper(info.parent.as_ref(), &upper, UpperMode::Move)?),
+                |()| Ok(self.shelf.layers.commit_upper(info.base.as_ref(), &upper, UpperMode::Move)?),
             );
         // What cannot be removed now is removed at the next open.
         let _ = shared.discard(&draft);

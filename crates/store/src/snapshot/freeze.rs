@@ -1,0 +1,189 @@
+//! Overlays: upper directories become frozen layers, and snapshots begin again from them.
+
+use std::path::Path;
+
+use rustix::fs::Mode;
+use seacow_spec::ChainId;
+use seacow_sys::rooted::Root;
+
+use super::changes::{self, Kinds};
+use super::overlay::OverlayDriver;
+use super::{SnapshotError, SnapshotInfo, SnapshotKey, Usage, compose, resolve, shelf, usage};
+use crate::error::{At, IoFailure};
+use crate::fsutil::attrs;
+use crate::fsutil::copy::{Marks, copy_tree};
+use crate::fsutil::lower::{LowerDir, Lowers};
+use crate::layer::{self, FS, Layer, LayerInfo, UpperMode};
+use crate::layout::mkdir;
+
+impl OverlayDriver {
+    pub(super) fn freeze_upper(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError> {
+        let info = self.shelf.info(key)?;
+        if let Some(parent) = &info.parent
+            && self.is_untouched(key, parent)?
+        {
+            return Ok(self.shelf.layers.pin(parent)?);
+        }
+        let planned = self.shelf.layers.plan_frozen(info.parent.as_ref(), None)?;
+        match mode {
+            UpperMode::Move => self.freeze_by_exchange(key, &info, planned),
+            UpperMode::Copy => self.freeze_by_copy(key, &info, planned),
+        }
+    }
+
+    /// Whether a snapshot shows its parent as it is.
+    fn is_untouched(&self, key: &SnapshotKey, parent: &ChainId) -> Result<bool, IoFailure> {
+        let (upper, below) = (self.upper(key), self.shelf.shared.layout.layer_fs(parent));
+        if !below.exists() || !crate::store::names(&upper)?.is_empty() {
+            return Ok(false);
+        }
+        let look = |path: &Path| {
+            let stat = rustix::fs::stat(path).at("look at", path)?;
+            Ok::<_, IoFailure>((stat.st_mode, stat.st_uid, stat.st_gid))
+        };
+        Ok(look(&upper)? == look(&below)?)
+    }
+
+    /// The directories change places: the layer's has a new empty upper directory first, then the
+    /// container's. Found in between after a crash, a snapshot that stands on the layer says that this
+    /// was done ([`layer::finish_freezes`]).
+    fn freeze_by_exchange(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        planned: LayerInfo,
+    ) -> Result<Layer, SnapshotError> {
+        let shared = &self.shelf.shared;
+        if info.metacopy {
+            // A layer stands for itself.
+            resolve::resolve(&self.upper(key), self.merged(info)?, &shared.disk)?;
+        }
+        let (dir, place) = (self.shelf.dir(key), shared.layout.layer(&planned.chain_id));
+        layer::mark(&dir, &planned)?;
+        let after = SnapshotInfo { parent: Some(planned.chain_id.clone()), ..info.clone() };
+        let prepared = mkdir(&place, 0o700)
+            .and_then(|()| self.make_dirs(&place))
+            .and_then(|()| same_look(&dir.join("upper"), &place.join("upper")))
+            .and_then(|()| shelf::describe(&place, &after));
+        let made = prepared.map_err(SnapshotError::from).and_then(|()| {
+            let made = self.shelf.layers.record_frozen(planned, |shared| {
+                shared.disk.exchange(&place, &dir)?;
+                layer::become_layer(shared, &place)?;
+                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers(), shared.layout.snapshots()])
+            });
+            Ok(made?)
+        });
+        let layer = match made {
+            Ok(layer) => layer,
+            Err(error) => {
+                self.undo_exchange(&dir, &place);
+                return Err(error);
+            }
+        };
+        // What cannot be removed now is in nobody's way.
+        let _ = shared.discard(&place.join("work"));
+        self.shelf.repin(key, layer.clone())?;
+        Ok(layer)
+    }
+
+    /// As far as it came; what cannot be undone here is found at the next open.
+    fn undo_exchange(&self, dir: &Path, place: &Path) {
+        if place.join(FS).exists() {
+            let _ = std::fs::rename(place.join(FS), place.join("upper"));
+        }
+        // The container's has the layer's mark.
+        let exchanged = std::fs::symlink_metadata(place.join(layer::MARK)).is_ok();
+        if exchanged && self.shelf.shared.disk.exchange(place, dir).is_err() {
+            return;
+        }
+        let _ = self.shelf.shared.discard(place);
+    }
+
+    /// For a container that goes on.
+    fn freeze_by_copy(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        planned: LayerInfo,
+    ) -> Result<Layer, SnapshotError> {
+        let shared = &self.shelf.shared;
+        let draft = shared.layout.new_draft()?;
+        let (upper, fs) = (self.upper(key), draft.join(FS));
+        let copied = if info.metacopy {
+            self.copy_resolved(info, &upper, &fs).map(drop)
+        } else {
+            copy_upper(&upper, &fs).map_err(SnapshotError::from)
+        };
+        let made = copied.and_then(|()| {
+            let target = shared.layout.layer(&planned.chain_id);
+            let made = self.shelf.layers.record_frozen(planned, |shared| {
+                shared.disk.rename(&draft, &target)?;
+                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers()])
+            });
+            Ok(made?)
+        });
+        if made.is_err() {
+            // Moved already, it is a directory that no metadata names.
+            let _ = shared.discard(&draft);
+        }
+        made
+    }
+
+    pub(super) fn begin_again(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
+        let shared = &self.shelf.shared;
+        let before = self.shelf.info(key)?;
+        let pin = self.shelf.pin(Some(to))?;
+        let after = SnapshotInfo { parent: Some(to.clone()), ..before };
+        let draft = shared.layout.new_draft()?;
+        let done = self
+            .make_dirs(&draft)
+            .and_then(|()| self.copy_root_look(&after, &draft.join("upper")))
+            .map_err(SnapshotError::from)
+            .and_then(|()| self.shelf.exchange(key, &after, pin, &draft));
+        // What it was, or what was made in vain.
+        let _ = shared.discard(&draft);
+        done
+    }
+
+    /// What differs from the image.
+    pub(super) fn kinds(&self, key: &SnapshotKey) -> Result<Kinds, SnapshotError> {
+        let info = self.shelf.info(key)?;
+        let own = changes::changes(&self.upper(key), self.merged(&info)?)?;
+        if info.parent == info.base {
+            return Ok(own);
+        }
+        let mut steps = vec![own];
+        for frozen in self.shelf.frozen_between(&info)? {
+            let below = SnapshotInfo { parent: frozen.parent.clone(), ..info.clone() };
+            let fs = self.shelf.shared.layout.layer_fs(&frozen.chain_id);
+            steps.push(changes::changes(&fs, self.merged(&below)?)?);
+        }
+        steps.reverse();
+        let base = SnapshotInfo { parent: info.base.clone(), ..info };
+        Ok(compose::compose(steps, &mut self.merged(&base)?)?)
+    }
+
+    pub(super) fn usage_of_layer(&self, layer: &ChainId) -> Result<Usage, SnapshotError> {
+        let layer = self.shelf.layers.pin(layer)?;
+        let fs = self.shelf.shared.layout.layer_fs(layer.chain_id());
+        let below = self.shelf.layers.lowers(layer.info().parent.as_ref())?;
+        let mut roots = below.roots().to_vec();
+        roots.push(LowerDir::layer(self.shelf.shared.layout.init()));
+        Ok(usage::usage(&fs, &mut Lowers::new(roots), self.shares())?)
+    }
+}
+
+/// Copies an upper directory as it is.
+fn copy_upper(upper: &Path, to: &Path) -> Result<(), IoFailure> {
+    mkdir(to, 0o700)?;
+    let (from, copy) = (Root::open(upper).at("open", upper)?, Root::open(to).at("open", to)?);
+    copy_tree(&from, Path::new(""), &copy, Marks::Keep)
+}
+
+/// Overlayfs shows the upper directory's own attributes as the root's.
+fn same_look(from: &Path, to: &Path) -> Result<(), IoFailure> {
+    let root = |path: &Path| Root::open(path).and_then(|root| root.entry(Path::new(".")));
+    let look = root(from).and_then(|entry| attrs::read(&entry)).at("look at", from)?;
+    root(to).and_then(|entry| attrs::apply(&entry, &look)).at("set the attributes of", to)?;
+    rustix::fs::chmod(to, Mode::from_raw_mode(look.mode & 0o7777)).at("set the mode of", to)
+}
