@@ -198,7 +198,8 @@ impl Engine {
         self.client(&dist().join("seacow"), args)
     }
 
-    fn client(&self, program: &Path, args: &[&str]) -> Command {
+    /// Any client's command line, pointed here.
+    pub fn client(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.arg("-H").arg(format!("unix://{}", self.socket().display())).args(args);
         // The user's own client configuration is none of the test's business.

@@ -98,3 +98,8 @@ pub(crate) fn docker_cli() -> Result<PathBuf> {
     let dir = unpack("docker", &DOCKER)?;
     Ok(dir.join("usr/bin/docker"))
 }
+
+/// Debian 12's client, 20.10: the oldest that is served.
+pub(crate) fn older_docker_cli() -> Result<PathBuf> {
+    Ok(unpack("docker", &DOCKER)?.join("usr/bin/docker"))
+}

@@ -63,11 +63,15 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Reads a JSON body that must be there.
+    /// Reads a JSON body that must be there. `null` leaves everything unsaid, as in Go.
     ///
     /// # Errors
     /// Wrong content type, no body, too long, or not the JSON that was expected; Docker's texts.
-    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+    pub(crate) async fn json<T: DeserializeOwned + Default>(&mut self) -> Result<T, ApiError> {
+        self.json_or_null().await.map(Option::unwrap_or_default)
+    }
+
+    async fn json_or_null<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         let text = self.json_text().await?;
         if text.iter().all(u8::is_ascii_whitespace) {
             return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
@@ -75,7 +79,8 @@ impl Call {
         decode(&text)
     }
 
-    /// Reads a JSON body, which may be absent.
+    /// Reads a JSON body, which may be absent, or `null`: docker's client before 23 sends that with
+    /// `commit`.
     ///
     /// # Errors
     /// Wrong content type, too long, or not the JSON that was expected.
@@ -83,7 +88,7 @@ impl Call {
         if self.body.is_end_stream() {
             return Ok(None);
         }
-        self.json().await.map(Some)
+        self.json_or_null().await
     }
 
     /// The bytes of a JSON body, after a check of its content type.

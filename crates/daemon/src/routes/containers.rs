@@ -61,8 +61,8 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
 
 async fn create(mut call: Call) -> Result<Reply, ApiError> {
     let text = call.json_text().await?;
-    let members: BTreeMap<String, IgnoredAny> = decode(&text)?;
-    if members.keys().all(|key| NOT_CONFIG.contains(&key.as_str())) {
+    let members: Option<BTreeMap<String, IgnoredAny>> = decode(&text)?;
+    if members.unwrap_or_default().keys().all(|key| NOT_CONFIG.contains(&key.as_str())) {
         return Err(ApiError::invalid("config cannot be empty in order to create a container"));
     }
     let mut request: CreateRequest = decode(&text)?;
