@@ -7,6 +7,12 @@ use seacow_tests::{Done, Engine};
 
 /// Runs `work` with every other client; says so when there is none.
 fn with_each(work: impl Fn(&Engine, &dyn Fn(&[&str]) -> Done)) {
+    with_each_set("DOCKER_BUILDKIT=0", work);
+}
+
+/// The same with a variable of the client's environment.
+fn with_each_set(variable: &str, work: impl Fn(&Engine, &dyn Fn(&[&str]) -> Done)) {
+    let (name, value) = variable.split_once('=').unwrap();
     let others = std::env::var_os("SEACOW_OTHER_DOCKERS").unwrap_or_default();
     let others: Vec<PathBuf> =
         std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()).collect();
@@ -15,7 +21,7 @@ fn with_each(work: impl Fn(&Engine, &dyn Fn(&[&str]) -> Done)) {
     }
     for docker in others {
         let engine = Engine::start();
-        let client = |args: &[&str]| Done::run(&mut engine.client(&docker, args));
+        let client = |args: &[&str]| Done::run(engine.client(&docker, args).env(name, value));
         println!("{}", client(&["--version"]).ok());
         work(&engine, &client);
     }
@@ -89,5 +95,19 @@ fn every_verb() {
         }
         let events = docker(&["events", "--since", "1", "--until", "0s"]).ok();
         assert!(events.contains("container die"), "{events}");
+    });
+}
+
+#[test]
+fn buildkit_is_refused_with_what_to_do() {
+    with_each_set("DOCKER_BUILDKIT=1", |engine, docker| {
+        let context = engine.exec_root().join("context");
+        std::fs::create_dir_all(&context).unwrap();
+        std::fs::write(context.join("Dockerfile"), "FROM bb\n").unwrap();
+        let refused = docker(&["build", "-t", "image", &context.to_string_lossy()]);
+        // Since 23 BuildKit is a plug-in, which this client does not have.
+        if !refused.err.contains("buildx component is missing") {
+            refused.fails(1, "set DOCKER_BUILDKIT=0");
+        }
     });
 }

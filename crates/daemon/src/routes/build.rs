@@ -1,5 +1,7 @@
 //! Building images, and the doors of BuildKit, which lead nowhere yet.
 
+use std::pin::Pin;
+
 use hyper::StatusCode;
 use seacow_engine::build::BuildRequest;
 use seacow_engine::container::commit::CommitOptions;
@@ -8,7 +10,7 @@ use seacow_spec::ErrorClass;
 use seacow_spec::docker::IdBody;
 use seacow_spec::docker::container::ContainerConfig;
 
-use super::grpc::refuse_every_call;
+use super::grpc::{ignore, refuse_every_call};
 use super::{PROGRESS_SEPARATOR, upload};
 use crate::http::reply::{Client, Hijack};
 use crate::http::{ApiError, Call, Reply, Route};
@@ -66,19 +68,28 @@ async fn commit(mut call: Call) -> Result<Reply, ApiError> {
 /// Says `101` and refuses every call in gRPC's own terms: a client that is refused the upgrade
 /// prints only the status, one that is refused a call prints the reason.
 async fn grpc(call: Call) -> Result<Reply, ApiError> {
+    upgraded_to_h2c(&call, |client| Box::pin(refuse_every_call(client, NO_BUILDKIT)))
+}
+
+/// The connection that the BuildKit in clients before 23 offers its files on. It is taken and left
+/// alone, for the same reason; the build that such a client asks for next is refused in words.
+async fn session(call: Call) -> Result<Reply, ApiError> {
+    upgraded_to_h2c(&call, |client| Box::pin(ignore(client)))
+}
+
+fn upgraded_to_h2c(
+    call: &Call,
+    finish: impl FnOnce(Client) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static,
+) -> Result<Reply, ApiError> {
     match call.headers.get("upgrade").and_then(|value| value.to_str().ok()) {
         _ if !call.wants_upgrade() => Err(ApiError::new(ErrorClass::Internal, "no upgrade proto in request")),
         Some("h2c") => Ok(Reply::Hijack(Hijack {
             head: b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_vec(),
-            finish: Box::new(|client: Client| Box::pin(refuse_every_call(client, NO_BUILDKIT))),
+            finish: Box::new(finish),
         })),
         other => {
             let other = other.unwrap_or_default();
             Err(ApiError::new(ErrorClass::Internal, format!("protocol {other} not supported")))
         }
     }
-}
-
-async fn session(_: Call) -> Result<Reply, ApiError> {
-    Err(ApiError::not_implemented(NO_BUILDKIT))
 }
