@@ -67,7 +67,8 @@ pub struct Running {
 }
 
 impl Running {
-    pub(crate) fn spawn(command: &mut Command) -> Self {
+    /// Starts it, with pipes.
+    pub fn spawn(command: &mut Command) -> Self {
         let child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Self { child }

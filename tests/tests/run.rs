@@ -1,6 +1,6 @@
 //! `docker run`: what the process finds, what comes out, how it ends.
 
-use seacow_tests::{Engine, eventually};
+use seacow_tests::{Engine, Running, eventually};
 
 #[test]
 fn output_and_exit_status_are_the_program_s() {
@@ -162,6 +162,31 @@ fn a_detached_container_runs_on() {
     engine.docker(&["rm", "web"]).fails(1, "emov");
     engine.docker(&["rm", "-f", "web"]).ok();
     engine.docker(&["inspect", "web"]).fails(1, "No such object: web");
+}
+
+#[test]
+fn whoever_asks_three_times_means_the_client() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let program = "trap 'echo asked' INT; echo ready; while :; do sleep 0.05; done";
+    for mut client in [
+        Running::spawn(
+            &mut engine.seacow_command(&["run", "--rm", "--name", "ours", "bb", "sh", "-c", program]),
+        ),
+        engine.docker_running(&["run", "--rm", "--name", "stock", "bb", "sh", "-c", program]),
+    ] {
+        client.read_until("ready");
+        for _ in 0..2 {
+            client.signal("INT");
+            client.read_until("asked");
+        }
+        client.signal("INT");
+        client.finish().fails(1, "got 3 SIGTERM/SIGINTs, forcefully exiting");
+    }
+    // What runs on is not ours to end.
+    engine.docker(&["rm", "-f", "ours", "stock"]).ok();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! engine's.
 
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use seacow_spec::docker::system::{Check, Diagnosis, Verdict};
@@ -10,7 +10,7 @@ use seacow_spec::docker::system::{Check, Diagnosis, Verdict};
 use crate::command::{Args, Command, Invocation};
 use crate::config::{docker_dir, read_object};
 use crate::connect::context::{DEFAULT, dir as context_dir};
-use crate::connect::{DEFAULT_SOCKET, autostart};
+use crate::connect::{DEFAULT_SOCKET, access, autostart};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, NO};
 use crate::globals::Globals;
@@ -81,24 +81,16 @@ fn user() -> Check {
         return check("user", Verdict::Ok, "root", "");
     }
     let own = rustix::process::getuid().as_raw();
-    let group = group_of_socket();
-    let member = group.is_some_and(|g| {
-        rustix::process::getgid().as_raw() == g
-            || rustix::process::getgroups().is_ok_and(|gs| gs.iter().any(|x| x.as_raw() == g))
-    });
-    if member {
+    let socket = Path::new(DEFAULT_SOCKET);
+    if access::is_member(socket) {
         return check("user", Verdict::Ok, format!("uid {own}, a member of the socket's group"), "");
     }
     check(
         "user",
         Verdict::Warning,
         format!("uid {own}: neither root nor a member of the socket's group"),
-        "sudo usermod -aG seacow $USER, then log in again; or run seacow with sudo",
+        format!("{}; or run seacow with sudo", access::mend(socket)),
     )
-}
-
-fn group_of_socket() -> Option<u32> {
-    Path::new(DEFAULT_SOCKET).metadata().ok().map(|m| m.gid())
 }
 
 fn socket() -> Check {

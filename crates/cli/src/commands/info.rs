@@ -46,8 +46,9 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         return failure.map_or(Ok(()), Err);
     }
     let mut page = format!(
-        "Client: seacow\n Version:    {}\n Context:    {context}\n Debug Mode: false\n\nServer:\n",
-        crate::VERSION
+        "Client: seacow\n Version:    {}\n Context:    {context}\n Debug Mode: false\n\nServer:{}\n",
+        crate::VERSION,
+        engine_name(invocation)
     );
     match (&server, failure) {
         (Some(server), _) => {
@@ -63,6 +64,13 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
             failure.map_or(Ok(()), Err)
         }
     }
+}
+
+/// A blank and who answered, which `/info` itself does not say; nothing where nobody said it.
+fn engine_name(invocation: &Invocation<'_>) -> String {
+    let asked = invocation.client().and_then(|c| Ok(c.get("/version").json::<Json>()?));
+    let name = asked.map(|version| version.get("Platform").str("Name").to_owned()).unwrap_or_default();
+    if name.is_empty() { name } else { format!(" {name}") }
 }
 
 /// docker's document: the engine's members with `ClientInfo` behind them.

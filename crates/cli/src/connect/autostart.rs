@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::access;
+
 /// How long a daemon may take until it listens: it reconciles its containers first.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -24,10 +26,10 @@ const DAEMON: &str = "seacowd";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error(
-        "Cannot connect to the seacow daemon at unix://{path}: none is running, and only root can start it. Run this command with sudo, or have an administrator start seacowd and add you to the group seacow.",
-        path = .0.display()
+        "Cannot connect to the seacow daemon at unix://{path}: none is running, and only root can start it. Run this command with sudo; to do without it later: {mend}.",
+        path = socket.display()
     )]
-    NotRoot(PathBuf),
+    NotRoot { socket: PathBuf, mend: String },
     #[error(
         "Cannot connect to the seacow daemon: none is running, and there is no {DAEMON} beside {0} or on the PATH to start"
     )]
@@ -48,7 +50,7 @@ pub(crate) enum StartError {
 /// Starts `seacowd` and waits until it listens on `socket`.
 pub(crate) fn start(socket: &Path) -> Result<(), StartError> {
     if !rustix::process::geteuid().is_root() {
-        return Err(StartError::NotRoot(socket.to_owned()));
+        return Err(StartError::NotRoot { socket: socket.to_owned(), mend: access::mend(socket) });
     }
     let program = find_daemon()?;
     let log = log_path(socket);

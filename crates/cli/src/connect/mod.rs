@@ -4,6 +4,7 @@
 //! `context use`, a `DOCKER_HOST` that answers as seacow, and seacow's own socket. Only on that
 //! last one a daemon is started when none is listening ([`autostart`]).
 
+pub(crate) mod access;
 pub(crate) mod autostart;
 pub(crate) mod context;
 
@@ -49,9 +50,9 @@ pub(crate) enum ConnectError {
     #[error("context {name:?}: {path}: {source}", path = path.display())]
     BadContext { name: String, path: PathBuf, source: io::Error },
     #[error(
-        "permission denied while trying to connect to the seacow daemon at {url}: {source}\nRun it with sudo, or become a member of the group seacow (sudo usermod -aG seacow $USER, then log in again)."
+        "permission denied while trying to connect to the seacow daemon at {url}: {source}\nRun it with sudo, or become a member of the socket's group: {mend}."
     )]
-    Denied { url: String, source: io::Error },
+    Denied { url: String, source: io::Error, mend: String },
     #[error(
         "Cannot connect to the seacow daemon at {url}. Is seacowd running? (Start it with sudo: `sudo seacow daemon start`, or run this command with sudo.)"
     )]
@@ -104,7 +105,13 @@ impl Endpoint {
     fn unreachable(&self, source: io::Error) -> ConnectError {
         let url = self.url.clone();
         match source.kind() {
-            io::ErrorKind::PermissionDenied => ConnectError::Denied { url, source },
+            io::ErrorKind::PermissionDenied => {
+                let socket = match &self.dial {
+                    Dial::Unix(path) => path.as_path(),
+                    Dial::Tcp(_) | Dial::Process(_) => Path::new(DEFAULT_SOCKET),
+                };
+                ConnectError::Denied { url, source, mend: access::mend(socket) }
+            }
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
                 if matches!(self.dial, Dial::Unix(_)) =>
             {

@@ -15,6 +15,9 @@ use crate::term::{self, Caught};
 /// How long a signal may wait in its pipe. A run that is over by then has saved itself a thread,
 /// whose start and end would take longer than anything else this program does at the end.
 const GRACE: Duration = Duration::from_millis(20);
+/// Whoever asks for the end so often means this program, and no longer what it passes signals to; so
+/// docker's client since version 25.
+const PATIENCE: u32 = 3;
 /// What a pipe or terminal that is ready takes in one piece (PIPE_BUF).
 const TAKEN_AT_ONCE: usize = 4096;
 
@@ -36,7 +39,16 @@ impl Forwarding {
     }
 
     fn run(&self, client: &Client, mut caught: Caught) {
+        let mut asked_to_end = 0;
         while let Some(signal) = caught.next() {
+            if matches!(signal, signal_hook::consts::SIGINT | signal_hook::consts::SIGTERM) {
+                asked_to_end += 1;
+            }
+            if asked_to_end == PATIENCE {
+                term::restore();
+                eprintln!("\ngot {PATIENCE} SIGTERM/SIGINTs, forcefully exiting");
+                std::process::exit(1);
+            }
             if signal == signal_hook::consts::SIGWINCH {
                 if let Some(path) = &self.resize {
                     send_resize(client, path);
