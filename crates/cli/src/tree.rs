@@ -49,6 +49,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("daemon", "Manage the seacow daemon"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
+    ("snapshot", "Keep what containers' files are: snapshot CONTAINER, snapshot ls, snapshot rm"),
     ("storage", "Manage the store in a file"),
     ("system", "Manage seacow"),
     ("volume", "Manage volumes"),
@@ -67,11 +68,13 @@ const TREE: &[Entry] = &[
     common("search", &c::search::COMMAND),
     common("version", &c::version::COMMAND),
     common("info", &c::info::COMMAND),
+    own("clone", &c::snapshot::CLONE),
     own("cow", &c::cow::COMMAND),
     own("doctor", &c::doctor::COMMAND),
     entry("", "attach", &c::attach::COMMAND),
     entry("", "commit", &c::commit::COMMAND),
     own("completion", &c::completion::COMMAND),
+    own("rollback", &c::snapshot::ROLLBACK),
     entry("", "cp", &c::cp::COMMAND),
     entry("", "create", &c::create::COMMAND),
     entry("", "diff", &c::diff::COMMAND),
@@ -140,6 +143,11 @@ const TREE: &[Entry] = &[
     entry("daemon", "log", &c::daemon::LOG),
     entry("daemon", "start", &c::daemon::START),
     entry("daemon", "status", &c::daemon::STATUS),
+    entry("snapshot", "create", &c::snapshot::CREATE),
+    alias("snapshot", "list", &c::snapshot::LS),
+    entry("snapshot", "ls", &c::snapshot::LS),
+    alias("snapshot", "remove", &c::snapshot::RM),
+    entry("snapshot", "rm", &c::snapshot::RM),
     entry("storage", "init", &c::storage::INIT),
     entry("storage", "status", &c::storage::STATUS),
     entry("image", "build", &c::build::COMMAND),
@@ -183,6 +191,9 @@ fn find(group: &str, name: &str) -> Option<&'static Entry> {
     TREE.iter().find(|e| e.group == group && e.name == name)
 }
 
+/// A group that is a verb too.
+const SNAPSHOT: &str = "snapshot";
+
 fn is_group(name: &str) -> bool {
     GROUPS.iter().any(|(group, _)| *group == name)
 }
@@ -208,6 +219,10 @@ pub(crate) fn run(args: &[String], globals: &Globals) -> Outcome {
 fn run_in_group(group: &str, args: &[String], globals: &Globals) -> Outcome {
     match args.first().map(String::as_str) {
         None | Some("--help" | "-h") => crate::out(&group_help(group)),
+        // `snapshot CONTAINER`: the verb is the group's name.
+        Some(name) if group == SNAPSHOT && find(group, name).is_none() => {
+            command::invoke(&c::snapshot::CREATE, group, args, globals)
+        }
         Some(flag) if flag.starts_with('-') => Err(Failure::Status {
             text: format!(
                 "unknown flag: {flag}\n\nUsage:  seacow {group}\n\nRun 'seacow {group} --help' for more information"

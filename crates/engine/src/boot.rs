@@ -233,6 +233,7 @@ impl Engine {
         match state {
             State::Running { .. } | State::Paused { .. } => {
                 self.resume(container, shim, state, None);
+                self.thaw_marked(container).await;
                 for exec in &status.execs {
                     self.adopt_exec(container, exec);
                 }
@@ -357,7 +358,9 @@ impl Engine {
             // Read anew: nothing is created before the engine is handed out, but removals go on.
             let live: HashSet<SnapshotKey> =
                 inner.containers.all().iter().map(|container| SnapshotKey::from(&container.id)).collect();
-            inner.store.snapshots().retain(&live)
+            let known = |id: &str| id.parse().is_ok_and(|id| live.contains(&id));
+            inner.store.points().retain(known)?;
+            Ok::<_, EngineError>(inner.store.snapshots().retain(&live)?)
         });
         let removed = removed.await??;
         if !removed.is_empty() {

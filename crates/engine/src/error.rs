@@ -7,7 +7,7 @@
 use seacow_spec::{Classified, ErrorClass};
 
 use seacow_store::archive::ArchiveError;
-use seacow_store::{ImageError, MetaError, SnapshotError, VolumeError};
+use seacow_store::{ImageError, MetaError, PointError, SnapshotError, VolumeError};
 
 use crate::apitime::TimeError;
 use crate::blocking::Interrupted;
@@ -51,9 +51,12 @@ pub enum EngineError {
     /// The engine itself.
     #[error(transparent)]
     System(#[from] crate::system::SystemError),
-    /// Snapshots.
+    /// Writable layers.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// Moments of containers' files.
+    #[error(transparent)]
+    Point(#[from] PointError),
     /// Volumes, as the store sees them.
     #[error(transparent)]
     StoredVolume(#[from] VolumeError),
@@ -94,6 +97,7 @@ impl Classified for EngineError {
             Self::Files(error) => error.class(),
             Self::System(error) => error.class(),
             Self::Snapshot(error) => error.class(),
+            Self::Point(error) => error.class(),
             Self::StoredVolume(error) => error.class(),
             Self::Archive(error) => error.class(),
             Self::Meta(error) => error.class(),

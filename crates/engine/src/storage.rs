@@ -18,6 +18,7 @@ use seacow_store::{Durability, RecordKind, SnapshotKey};
 use tokio::sync::Notify;
 
 use crate::blocking::lock;
+use crate::container::capture::Files;
 use crate::container::{Container, ContainerError, Record};
 use crate::error::EngineError;
 use crate::{Engine, blocking};
@@ -126,18 +127,26 @@ impl Engine {
         Ok(blocking::run("reserve a container's files", move || store.snapshots().reserve(&key)).await??)
     }
 
-    /// Makes the writable layer of a new container.
+    /// Makes the writable layer of a new container, on the image's layers or on the files of another
+    /// container.
     pub(crate) async fn make_root(
         &self,
         record: &Record,
         chain: Option<&ChainId>,
+        from: Option<Files>,
     ) -> Result<Rootfs, EngineError> {
         let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&record.id));
         let options = PrepareOptions { volatile: record.auto_remove() };
         let (chain, logs) = (chain.cloned(), self.config().container_dir(&record.id));
         let made = blocking::run("make a container's files", move || {
             crate::slot::make_directory(&logs)?;
-            Ok::<_, EngineError>(store.snapshots().prepare(&key, chain.as_ref(), &options)?)
+            let made = match from {
+                None => store.snapshots().prepare(&key, chain.as_ref(), &options),
+                Some(Files { layer, base }) => {
+                    store.snapshots().branch(&key, layer.chain_id(), base.as_ref(), &options)
+                }
+            };
+            Ok::<_, EngineError>(made?)
         });
         made.await?
     }
@@ -153,6 +162,15 @@ impl Engine {
         self.0.store.snapshots().look(&SnapshotKey::from(id)).ok()
     }
 
+    /// Counts what frozen layers take that nobody has counted yet.
+    pub(crate) async fn measure_frozen(&self) -> Result<(), EngineError> {
+        if !self.store().layers().list().iter().any(|layer| layer.is_unmeasured()) {
+            return Ok(());
+        }
+        let store = Arc::clone(self.store());
+        Ok(blocking::run("count what layers take", move || store.measure_frozen()).await??)
+    }
+
     /// Removes a container's files. What cannot be removed goes at the next boot.
     pub(crate) async fn drop_root(&self, id: &ContainerId) {
         let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(id));
@@ -166,7 +184,18 @@ impl Engine {
     /// Bytes of a container's files, counted anew.
     pub(crate) async fn sizes(&self, container: &Container) -> Result<Sizes, EngineError> {
         let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&container.id));
-        let usage = blocking::run("measure a container", move || store.snapshots().usage(&key)).await??;
+        let measure = move || -> Result<_, EngineError> {
+            let mut usage = store.snapshots().usage(&key)?;
+            let info = store.snapshots().info(&key)?;
+            if info.parent != info.base {
+                store.measure_frozen()?;
+                let stack = info.parent.and_then(|top| store.layers().stack(&top).ok()).unwrap_or_default();
+                let frozen = stack.iter().take_while(|layer| Some(&layer.chain_id) != info.base.as_ref());
+                usage.size += frozen.map(|layer| layer.size).sum::<u64>();
+            }
+            Ok(usage)
+        };
+        let usage = blocking::run("measure a container", measure).await??;
         let image = container.cell().record.image_id.clone();
         let below = self.0.store.images().get(&image).map_or(0, |image| image.size);
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);

@@ -16,6 +16,9 @@ use crate::shared::Shared;
 /// Points of one container: ten thousand, a day of one every ten seconds.
 const MAX_POINTS: usize = 10_000;
 
+/// Bytes of a name.
+const MAX_NAME: usize = 128;
+
 /// Why a point could not be made, found or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
@@ -212,7 +215,10 @@ impl Points {
 }
 
 fn check_name(name: &str, others: &[Arc<Point>]) -> Result<(), PointError> {
-    if name.len() > 128 || !seacow_spec::names::is_valid(name) && name.parse::<u32>().is_err() {
+    let rest = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let valid =
+        name.bytes().enumerate().all(|(at, b)| if at == 0 { b.is_ascii_alphanumeric() } else { rest(b) });
+    if name.is_empty() || name.len() > MAX_NAME || !valid {
         return Err(PointError::InvalidName(name.to_owned()));
     }
     match others.iter().find(|other| other.name == name) {

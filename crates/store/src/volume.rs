@@ -188,6 +188,18 @@ impl Volumes {
         Ok(true)
     }
 
+    /// Copies everything of one volume into another, empty one; extents are shared where the file system
+    /// can.
+    ///
+    /// # Errors
+    /// One of them does not exist, or the disk failed.
+    pub fn copy(&self, from: &str, to: &str) -> Result<(), VolumeError> {
+        let (from, to) = (self.get(from)?, self.get(to)?);
+        let source = Root::open(&from.path).at("open", &from.path)?;
+        let target = Root::open(&to.path).at("open", &to.path)?;
+        Ok(copy_tree(&source, Path::new(""), &target, Marks::None)?)
+    }
+
     /// Bytes that a volume takes on the disk.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! `cow`: the copy-on-write ledger. What is shared, with whom; what was copied, and what it costs.
 
+use seacow_spec::docker::snapshot::Snapshot;
 use seacow_spec::docker::system::{CowContainer, CowImage, CowLedger};
 
 use crate::command::{Args, Command, Invocation};
@@ -67,8 +68,9 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         let text = serde_json::to_string_pretty(&ledger);
         return crate::outln(&text.map_err(|e| Failure::Refused(e.to_string()))?);
     }
-    let rows =
-        ledger.containers.iter().map(container_row).chain(ledger.images.iter().map(image_row)).collect();
+    let containers = ledger.containers.iter().map(container_row);
+    let snapshots = ledger.snapshots.iter().map(snapshot_row);
+    let rows = containers.chain(snapshots).chain(ledger.images.iter().map(image_row)).collect();
     let shape = LISTING.shape(matches.str("format"), false);
     let text = LISTING.render(&shape, rows).map_err(|e| Failure::Refused(e.to_string()))?;
     crate::out(&text)?;
@@ -96,6 +98,8 @@ fn select(ledger: &mut CowLedger, wanted: &[String]) -> Outcome {
         }
     }
     ledger.containers.retain(|c| wanted.iter().any(|w| is_container(c, w)));
+    let kept: Vec<&String> = ledger.containers.iter().map(|c| &c.id).collect();
+    ledger.snapshots.retain(|s| kept.contains(&&s.container));
     ledger.images.retain(|i| wanted.iter().any(|w| is_image(i, w)));
     Ok(())
 }
@@ -120,6 +124,23 @@ fn container_row(c: &CowContainer) -> Row {
         .text("Deleted", c.deleted.to_string())
         .text("SharedWith", c.shared_with.join(", "))
         .text("Files", files.join(","))
+}
+
+fn snapshot_row(s: &Snapshot) -> Row {
+    Row::default()
+        .text("Kind", "snapshot")
+        .text("ID", short_id(&s.id))
+        .text("Name", format!("{}@{}", s.container_name, s.name))
+        .text("Image", "")
+        .text("Shared", "")
+        .text("SharedBytes", "")
+        .text("Own", human_size(s.own_bytes as f64))
+        .text("OwnBytes", s.own_bytes.to_string())
+        .text("CopiedUp", "")
+        .text("Created", "")
+        .text("Deleted", "")
+        .text("SharedWith", s.shared_with.join(", "))
+        .text("Files", "")
 }
 
 fn image_row(i: &CowImage) -> Row {

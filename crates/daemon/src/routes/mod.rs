@@ -18,6 +18,7 @@ mod images;
 mod networks;
 mod refused;
 mod shape;
+mod snapshots;
 mod system;
 mod volumes;
 
@@ -29,8 +30,9 @@ use futures_util::{Stream, StreamExt as _};
 use crate::http::{Call, Route};
 
 /// All routes; the first that matches wins.
-pub(crate) static TABLES: [&[Route]; 10] = [
+pub(crate) static TABLES: [&[Route]; 11] = [
     system::ROUTES,
+    snapshots::ROUTES,
     containers::ROUTES,
     archive::ROUTES,
     exec::ROUTES,

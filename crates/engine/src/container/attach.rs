@@ -112,7 +112,7 @@ impl Engine {
             if cell.queue.len() + cell.announced >= MAX_WAITING {
                 cell.queue.retain(QueuedAttach::is_there);
             }
-            (cell.record.config.tty, cell.is_paused(), cell.queue.len() + cell.announced)
+            (cell.record.config.tty, cell.is_paused_for_good(), cell.queue.len() + cell.announced)
         };
         if paused {
             return Err(ContainerError::Paused(container.id.to_string(), "attach").into());

@@ -1,14 +1,18 @@
 //! `POST /commit`: an image of what a container has changed.
+//!
+//! The answer comes when the layer is frozen. Its tar is made when somebody asks for it; until then
+//! numbers stand in the config for the diff ids, and the image's id is the digest of that config.
 
 use std::sync::Arc;
 
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::oci::image::{History, ImageConfig};
-use seacow_spec::{Digest, Timestamp};
+use seacow_spec::{ChainId, Digest, Timestamp};
 use seacow_store::image::Image;
 use seacow_store::layer::{Layer, UpperMode};
 use seacow_store::snapshot::SnapshotKey;
 
+use super::capture::{Capture, Files};
 use super::{Container, merge};
 use crate::error::EngineError;
 use crate::image::{ImageError, optional_name};
@@ -49,15 +53,18 @@ impl Engine {
         let mut config = seacow_build::apply_changes(wanted, &options.changes).map_err(ImageError::Change)?;
         merge::merge(&mut config, &own)?;
 
-        let frozen = options.pause && self.freeze_for_commit(&container).await?;
-        let made = self.commit_files(&container, config, &options).await;
-        if frozen {
-            // The container may have ended meanwhile; the image is made all the same.
-            if let Err(error) = self.unpause(container.id.as_str()).await {
-                tracing::warn!(id = container.id.short(), %error, "unpause after a commit");
-            }
-        }
-        let image = made?;
+        let engine = self.clone();
+        let (one, asked) = (Arc::clone(&container), options.clone());
+        let commit = self.finish("commit a container", async move {
+            let files = {
+                let _one = one.ops.lock().await;
+                engine.capture(&one, Capture { pause: asked.pause, durable: true }).await?
+            };
+            let made = engine.commit_files(&one, files.clone(), config, &asked).await;
+            engine.let_files_go(files).await;
+            made
+        });
+        let image = commit.await?;
         if let Some(name) = &name {
             self.tag_image(&image, name).await?;
         }
@@ -68,21 +75,10 @@ impl Engine {
         Ok(image.id)
     }
 
-    /// Freezes a container that runs; tells whether it did.
-    async fn freeze_for_commit(&self, container: &Arc<Container>) -> Result<bool, EngineError> {
-        let runs = {
-            let cell = container.cell();
-            cell.is_alive() && !cell.is_paused()
-        };
-        if runs {
-            self.pause(container.id.as_str()).await?;
-        }
-        Ok(runs)
-    }
-
     async fn commit_files(
         &self,
         container: &Arc<Container>,
+        files: Files,
         config: ContainerConfig,
         options: &CommitOptions,
     ) -> Result<Image, EngineError> {
@@ -94,22 +90,19 @@ impl Engine {
             author: options.author.clone(),
             comment: options.comment.clone(),
         };
-        let (store, key) = (self.store().clone(), SnapshotKey::from(&record.id));
+        let store = self.store().clone();
         blocking::run("commit a container", move || {
-            let snapshots = store.snapshots();
-            let below = snapshots.info(&key)?.parent;
-            let layer = if snapshots.changes(&key)?.is_empty() {
-                None
-            } else {
-                Some(snapshots.commit(&key, UpperMode::Copy)?)
+            let layer = store.snapshots().complete(&files.layer, files.base.as_ref())?;
+            let depth = |chain: Option<&ChainId>| {
+                chain.and_then(|chain| store.layers().stack(chain).ok()).map_or(0, |stack| stack.len())
             };
+            let new = depth(Some(layer.chain_id())) - depth(files.base.as_ref());
             let parent = store.images().get(&record.image_id);
-            let document = child.document(parent.as_ref(), layer.is_none());
-            let chain = layer.as_ref().map(|layer| layer.chain_id().clone()).or(below);
+            let document = child.document(parent.as_ref(), new);
             let parent = parent.map(|parent| parent.id);
             Ok(store
                 .images()
-                .create_from_config(document, chain.as_ref(), parent.as_ref())
+                .create_from_config(document, Some(layer.chain_id()), parent.as_ref())
                 .map_err(ImageError::from)?)
         })
         .await?
@@ -147,15 +140,20 @@ struct Child {
 
 impl Child {
     /// The image's config; its list of layers is the store's to fill in.
-    fn document(self, parent: Option<&Image>, empty_layer: bool) -> ImageConfig {
+    fn document(self, parent: Option<&Image>, new_layers: usize) -> ImageConfig {
         let now = Timestamp::now();
         let mut history = parent.map(|parent| parent.config.history.clone()).unwrap_or_default();
+        // Every layer has its line.
+        for _ in 1..new_layers {
+            let comment = "a snapshot of the container".to_owned();
+            history.push(History { created: Some(now), comment, ..History::default() });
+        }
         history.push(History {
             created: Some(now),
             created_by: self.container_config.cmd.as_deref().unwrap_or_default().join(" "),
             author: self.author.clone(),
             comment: self.comment.clone(),
-            empty_layer,
+            empty_layer: new_layers == 0,
         });
         let architecture =
             parent.map(|parent| parent.config.architecture.clone()).filter(|name| !name.is_empty());

@@ -12,8 +12,9 @@ use seacow_spec::lifecycle::State;
 use seacow_spec::shim::{Program, Rootfs};
 use seacow_spec::{ContainerId, Timestamp};
 
+use super::capture::Files;
 use super::kept::Kept;
-use super::record::{self, Record};
+use super::record::{self, MountRecord, Record};
 use super::spec_build::Template;
 use super::{
     Container, ContainerError, Invalid, merge, mounts, normalize, resources, security, userns, volumes,
@@ -26,12 +27,21 @@ use crate::storage::BaseImage;
 use crate::{Caller, Engine, blocking};
 
 /// A request that was found good.
-struct Plan {
-    record: Record,
+pub(super) struct Plan {
+    pub(super) record: Record,
     /// What its shim is like, when that is known before the start: it joins nobody's namespaces.
-    template: Option<Template>,
-    image: BaseImage,
-    warnings: Vec<String>,
+    pub(super) template: Option<Template>,
+    pub(super) image: BaseImage,
+    pub(super) warnings: Vec<String>,
+    /// Where its files come from, if not from the image.
+    pub(super) origin: Option<Origin>,
+}
+
+/// The container that a new one goes on from.
+pub(super) struct Origin {
+    pub(super) files: Files,
+    /// The other's, as many as the new one's and in the same order.
+    pub(super) mounts: Vec<MountRecord>,
 }
 
 /// What exists of a container that is not visible yet.
@@ -134,7 +144,7 @@ impl Engine {
         check_values(&record)?;
         userns::check(&record, self.config())?;
         let template = self.own_template(&record)?;
-        Ok(Plan { record, template, image, warnings })
+        Ok(Plan { record, template, image, warnings, origin: None })
     }
 
     /// The runtime by name, and that it exists.
@@ -149,7 +159,7 @@ impl Engine {
 
     /// The template of a container that joins nobody's namespaces; `None` for one that does, since
     /// whose they are is known at the start only.
-    fn own_template(&self, record: &Record) -> Result<Option<Template>, ContainerError> {
+    pub(super) fn own_template(&self, record: &Record) -> Result<Option<Template>, ContainerError> {
         let joins = |mode: &str| mode.starts_with("container:");
         let host = &record.host_config;
         if joins(&host.network_mode) || joins(&host.pid_mode) || joins(&host.ipc_mode) {
@@ -160,21 +170,26 @@ impl Engine {
     }
 
     /// Makes what was planned.
-    async fn build(&self, name: Option<String>, plan: Plan) -> Result<CreateResponse, EngineError> {
-        let Plan { mut record, template, image, warnings } = plan;
+    pub(super) async fn build(
+        &self,
+        name: Option<String>,
+        plan: Plan,
+    ) -> Result<CreateResponse, EngineError> {
+        let Plan { mut record, template, image, warnings, origin } = plan;
         let template = template.filter(|_| self.may_keep_ready());
         let (slot, program) = match &template {
-            Some(template) => self.take_slot(&mut record, template),
+            Some(template) => self.take_slot(&mut record, template, origin.is_none()),
             None => (None, None),
         };
         let like = match slot.as_ref().and_then(|slot| slot.guess.as_ref()) {
             Some(guess) => Some(Arc::clone(guess.likeness())),
+            None if origin.is_some() => None,
             None => template.as_ref().and_then(|t| Likeness::of(&record, t, &image)).map(Arc::new),
         };
         let cold = template.is_some() && slot.is_none();
         let mut draft =
             Draft { record, slot, program, anonymous: Vec::new(), snapshot: false, container: None };
-        match self.furnish(name, &mut draft, &image).await {
+        match self.furnish(name, &mut draft, &image, origin.as_ref()).await {
             Ok(container) => {
                 if let Some(like) = like {
                     self.0.pool.expect(like);
@@ -193,15 +208,23 @@ impl Engine {
     }
 
     /// A slot for the container, which takes its id, and what it executes if the slot is that
-    /// container already.
-    fn take_slot(&self, record: &mut Record, template: &Template) -> (Option<Slot>, Option<Program>) {
-        let guessed = self.0.pool.take_guessed(self, |slot, guess| {
-            if slot.template != *template || !guess.is_of(&record.image_id) {
-                return None;
-            }
-            let mut as_slot = Record { id: slot.id.clone(), ..record.clone() };
-            settle_hostname(&mut as_slot);
-            guess.fits(&as_slot, slot, self)
+    /// container already (`guess`: it may be).
+    fn take_slot(
+        &self,
+        record: &mut Record,
+        template: &Template,
+        guess: bool,
+    ) -> (Option<Slot>, Option<Program>) {
+        let guesses = guess.then_some(&self.0.pool);
+        let guessed = guesses.and_then(|pool| {
+            pool.take_guessed(self, |slot, guess| {
+                if slot.template != *template || !guess.is_of(&record.image_id) {
+                    return None;
+                }
+                let mut as_slot = Record { id: slot.id.clone(), ..record.clone() };
+                settle_hostname(&mut as_slot);
+                guess.fits(&as_slot, slot, self)
+            })
         });
         let (slot, program) = match guessed {
             Some((slot, program)) => (Some(slot), Some(program)),
@@ -218,6 +241,7 @@ impl Engine {
         name: Option<String>,
         draft: &mut Draft,
         image: &BaseImage,
+        origin: Option<&Origin>,
     ) -> Result<Arc<Container>, EngineError> {
         let registry = &self.0.containers;
         let id = draft.record.id.clone();
@@ -232,9 +256,13 @@ impl Engine {
             (_, slot) => {
                 draft.slot = slot;
                 draft.anonymous = volumes::make(self, &mut draft.record).await?;
-                let rootfs = self.make_root(&draft.record, image.chain.as_ref()).await?;
+                let from = origin.map(|origin| origin.files.clone());
+                let rootfs = self.make_root(&draft.record, image.chain.as_ref(), from).await?;
                 draft.snapshot = true;
-                volumes::fill(self, &draft.record, image.chain.as_ref()).await?;
+                match origin {
+                    None => volumes::fill(self, &draft.record, image.chain.as_ref()).await?,
+                    Some(origin) => volumes::copy(self, &origin.mounts, &draft.record).await?,
+                }
                 crate::step!("create: snapshot made");
                 self.tell_shim(draft, rootfs).await?
             }

@@ -83,6 +83,19 @@ pub enum ContainerError {
         /// running or paused.
         status: &'static str,
     },
+    /// Rollback of a running one without force.
+    #[error(
+        "cannot roll back container \"/{name}\": container is {status}: stop the container first, or use --force, which kills it and starts it again"
+    )]
+    RollbackRunning {
+        /// Its name.
+        name: String,
+        /// running or paused.
+        status: &'static str,
+    },
+    /// Rollback of a running one that its end would remove.
+    #[error("cannot roll back container \"/{0}\" while it runs: it is removed when it ends (--rm)")]
+    RollbackAutoRemove(String),
     /// Two removals at once.
     #[error("removal of container {0} is already in progress")]
     RemovalInProgress(String),
@@ -206,6 +219,8 @@ impl Classified for ContainerError {
             | Self::StartRemoving
             | Self::RemoveRunning { .. }
             | Self::RemovalInProgress(_)
+            | Self::RollbackRunning { .. }
+            | Self::RollbackAutoRemove(_)
             | Self::TooManyClients(_)
             | Self::Illegal(_) => ErrorClass::Conflict,
             Self::Rename(source) | Self::Kill { source, .. } => source.class(),

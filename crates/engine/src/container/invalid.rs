@@ -12,6 +12,8 @@ pub enum Invalid {
     EmptyConfig,
     #[error("Invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
     Name(String),
+    #[error("a container is cloned 1 to {0} times")]
+    CloneCount(usize),
     #[error("no command specified")]
     NoCommand,
     #[error("invalid hostname format: {0}")]

@@ -7,6 +7,8 @@
 pub mod archive;
 pub mod attach;
 pub(crate) mod capabilities;
+pub(crate) mod capture;
+pub mod clone;
 pub mod commit;
 mod create;
 mod diff;
@@ -35,6 +37,7 @@ mod resize;
 mod resources;
 mod seccomp;
 mod security;
+pub(crate) mod snapshot;
 pub(crate) mod spec_build;
 mod start;
 mod stop;
@@ -76,6 +79,8 @@ pub(crate) struct Container {
     pub(crate) writing: Mutex<()>,
     /// Held while it is frozen or thawed and that is noted, so that both stay one.
     pub(crate) freezing: tokio::sync::Mutex<()>,
+    /// Held for writing while the engine itself holds the container still for a moment.
+    pub(crate) still: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// The changing parts of a container.
@@ -94,6 +99,8 @@ pub(crate) struct Cell {
     pub(crate) teardown: Option<teardown::Teardown>,
     /// Restarts under way: its end is not its last.
     pub(crate) restarting: u32,
+    /// It is frozen for a moment, which nobody asked for.
+    pub(crate) held: bool,
     /// Out of the registry; nothing may be written about it any more.
     pub(crate) removed: bool,
 }
@@ -179,11 +186,13 @@ impl Container {
                 oom: false,
                 teardown: None,
                 restarting: 0,
+                held: false,
                 removed: false,
             }),
             life: watch::channel(life).0,
             writing: Mutex::new(()),
             freezing: tokio::sync::Mutex::new(()),
+            still: Arc::default(),
         })
     }
 
@@ -253,5 +262,10 @@ impl Cell {
     /// Whether it is frozen.
     pub(crate) fn is_paused(&self) -> bool {
         matches!(self.record.state, State::Paused { .. })
+    }
+
+    /// Whether it is frozen until somebody has it thawed.
+    pub(crate) fn is_paused_for_good(&self) -> bool {
+        self.is_paused() && !self.held
     }
 }

@@ -23,6 +23,9 @@ pub struct RemoveOptions {
     pub link: bool,
 }
 
+/// Whatever it does, and all that is its own.
+pub(super) const ALL: RemoveOptions = RemoveOptions { force: true, volumes: true, link: false };
+
 impl Engine {
     /// Removes a container.
     ///
@@ -135,6 +138,7 @@ impl Engine {
             engine.let_go(&container).await;
             await_remains(&container).await;
             engine.remove_exec_dir(&container).await;
+            engine.drop_snapshots(&container).await;
             engine.drop_root(&container.id).await;
             let logs = engine.config().container_dir(&container.id);
             let _ = blocking::run("remove logs", move || slot::remove_tree(&logs)).await;

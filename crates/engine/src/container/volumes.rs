@@ -106,6 +106,25 @@ pub(super) async fn fill(
     .await?
 }
 
+/// Copies what is in another container's anonymous volumes into the new container's, which stand at the
+/// same places of the list.
+pub(super) async fn copy(engine: &Engine, from: &[MountRecord], to: &Record) -> Result<(), EngineError> {
+    let pairs = from.iter().zip(&to.mounts).filter(|(_, new)| new.anonymous);
+    let pairs: Vec<(String, String)> =
+        pairs.map(|(old, new)| (old.point.name.clone(), new.point.name.clone())).collect();
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let store = Arc::clone(&engine.0.store);
+    blocking::run("copy anonymous volumes", move || {
+        for (old, new) in &pairs {
+            store.volumes().copy(old, new)?;
+        }
+        Ok::<_, EngineError>(())
+    })
+    .await?
+}
+
 /// Removes a volume that belongs to nobody any more. What cannot be removed stays and is logged.
 pub(super) async fn discard(engine: &Engine, name: &str) {
     let (store, volume) = (Arc::clone(&engine.0.store), name.to_owned());

@@ -28,7 +28,7 @@ impl Engine {
             if !cell.is_alive() {
                 return Err(ContainerError::NotRunning(container.id.to_string()).into());
             }
-            if cell.is_paused() {
+            if cell.is_paused_for_good() {
                 return Err(ContainerError::Paused(container.id.to_string(), "exec").into());
             }
         }

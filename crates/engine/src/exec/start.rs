@@ -51,7 +51,7 @@ impl Engine {
         let exec = self.0.execs.find(id)?;
         let container = self.0.containers.find(exec.container.as_str())?;
         container.live_shim()?;
-        if container.cell().is_paused() {
+        if container.cell().is_paused_for_good() {
             return Err(ContainerError::Paused(container.id.to_string(), "exec").into());
         }
         claim(&exec)?;
@@ -133,6 +133,8 @@ impl PendingExec {
     }
 
     async fn run(&mut self, client: Option<(Attach, OwnedFd)>) -> Result<(), EngineError> {
+        // A shim that starts a process in a frozen container waits for it, and hears nothing else.
+        let _moving = self.container.still.clone().read_owned().await;
         let (attach, descriptor) = client.unzip();
         let request = self.request(attach)?;
         let life = self.container.watch();

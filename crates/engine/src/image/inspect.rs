@@ -7,8 +7,8 @@ use seacow_store::image::Image;
 
 use super::ImageError;
 use super::list::created;
-use crate::Engine;
 use crate::error::EngineError;
+use crate::{Engine, blocking};
 
 impl Engine {
     /// Everything about an image.
@@ -16,7 +16,13 @@ impl Engine {
     /// # Errors
     /// There is no such image.
     pub async fn image_inspect(&self, name: &str) -> Result<ImageInspect, EngineError> {
-        Ok(document(&self.find_image(name).await?, self.store().snapshots().name()))
+        let image = self.find_image(name).await?;
+        let store = self.store().clone();
+        let sealed = blocking::run("look at an image", move || {
+            store.measure_frozen()?;
+            Ok::<_, EngineError>(store.images().sealed(&image.id).map_err(ImageError::from)?)
+        });
+        Ok(document(&sealed.await??, self.store().snapshots().name()))
     }
 
     /// The steps an image was made by, newest first.
@@ -25,6 +31,7 @@ impl Engine {
     /// There is no such image.
     pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>, EngineError> {
         let image = self.find_image(name).await?;
+        self.measure_frozen().await?;
         Ok(self.store().images().history(&image.id).map_err(ImageError::from)?)
     }
 }

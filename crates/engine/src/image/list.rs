@@ -30,6 +30,7 @@ impl Engine {
     /// A filter is unknown or its value is not.
     pub async fn image_list(&self, options: ListImages) -> Result<Vec<ImageSummary>, EngineError> {
         let wanted = Wanted::new(self, &options)?;
+        self.measure_frozen().await?;
         let mut images: Vec<_> =
             self.store().images().list().into_iter().filter(|image| wanted.includes(image)).collect();
         images.sort_by_key(|image| std::cmp::Reverse(created(image)));

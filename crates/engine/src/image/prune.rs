@@ -47,6 +47,10 @@ impl Engine {
 
     fn prune_images(&self, nameless_only: bool, wanted: impl Fn(&Image) -> bool) -> (Vec<ImageDeleted>, u64) {
         let store = self.store();
+        // What was not counted counts as nothing.
+        if let Err(error) = store.measure_frozen() {
+            tracing::warn!(%error, "count what layers take");
+        }
         let before: u64 = store.layers().list().iter().map(|layer| layer.size).sum();
         let mut deleted = Vec::new();
         // The host's own image cannot be removed and takes no space.

@@ -87,7 +87,7 @@ impl Slot {
             files::give(&dir, self.template.owner)?;
             self.names = names;
         }
-        let rootfs = engine.make_root(&record, Some(&likeness.chain)).await?;
+        let rootfs = engine.make_root(&record, Some(&likeness.chain), None).await?;
         let mut create = Box::new(engine.create_request(&record, &self.template, rootfs)?);
         create.take_program();
         self.shim.send(Request::Create(create.clone()), None)?.made().await?;

@@ -48,6 +48,7 @@ impl Engine {
         let wanted = Wanted::parse(types)?;
         let mut usage = DiskUsage::default();
         if wanted.images {
+            self.measure_frozen().await?;
             let layers = self.store().layers().list();
             usage.layers_size = layers.iter().map(|layer| i64::try_from(layer.size).unwrap_or(0)).sum();
             usage.images = self.image_usage();

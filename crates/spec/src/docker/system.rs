@@ -184,7 +184,9 @@ pub struct CowLedger {
     pub containers: Vec<CowContainer>,
     /// One entry per image.
     pub images: Vec<CowImage>,
-    /// Bytes of all layers, each counted once.
+    /// One entry per snapshot of a container.
+    pub snapshots: Vec<super::snapshot::Snapshot>,
+    /// Bytes of all layers, each counted once; what snapshots hold is among them.
     pub layers_bytes: u64,
     /// Bytes of all writable layers.
     pub containers_bytes: u64,

@@ -247,6 +247,16 @@ impl Layers {
         self.shared.catalog().layers.values().cloned().collect()
     }
 
+    /// Lets go of a handle, and removes the layer and those below it as far as nothing refers to them.
+    ///
+    /// # Errors
+    /// The metadata failed.
+    pub fn release(&self, layer: Layer) -> Result<(), LayerError> {
+        let chain = layer.chain_id().clone();
+        drop(layer);
+        self.release_if_unused(&chain)
+    }
+
     /// Removes a stack as far as nothing refers to it.
     pub(crate) fn release_if_unused(&self, top: &ChainId) -> Result<(), LayerError> {
         // Nearly always an image has it, which is quickly seen.

@@ -314,6 +314,13 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
     /// There is no such snapshot, the stack is full, or the disk failed; nothing has changed then.
     fn freeze(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError>;
 
+    /// The layer as an image may have it, whatever driver comes after this one: with all that the frozen
+    /// ones between it and `base` changed. Where frozen layers have the form of all layers it is the same.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn complete(&self, layer: &Layer, base: Option<&ChainId>) -> Result<Layer, SnapshotError>;
+
     /// Makes a snapshot of a container of the image `base` on top of a frozen layer.
     ///
     /// # Errors

@@ -247,6 +247,10 @@ impl SnapshotDriver for OverlayDriver {
         self.freeze_upper(key, mode)
     }
 
+    fn complete(&self, layer: &Layer, _base: Option<&ChainId>) -> Result<Layer, SnapshotError> {
+        Ok(layer.clone())
+    }
+
     fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
         self.begin_again(key, to)
     }

@@ -196,11 +196,8 @@ impl Shelf {
 
     /// A layer that a snapshot stood on.
     fn let_go(&self, pin: Option<Layer>) -> Result<(), SnapshotError> {
-        let Some(layer) = pin else { return Ok(()) };
-        let chain = layer.chain_id().clone();
-        drop(layer);
         // The image may have been removed by force while the container was there.
-        Ok(self.layers.release_if_unused(&chain)?)
+        Ok(pin.map_or(Ok(()), |layer| self.layers.release(layer))?)
     }
 
     /// When it was complete: nothing that a container did is older.

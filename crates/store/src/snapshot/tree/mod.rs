@@ -122,16 +122,43 @@ impl TreeDriver {
         let info = self.info(key)?;
         let tree = self.tree(info.parent.as_ref())?;
         let own = changes::compare(&self.root(key), &tree, self.shelf.completed(key)?)?;
-        if info.parent == info.base {
-            return Ok(own);
-        }
-        let mut steps = vec![own.into_kinds()];
-        for frozen in self.shelf.frozen_between(&info)? {
+        self.since_base(Some(own), &info)
+    }
+
+    /// With what frozen layers changed between the image and a snapshot.
+    fn since_base(
+        &self,
+        own: Option<changes::Differences>,
+        info: &SnapshotInfo,
+    ) -> Result<changes::Differences, SnapshotError> {
+        let mut steps: Vec<_> = own.map(changes::Differences::into_kinds).into_iter().collect();
+        for frozen in self.shelf.frozen_between(info)? {
             steps.push(self.compare_frozen(&frozen)?.into_kinds());
+        }
+        if let [only] = steps.as_mut_slice() {
+            return Ok(std::mem::take(only).into());
         }
         steps.reverse();
         let mut base = Lowers::new(vec![LowerDir::layer(self.tree(info.base.as_ref())?)]);
         Ok(compose::compose(steps, &mut base)?.into())
+    }
+
+    /// A layer in the form of all layers, of what a tree has that the image has not.
+    fn collected(
+        &self,
+        root: &Path,
+        differences: changes::Differences,
+        base: Option<&ChainId>,
+    ) -> Result<Layer, SnapshotError> {
+        let shared = &self.shelf.shared;
+        let draft = shared.layout.new_draft()?;
+        let upper = draft.join("upper");
+        let made = collect::collect(root, differences, &upper)
+            .map_err(SnapshotError::from)
+            .and_then(|()| Ok(self.shelf.layers.commit_upper(base, &upper, UpperMode::Move)?));
+        // What cannot be removed now is removed at the next open.
+        let _ = shared.discard(&draft);
+        made
     }
 
     /// What a frozen layer changed.
@@ -223,6 +250,13 @@ impl SnapshotDriver for TreeDriver {
         self.freeze_tree(key)
     }
 
+    fn complete(&self, layer: &Layer, base: Option<&ChainId>) -> Result<Layer, SnapshotError> {
+        let info = self.shelf.info_of(Some(layer.chain_id()), base, &PrepareOptions::default(), false);
+        let differences = self.since_base(None, &info)?;
+        let tree = self.shelf.shared.layout.layer(layer.chain_id()).join(TREE);
+        self.collected(&tree, differences, base)
+    }
+
     fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
         let shared = &self.shelf.shared;
         let pin = self.shelf.pin(Some(to))?;
@@ -283,16 +317,6 @@ impl SnapshotDriver for TreeDriver {
 
     fn commit(&self, key: &SnapshotKey, _mode: UpperMode) -> Result<Layer, SnapshotError> {
         let info = self.info(key)?;
-        let differences = self.compare(key)?;
-        let shared = &self.shelf.shared;
-        let draft = shared.layout.new_draft()?;
-        let upper = draft.join("upper");
-        let made =
-            collect::collect(&self.root(key), differences, &upper).map_err(SnapshotError::from).and_then(
-                |()| Ok(self.shelf.layers.commit_upper(info.base.as_ref(), &upper, UpperMode::Move)?),
-            );
-        // What cannot be removed now is removed at the next open.
-        let _ = shared.discard(&draft);
-        made
+        self.collected(&self.root(key), self.compare(key)?, info.base.as_ref())
     }
 }
