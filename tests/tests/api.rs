@@ -134,3 +134,89 @@ fn what_is_not_built_yet_says_so() {
     engine.docker(&["run", "--rm", "nosuchimage", "true"]).fails(125, "registry");
     engine.docker(&["swarm", "init"]).code(1);
 }
+
+#[test]
+fn what_was_not_begun_is_answered_with_a_status() {
+    let engine = Engine::start();
+    // dockerd 20.10 calls some of them its own fault.
+    let refused = |response: seacow_tests::Response, words: &str| {
+        let may_be = [400, 500];
+        assert!(may_be.contains(&response.status), "{} {}", response.status, response.body);
+        assert!(response.json()["message"].as_str().unwrap().contains(words), "{}", response.body);
+    };
+    let build = |dockerfile: &str| {
+        let context = tar(&[("Dockerfile", dockerfile)]);
+        engine.api_raw("POST", "/build?t=x", &["Content-Type: application/x-tar"], &context)
+    };
+    for (dockerfile, words) in [
+        ("FROM bb\nBOGUS x\n", "line 2: unknown instruction: BOGUS"),
+        ("FROM bb\nCOPY x\n", "line 2: COPY requires at least two arguments"),
+        ("RUN true\n", "no build stage in current context"),
+        ("", "cannot be empty"),
+    ] {
+        let response = build(dockerfile);
+        assert_eq!(response.status, 400, "{}", response.body);
+        refused(response, words);
+    }
+    let begun = build("FROM bb\nRUN exit 5\n");
+    assert!(begun.status == 200 && begun.body.contains("returned a non-zero code: 5"), "{}", begun.body);
+    let rubbish = [b'x'; 2000];
+    let tar_type = ["Content-Type: application/x-tar"];
+    refused(engine.api_raw("POST", "/build?t=x", &tar_type, &rubbish), "tar header");
+    refused(engine.api_raw("POST", "/images/create?fromSrc=-&repo=x", &tar_type, &rubbish), "tar header");
+    let loaded = engine.api_raw("POST", "/images/load", &tar_type, &rubbish);
+    assert!(loaded.status == 200 && loaded.body.contains("tar header"), "{}", loaded.body);
+}
+
+#[test]
+fn creates_that_are_refused() {
+    let engine = Engine::start();
+    let refused = |fields: &str, words: &str| {
+        let body = format!(r#"{{"Image":"bb","Cmd":["true"],{fields}}}"#);
+        engine.api("POST", "/containers/create", &body).refuses(400, words);
+    };
+    engine
+        .api("POST", "/containers/create", r#"{"Image":"BAD","Cmd":["true"]}"#)
+        .refuses(400, "invalid reference format");
+    refused(r#""HostConfig":{"Memory":-5}"#, "Minimum memory limit allowed is 6MB");
+    refused(
+        r#""HostConfig":{"CpusetCpus":"4095"}"#,
+        "Requested CPUs are not available - requested 4095, available: 0",
+    );
+    refused(r#""HostConfig":{"CpusetCpus":"abc"}"#, "Invalid value abc for cpuset cpus");
+    refused(
+        r#""HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}"#,
+        "can't create 'AutoRemove' container with restart policy",
+    );
+    refused(
+        r#""HostConfig":{"Mounts":[{"Type":"bogus","Target":"/x"}]}"#,
+        r#"invalid mount config for type "bogus": mount type unknown"#,
+    );
+    let created =
+        engine.api("POST", "/containers/create", r#"{"Image":"bb","Cmd":["true"],"User":"nosuch"}"#);
+    let id = created.json()["Id"].as_str().unwrap().to_owned();
+    engine
+        .api("POST", &format!("/containers/{id}/start"), "")
+        .refuses(500, "unable to find user nosuch: no matching entries in passwd file");
+}
+
+/// A tar of small files.
+fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, text) in files {
+        let mut header = [0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[100..107].copy_from_slice(b"0000644");
+        header[124..135].copy_from_slice(format!("{:011o}", text.len()).as_bytes());
+        header[148..156].fill(b' ');
+        header[156] = b'0';
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(text.as_bytes());
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}

@@ -1,5 +1,7 @@
 //! Images: tag, rmi, history, inspect, save, load, import.
 
+use std::process::Command;
+
 use seacow_tests::Engine;
 
 fn built(engine: &Engine) -> String {
@@ -104,25 +106,50 @@ fn a_hostile_archive_is_refused_whole() {
 }
 
 #[test]
-fn import_takes_any_compression() {
+fn archives_may_be_packed_in_every_usual_way() {
     let engine = Engine::start();
-    let plain = std::fs::read(seacow_tests::busybox_tar()).unwrap();
-    let dir = engine.exec_root();
-    std::fs::write(dir.join("p.tar"), plain).unwrap();
-    let made = std::process::Command::new("sh")
-        .arg("-ec")
-        .arg("gzip -k p.tar; zstd -q p.tar")
-        .current_dir(&dir)
-        .status();
-    assert!(made.unwrap().success());
-    for name in ["p.tar.gz", "p.tar.zst"] {
-        if name.ends_with("zst") && engine.kind() == seacow_tests::Kind::Docker {
+    let dir = engine.exec_root().join("packed");
+    std::fs::create_dir_all(dir.join("context")).unwrap();
+    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let sh =
+        |line: &str| assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
+    std::fs::write(dir.join("context/Dockerfile"), "FROM bb\nADD files /d/\nCOPY text /c/\n").unwrap();
+    std::fs::write(dir.join("context/text"), "copied").unwrap();
+    engine.docker(&["tag", "bb", "kept:1"]).ok();
+    engine.docker(&["save", "-o", &path("saved"), "kept:1"]).ok();
+    engine.docker(&["rmi", "kept:1"]).ok();
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+    for packer in ["gzip", "bzip2", "xz -1", "zstd -q"] {
+        if packer.starts_with("zstd") && engine.kind() == seacow_tests::Kind::Docker {
             println!("SKIPPED: dockerd 20.10 reads no zstd");
             continue;
         }
-        let path = dir.join(name).display().to_string();
-        let id = engine.docker(&["import", &path, "packed"]).ok();
-        assert!(id.starts_with("sha256:"));
-        assert_eq!(engine.docker(&["run", "--rm", "packed", "echo", "hi"]).ok(), "hi");
+        sh(&format!(
+            "cd {} && tar -cf - text | {packer} > files && tar -cf - . | {packer} > ../sent",
+            path("context")
+        ));
+        let sent = std::fs::read(dir.join("sent")).unwrap();
+        engine.docker_with_input(&["build", "-t", "built", "-"], &sent).ok();
+        assert_eq!(
+            engine.docker(&["run", "--rm", "built", "cat", "/d/text", "/c/text"]).ok(),
+            "copiedcopied",
+            "{packer}"
+        );
+        sh(&format!("{packer} < {} > {}", path("saved"), path("packed")));
+        assert_eq!(engine.docker(&["load", "-i", &path("packed")]).ok(), "Loaded image: kept:1", "{packer}");
+        engine.docker(&["rmi", "kept:1"]).ok();
+        sh(&format!("{packer} < {} > {}", seacow_tests::busybox_tar().display(), path("packed")));
+        engine.docker(&["import", &path("packed"), "flat"]).ok();
+        assert_eq!(engine.docker(&["run", "--rm", "flat", "echo", "runs"]).ok(), "runs", "{packer}");
+        sh(&format!("cd {} && tar -cf - text | {packer} > {}", path("context"), path("packed")));
+        let files = std::fs::read(dir.join("packed")).unwrap();
+        let put = engine.api_raw(
+            "PUT",
+            "/containers/box/archive?path=/tmp",
+            &["Content-Type: application/x-tar"],
+            &files,
+        );
+        assert_eq!(put.status, 200, "{packer}: {}", put.body);
     }
+    engine.docker(&["rm", "-f", "box"]).ok();
 }

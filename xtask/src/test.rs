@@ -8,9 +8,10 @@ use crate::leaks::Snapshot;
 use crate::{arch, build, packages, runtimes, shell, vm};
 
 /// What the tests use beside Rust.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 14] = [
     "btrfs-progs",
     "busybox-static",
+    "bzip2",
     "curl",
     "iproute2",
     "iptables",
@@ -20,6 +21,7 @@ const PACKAGES: [&str; 12] = [
     "uidmap",
     "util-linux",
     "xfsprogs",
+    "xz-utils",
     "zstd",
 ];
 

@@ -1,14 +1,12 @@
-//! The build context: the client's tar, unpacked into a directory of the caller's.
+//! The build context: the client's files in a directory, into which the caller has unpacked its tar.
 //!
 //! `.dockerignore` is applied here (again): what it excludes is not seen by `COPY` and `ADD`. The
 //! files are hidden, never deleted. The Dockerfile itself is read even when it is excluded.
 
-use std::io::Read;
 use std::path::Path;
 
 use seacow_spec::{Classified, ErrorClass};
 
-use crate::copy::{CopyError, unpack};
 use crate::dockerfile::{self, Dockerfile, ParseError};
 use crate::gopath;
 use crate::ignore::{Matcher, PatternError};
@@ -31,12 +29,6 @@ pub enum ContextError {
         /// Why not.
         source: Errno,
     },
-    /// The client's tar.
-    #[error("unpack the build context: {0}")]
-    Unpack(#[source] CopyError),
-    /// The client's tar, before its first entry.
-    #[error("read the build context: {0}")]
-    Stream(#[source] std::io::Error),
     /// No such file.
     #[error("Cannot locate specified Dockerfile: {0}")]
     NoDockerfile(String),
@@ -66,9 +58,7 @@ impl Classified for ContextError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Open { .. } => ErrorClass::Internal,
-            Self::Unpack(error) => error.class(),
-            Self::Stream(_)
-            | Self::NoDockerfile(_)
+            Self::NoDockerfile(_)
             | Self::Outside(_)
             | Self::EmptyDockerfile(_)
             | Self::Read { .. }
@@ -86,22 +76,6 @@ pub struct Context {
 }
 
 impl Context {
-    /// Unpacks a tar (plain, gzip, bzip2, xz or zstd) into an empty directory, and takes it as a
-    /// context. No name or link in the tar leads out of the directory. The caller makes the
-    /// directory and removes it after the build; one below the data root lets `COPY` share extents
-    /// where the file system can.
-    ///
-    /// # Errors
-    /// The tar is broken, or the directory cannot be written.
-    pub fn unpack(tar: impl Read + Send, dir: &Path) -> Result<Self, ContextError> {
-        let open = |source| ContextError::Open { path: dir.display().to_string(), source };
-        let root = Root::open(dir).map_err(open)?;
-        let target = root.locate_dir(Path::new("/")).map_err(open)?;
-        let tar = unpack::unpacked(tar).map_err(ContextError::Stream)?;
-        unpack::into(tar, target, Path::new("tar")).map_err(ContextError::Unpack)?;
-        Self::open(dir)
-    }
-
     /// Takes an unpacked context.
     ///
     /// # Errors

@@ -376,29 +376,3 @@ fn archives_stay_where_they_are_unpacked() {
     assert_eq!(read(&root, &format!("d{host_dir}/secret")), "overwritten");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "host");
 }
-
-#[test]
-fn the_context_comes_as_a_tar() {
-    let Some(engine) = engine() else { return };
-    put(&engine, "src/f", "data");
-    put(&engine, "src/Dockerfile", "FROM bb\nCOPY f /f");
-    put(&engine, "src/.dockerignore", "Dockerfile");
-    for (name, flag) in [("plain", "--format=gnu"), ("gz", "-z"), ("zst", "--zstd"), ("xz", "-J")] {
-        archive(&engine, &engine.context().join("src"), name, flag);
-        let dir = tempfile::Builder::new().prefix("seacow-context-").tempdir().unwrap();
-        let tar = fs::File::open(engine.context().join(name)).unwrap();
-        let context = seacow_build::Context::unpack(tar, dir.path()).unwrap();
-        let mut messages: Vec<seacow_spec::docker::build::JsonMessage> = Vec::new();
-        let options = seacow_build::BuildOptions::default();
-        let id = seacow_build::build(&options, &context, &engine, &mut messages, &engine.cancel).unwrap();
-        assert_eq!(read(&engine.files(&id), "f"), "data", "{name}");
-    }
-    let dir = tempfile::Builder::new().prefix("seacow-context-").tempdir().unwrap();
-    let broken = seacow_build::Context::unpack(&[b'x'; 2000][..], dir.path()).unwrap_err();
-    assert!(broken.to_string().starts_with("unpack the build context: tar: "), "{broken}");
-    let empty = seacow_build::Context::unpack(&b""[..], dir.path()).unwrap();
-    assert_eq!(
-        empty.dockerfile("Dockerfile").unwrap_err().to_string(),
-        "Cannot locate specified Dockerfile: Dockerfile"
-    );
-}

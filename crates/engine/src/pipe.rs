@@ -5,6 +5,8 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
@@ -165,7 +167,10 @@ pub(crate) struct Disconnected;
 
 /// Sends progress from a thread that may block.
 #[derive(Clone)]
-pub(crate) struct ProgressSender(mpsc::Sender<JsonMessage>);
+pub(crate) struct ProgressSender {
+    messages: mpsc::Sender<JsonMessage>,
+    sent: Arc<AtomicBool>,
+}
 
 impl ProgressSender {
     /// Sends one message.
@@ -173,7 +178,8 @@ impl ProgressSender {
     /// # Errors
     /// Nobody listens any more.
     pub(crate) fn send(&self, message: JsonMessage) -> Result<(), Disconnected> {
-        self.0.blocking_send(message).map_err(|_| Disconnected)
+        self.sent.store(true, Ordering::Relaxed);
+        self.messages.blocking_send(message).map_err(|_| Disconnected)
     }
 
     /// Sends text.
@@ -194,7 +200,7 @@ impl ProgressSender {
 
     /// Resolves when nobody listens any more.
     pub(crate) async fn disconnected(&self) {
-        self.0.closed().await;
+        self.messages.closed().await;
     }
 }
 
@@ -204,19 +210,48 @@ where
     F: FnOnce(&ProgressSender) -> Result<(), E> + Send + 'static,
     E: std::fmt::Display,
 {
-    progress_to_the_end(move |sender| {
-        if let Err(error) = work(sender) {
+    let (messages, receiver) = mpsc::channel(MESSAGES);
+    let sender = ProgressSender { messages, sent: Arc::default() };
+    run_in_background("report progress", move || {
+        if let Err(error) = work(&sender) {
             // Fails when the client is gone, who then needs no reason.
             let _ = sender.send(failure(error.to_string(), None));
         }
-    })
+    });
+    Box::pin(receiving(receiver))
 }
 
-/// The same for work that reports its failure itself.
-pub(crate) fn progress_to_the_end(work: impl FnOnce(&ProgressSender) + Send + 'static) -> Progress {
-    let (sender, receiver) = mpsc::channel(MESSAGES);
-    run_in_background("report progress", move || work(&ProgressSender(sender)));
-    Box::pin(receiving(receiver))
+/// The same, but a failure before the first message is the caller's, with its class: dockerd answers
+/// with a status as long as it has not begun to answer otherwise. `message` is what ends the stream
+/// after a later one.
+///
+/// # Errors
+/// The work failed before it reported anything.
+pub(crate) async fn progress_once_begun<F, E>(
+    work: F,
+    message: impl FnOnce(&E) -> JsonMessage + Send + 'static,
+) -> Result<Progress, E>
+where
+    F: FnOnce(&ProgressSender) -> Result<(), E> + Send + 'static,
+    E: Send + 'static,
+{
+    let (messages, mut receiver) = mpsc::channel(MESSAGES);
+    let sender = ProgressSender { messages, sent: Arc::default() };
+    let (early, failed) = oneshot::channel();
+    run_in_background("report progress", move || {
+        // Nobody hears either when the client is gone.
+        if let Err(error) = work(&sender) {
+            if sender.sent.load(Ordering::Relaxed) {
+                let _ = sender.send(message(&error));
+            } else {
+                let _ = early.send(error);
+            }
+        }
+    });
+    match receiver.recv().await {
+        Some(first) => Ok(Box::pin(stream::iter([first]).chain(receiving(receiver)))),
+        None => failed.await.map_or_else(|_| Ok(Box::pin(stream::empty()) as Progress), Err),
+    }
 }
 
 /// The message that ends a stream that failed.
@@ -288,6 +323,25 @@ mod tests {
         assert_eq!(stream.next().await.unwrap().status.as_deref(), Some("working"));
         assert_eq!(stream.next().await.unwrap().error.as_deref(), Some("no more room"));
         assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_before_the_first_progress_is_the_caller_s() {
+        let early = progress_once_begun(|_| Err("bad wish"), |_| JsonMessage::default());
+        assert_eq!(early.await.err(), Some("bad wish"));
+        let late = progress_once_begun(
+            |sender| {
+                sender.status("working").map_err(|_| "gone")?;
+                Err("no more room")
+            },
+            |error| failure((*error).to_owned(), Some(3)),
+        );
+        let mut stream = late.await.unwrap();
+        assert_eq!(stream.next().await.unwrap().status.as_deref(), Some("working"));
+        assert_eq!(stream.next().await.unwrap().error_detail.unwrap().code, Some(3));
+        assert!(stream.next().await.is_none());
+        let silent = progress_once_begun(|_| Ok::<(), ()>(()), |()| JsonMessage::default());
+        assert!(silent.await.unwrap().next().await.is_none());
     }
 
     #[tokio::test]

@@ -67,4 +67,5 @@ pub use snapshot::{DriverError, DriverKind, SnapshotDriver, SnapshotError, Snaps
 pub use store::{OpenError, Store, StoreOptions};
 pub use storefile::{StoreFile, StoreFileError};
 pub use tar::TarError;
+pub use tar::compress::unpack;
 pub use volume::{Volume, VolumeError, Volumes};

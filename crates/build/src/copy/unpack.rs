@@ -1,7 +1,7 @@
-//! Tars, plain or packed with gzip, bzip2, xz or zstd: archives of `ADD`, and the context itself.
+//! Tars, plain or packed with gzip, bzip2, xz or zstd: archives of `ADD`.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -15,19 +15,14 @@ use crate::rooted::{FileType, Root};
 
 /// A tar's unit.
 const BLOCK: usize = 512;
-const BUFFER: usize = 128 << 10;
-/// Largest window a zstd frame may ask for: the format's own recommendation, 128 MiB.
-const ZSTD_WINDOW_LOG: u32 = 27;
-/// Memory an xz stream may ask for; `xz -9` needs 65 MiB.
-const XZ_MEMORY_KIB: u32 = 256 << 10;
 
 /// The bytes of a tar.
-pub(crate) type Archive<'a> = Box<dyn Read + Send + 'a>;
+pub(super) type Archive<'a> = Box<dyn Read + Send + 'a>;
 
 /// The file as a tar, if it is one: what matters is what is in it, not its name.
 pub(super) fn open(from: &Root, path: &Path) -> Result<Option<Archive<'static>>, CopyError> {
     let file: File = from.open_at(path, READ, Mode::empty()).map_err(at("open", path))?.into();
-    let mut tar = match unpacked(file) {
+    let mut tar = match seacow_store::unpack(file) {
         Ok(tar) => tar,
         Err(source) => return Err(CopyError::Data { step: "read", path: path.to_owned(), source }),
     };
@@ -38,27 +33,6 @@ pub(super) fn open(from: &Root, path: &Path) -> Result<Option<Archive<'static>>,
         return Ok(None);
     }
     Ok(Some(Box::new(Cursor::new(block).chain(tar))))
-}
-
-/// The stream without its packing, told by its first bytes.
-pub(crate) fn unpacked<'a>(mut packed: impl Read + Send + 'a) -> io::Result<Archive<'a>> {
-    let mut start = Vec::new();
-    (&mut packed).take(6).read_to_end(&mut start)?;
-    let packing = start.clone();
-    let reader = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(packed));
-    Ok(match packing.as_slice() {
-        [0x1f, 0x8b, 0x08, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-            Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        _ => Box::new(reader),
-    })
 }
 
 /// Whether a block is a tar header: its checksum is right.
@@ -77,7 +51,7 @@ fn is_header(block: &[u8]) -> bool {
 
 /// Unpacks into a directory of the image, with the archive's own owners. The directory plays `/`
 /// for the archive's names and links, as in Docker's chroot.
-pub(crate) fn into(archive: Archive<'_>, dir: OwnedFd, path: &Path) -> Result<(), CopyError> {
+pub(super) fn into(archive: Archive<'_>, dir: OwnedFd, path: &Path) -> Result<(), CopyError> {
     let root = Root::from_fd(dir);
     let mut tar = tar::Archive::new(archive);
     let mut dirs: Vec<(PathBuf, Meta)> = Vec::new();

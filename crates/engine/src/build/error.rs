@@ -1,11 +1,15 @@
-//! Why a build did not begin.
+//! Why a build failed.
 
+use seacow_build::BuildError;
 use seacow_build::context::ContextError;
 use seacow_build::options::OptionError;
+use seacow_spec::docker::build::JsonMessage;
 use seacow_spec::{Classified, ErrorClass};
 use seacow_store::archive::ArchiveError;
 
-/// A build that did not begin. What fails later is the stream's last message.
+use crate::pipe;
+
+/// A build that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildFailure {
     /// The options.
@@ -20,6 +24,9 @@ pub enum BuildFailure {
     /// The directory for them.
     #[error("make a directory for the build context: {0}")]
     Directory(#[source] std::io::Error),
+    /// The Dockerfile or one of its steps.
+    #[error(transparent)]
+    Build(#[from] BuildError),
 }
 
 impl Classified for BuildFailure {
@@ -29,6 +36,19 @@ impl Classified for BuildFailure {
             Self::Context(error) => error.class(),
             Self::Archive(error) => error.class(),
             Self::Directory(_) => ErrorClass::Internal,
+            Self::Build(error) => error.class(),
+        }
+    }
+}
+
+impl BuildFailure {
+    /// The last message of a build that has begun to talk.
+    pub(super) fn message(&self) -> JsonMessage {
+        match self {
+            Self::Build(error) => error.message(),
+            Self::Options(_) | Self::Context(_) | Self::Archive(_) | Self::Directory(_) => {
+                pipe::failure(self.to_string(), None)
+            }
         }
     }
 }

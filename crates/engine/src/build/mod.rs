@@ -36,11 +36,11 @@ pub struct BuildRequest {
 }
 
 impl Engine {
-    /// Builds an image from the context that is sent. What goes wrong with the build itself comes
-    /// with the progress.
+    /// Builds an image from the context that is sent. What goes wrong once the first step was told
+    /// comes with the progress.
     ///
     /// # Errors
-    /// An option is malformed or not there.
+    /// An option is malformed or not there, or the context or its Dockerfile cannot be used.
     pub async fn build_image(
         &self,
         request: BuildRequest,
@@ -51,25 +51,20 @@ impl Engine {
         options.aux = request.aux;
         let reader = pipe::upload(upload);
         let engine = self.clone();
-        Ok(pipe::progress_to_the_end(move |progress| {
-            if let Err(message) = engine.run_build(&options, caller, reader, progress) {
-                // Fails when the client is gone, who then needs no reason.
-                let _ = progress.send(message);
-            }
-        }))
+        let work = move |progress: &ProgressSender| engine.run_build(&options, caller, reader, progress);
+        Ok(pipe::progress_once_begun(work, BuildFailure::message).await?)
     }
 
-    /// One build, on a thread that may block. The error is the stream's last message.
+    /// One build, on a thread that may block.
     fn run_build(
         &self,
         options: &BuildOptions,
         caller: Caller,
         upload: UploadReader,
         progress: &ProgressSender,
-    ) -> Result<(), seacow_spec::docker::build::JsonMessage> {
-        let failed = |error: BuildFailure| pipe::failure(error.to_string(), None);
-        let files = context::Files::receive(self, upload).map_err(failed)?;
-        let context = Context::open(files.path()).map_err(|error| failed(error.into()))?;
+    ) -> Result<(), BuildFailure> {
+        let files = context::Files::receive(self, upload)?;
+        let context = Context::open(files.path())?;
         let cancel = Cancel::new();
         let watching = {
             let (cancel, progress) = (cancel.clone(), progress.clone());
@@ -82,6 +77,7 @@ impl Engine {
         let mut sink = sink::ToClient(progress);
         let built = seacow_build::build(options, &context, &executor, &mut sink, &cancel);
         watching.abort();
-        built.map(|_| ()).map_err(|error| error.message())
+        built?;
+        Ok(())
     }
 }

@@ -233,6 +233,7 @@ impl Classified for ContainerError {
             // dockerd answers 400 when the program itself is at fault, 500 otherwise.
             Self::StartFailed(report) => match report.exit_code {
                 Some(126 | 127) => ErrorClass::InvalidArgument,
+                _ if report.class == ErrorClass::InvalidArgument => ErrorClass::Internal,
                 _ => report.class,
             },
             Self::Number(_)

@@ -122,6 +122,8 @@ pub enum Invalid {
     CpuQuota,
     #[error("Invalid value {value} for {option}")]
     Cpuset { option: &'static str, value: String },
+    #[error("Requested {what} are not available - requested {wanted}, available: {available}")]
+    CpusetMissing { what: &'static str, wanted: String, available: String },
     #[error("Range of blkio weight is from 10 to 1000")]
     BlkioWeight,
     #[error("invalid pids limit {0}")]
@@ -153,7 +155,7 @@ pub enum Invalid {
     DuplicateMount(String),
     #[error("invalid mount config for type \"{kind}\": {why}")]
     Mount { kind: String, why: String },
-    #[error("mount type unknown: {0:?}")]
+    #[error("invalid mount config for type {0:?}: mount type unknown")]
     MountType(String),
     #[error("invalid tmpfs option {0:?}")]
     TmpfsOption(String),
@@ -167,9 +169,6 @@ pub enum Invalid {
 
 impl Classified for Invalid {
     fn class(&self) -> ErrorClass {
-        match self {
-            Self::AutoRemoveRestart => ErrorClass::Conflict,
-            _ => ErrorClass::InvalidArgument,
-        }
+        ErrorClass::InvalidArgument
     }
 }

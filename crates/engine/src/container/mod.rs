@@ -10,6 +10,7 @@ pub(crate) mod capabilities;
 pub(crate) mod capture;
 pub mod clone;
 pub mod commit;
+mod cpuset;
 mod create;
 mod diff;
 pub mod error;

@@ -10,6 +10,7 @@ use seacow_spec::oci::runtime::{
     ThrottleDevice as OciThrottle, WeightDevice as OciWeight,
 };
 
+use super::cpuset;
 use super::error::ContainerError;
 use super::invalid::Invalid;
 
@@ -42,7 +43,7 @@ pub(super) fn normalize(resources: &mut Resources) -> Result<(), ContainerError>
 
 fn memory(resources: &mut Resources) -> Result<(), Invalid> {
     let (limit, reservation) = (resources.memory, resources.memory_reservation);
-    if limit > 0 && limit < MIN_MEMORY {
+    if limit != 0 && limit < MIN_MEMORY {
         return Err(Invalid::MemoryMinimum);
     }
     if limit == 0 && resources.memory_swap > 0 {
@@ -91,13 +92,7 @@ fn cpu(resources: &Resources) -> Result<(), Invalid> {
     if resources.cpu_quota > 0 && resources.cpu_quota < 1_000 {
         return Err(Invalid::CpuQuota);
     }
-    for (option, value) in [("cpuset cpus", &resources.cpuset_cpus), ("cpuset mems", &resources.cpuset_mems)]
-    {
-        if !value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-')) {
-            return Err(Invalid::Cpuset { option, value: value.clone() });
-        }
-    }
-    Ok(())
+    cpuset::check(&resources.cpuset_cpus, &resources.cpuset_mems)
 }
 
 fn unsupported(resources: &Resources) -> Result<(), ContainerError> {
@@ -339,6 +334,7 @@ mod tests {
     fn out_of_range() {
         for resources in [
             Resources { memory: 1 << 20, ..Default::default() },
+            Resources { memory: -5, ..Default::default() },
             Resources { memory_swap: 1 << 30, ..Default::default() },
             Resources { memory: 64 << 20, memory_swap: 32 << 20, ..Default::default() },
             Resources { nano_cpus: 1, ..Default::default() },

@@ -12,7 +12,7 @@ use super::ImageError;
 use super::names::optional_name;
 use crate::Engine;
 use crate::error::EngineError;
-use crate::pipe::{self, Progress};
+use crate::pipe::{self, Progress, ProgressSender};
 use crate::system::host;
 
 /// What is imported, and as what.
@@ -36,8 +36,7 @@ impl Engine {
     /// Makes an image of the upload.
     ///
     /// # Errors
-    /// The source, name, change or platform cannot be used. What is wrong with the archive comes
-    /// with the progress.
+    /// The source, name, change, platform or archive cannot be used.
     pub async fn image_import(
         &self,
         options: ImportOptions,
@@ -52,18 +51,20 @@ impl Engine {
         let config = config(&options)?;
         let reader = pipe::upload(upload);
         let engine = self.clone();
-        Ok(pipe::progress(move |progress| {
+        let work = move |progress: &ProgressSender| {
             let images = engine.store().images();
-            let image = images.import(reader, config).map_err(|error| error.to_string())?;
+            let image = images.import(reader, config)?;
             if let Some(name) = &name {
-                images.tag(&image.id, name).map_err(|error| error.to_string())?;
+                images.tag(&image.id, name)?;
                 engine.image_event("tag", &image, &name.familiar());
             }
             engine.image_event("import", &image, image.id.as_str());
             // The client is gone: the image stays all the same.
             let _ = progress.status(image.id.to_string());
-            Ok::<(), String>(())
-        }))
+            Ok(())
+        };
+        let told = |error: &ImageError| pipe::failure(error.to_string(), None);
+        Ok(pipe::progress_once_begun(work, told).await?)
     }
 }
 

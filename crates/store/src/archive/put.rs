@@ -26,7 +26,7 @@ pub struct PutOptions {
 }
 
 impl ContainerRoot {
-    /// Unpacks a tar (plain, gzip or zstd) into the directory at `path`, symlinks to it followed.
+    /// Unpacks a tar (plain, or packed with gzip, bzip2, xz or zstd) into the directory at `path`, symlinks to it followed.
     ///
     /// # Errors
     /// There is no such directory, or an entry was refused; what came before it stays.

@@ -124,7 +124,7 @@ impl Images {
         self.create(NewImage::from_config(&config, chain.cloned(), parent.cloned()))
     }
 
-    /// Makes a one-layer image of a root file system's tar (plain, gzip or zstd). `config` gets the
+    /// Makes a one-layer image of a root file system's tar (plain, or packed with gzip, bzip2, xz or zstd). `config` gets the
     /// layer's diff id filled in.
     ///
     /// # Errors

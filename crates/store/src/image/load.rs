@@ -47,7 +47,7 @@ struct Candidate {
 }
 
 impl Images {
-    /// Loads every image of an archive (plain, gzip or zstd), and tells `loaded` of each.
+    /// Loads every image of an archive (plain, or packed with gzip, bzip2, xz or zstd), and tells `loaded` of each.
     ///
     /// # Errors
     /// The archive is refused: then nothing of the offending image is there, images before it are.

@@ -221,10 +221,10 @@ impl Images {
     /// id, with or without `sha256:`. A name goes before the beginning of an id.
     ///
     /// # Errors
-    /// There is none, or several begin so.
+    /// There is none, several begin so, or it can be no image's name.
     pub fn resolve(&self, text: &str) -> Result<Image, ImageError> {
-        let reference = text.parse::<Reference>().ok();
-        if let Some(reference) = &reference {
+        let reference = text.parse::<Reference>();
+        if let Ok(reference) = &reference {
             if reference.is_host() {
                 return self.host_image();
             }
@@ -235,11 +235,11 @@ impl Images {
                 return Ok(image(&catalog, record));
             }
         }
-        self.by_prefix(text)?.ok_or_else(|| {
-            ImageError::NotFound(
-                reference.map_or_else(|| text.to_owned(), |name| name.or_latest().familiar()),
-            )
-        })
+        match (self.by_prefix(text)?, reference) {
+            (Some(image), _) => Ok(image),
+            (None, Ok(name)) => Err(ImageError::NotFound(name.or_latest().familiar())),
+            (None, Err(error)) => Err(error.into()),
+        }
     }
 
     /// Gives an image a name, taking it away from another image.

@@ -20,7 +20,7 @@ use crate::hash::Hashing;
 use crate::tar::{Bounds, Kind, Segment, TarError, TarReader, compress};
 
 impl LayerDraft {
-    /// Unpacks a tar, plain or packed with gzip or zstd, into the draft.
+    /// Unpacks a tar, plain or packed with gzip, bzip2, xz or zstd, into the draft.
     ///
     /// Entries may be of every type; OCI whiteouts become overlayfs's. Names that climb out of the
     /// root are refused, leading slashes are dropped (as Docker does), symlinks are kept as they
