@@ -7,10 +7,10 @@ tar -cf /tmp/bb.tar -C $root .
 
 dockerd --host unix:///run/peer.sock --data-root /var/lib/peer --exec-root /run/peer \
     --pidfile /run/peer.pid > /run/peer.log 2>&1 &
-/work/dist/seacowd --host unix:///run/ours.sock --data-root /var/lib/ours --exec-root /run/ours \
+/payload/dist/seacowd --host unix:///run/ours.sock --data-root /var/lib/ours --exec-root /run/ours \
     --pidfile /run/ours.pid > /run/ours.log 2>&1 &
-seacow="/work/dist/seacow -H unix:///run/ours.sock"
-docker="/work/docker -H unix:///run/peer.sock"
+seacow="/payload/dist/seacow -H unix:///run/ours.sock"
+docker="/payload/docker -H unix:///run/peer.sock"
 for client in "$seacow" "$docker"; do
     for _ in $(seq 300); do $client version > /dev/null 2>&1 && break; sleep 0.5; done
     $client import /tmp/bb.tar bb > /dev/null || { cat /run/peer.log /run/ours.log; exit 1; }

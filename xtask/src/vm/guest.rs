@@ -10,7 +10,7 @@ use super::tools::{self, Tools};
 use crate::shell;
 
 /// What the guest has beside the minimal system: an init, what the tests use, peers to compare with.
-const PACKAGES: [&str; 31] = [
+const PACKAGES: [&str; 33] = [
     "apparmor",
     "busybox-static",
     "ca-certificates",
@@ -29,8 +29,10 @@ const PACKAGES: [&str; 31] = [
     "libpam-systemd",
     "nftables",
     "passt",
+    "policycoreutils",
     "procps",
     "runc",
+    "selinux-policy-default",
     "strace",
     "systemd",
     "systemd-sysv",
@@ -141,11 +143,11 @@ const INITRAMFS_INIT: &str = "\
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox insmod /virtio_blk.ko
 /bin/busybox mount -t ext4 /dev/vda /root
-/bin/busybox mkdir -p /root/work
-/bin/busybox mount -t ext4 /dev/vdb /root/work
+/bin/busybox mkdir -p /root/payload
+/bin/busybox mount -t ext4 /dev/vdb /root/payload
 /bin/busybox umount /proc
 /bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /work/init.sh
+exec /bin/busybox switch_root /root /payload/init.sh
 ";
 
 fn make_initramfs(root: &Path, modules: &Path, to: &Path) -> Result<()> {

@@ -14,6 +14,6 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 hostname seacow-vm
 ip link set lo up
 for module in overlay veth bridge br_netfilter nf_tables loop tun fuse; do modprobe "$module"; done
-/work/report.sh
+/payload/report.sh
 sync
 exec busybox poweroff -f

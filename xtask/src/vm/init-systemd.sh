@@ -14,7 +14,7 @@ TasksMax=infinity
 LimitNOFILE=1048576
 Environment=HOME=/root
 ExecStartPre=-/sbin/modprobe -a overlay veth bridge br_netfilter nf_tables loop tun fuse
-ExecStart=/work/report.sh
+ExecStart=/payload/report.sh
 ExecStopPost=/bin/systemctl poweroff --force --force
 UNIT
 mkdir -p /etc/systemd/system/graphical.target.wants

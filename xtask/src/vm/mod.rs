@@ -8,7 +8,7 @@
 //! target/vm/tools      QEMU and mmdebstrap of this distribution, unpacked, not installed
 //! target/vm/guest      Debian trixie, with its kernel unpacked into it
 //! target/vm/guest.img  the same as a file system; a run writes to a snapshot of it
-//! target/vm/payload    programs and test binaries of this run, seen as /work in the guest
+//! target/vm/payload    programs and test binaries of this run, seen as /payload in the guest
 //! ```
 //!
 //! A run's output comes back line by line over a virtio port, the last line being the exit status.

@@ -32,7 +32,7 @@ const LEFT_OUT: [(&str, &str); 1] =
 /// Packages whose test binaries need nothing but the programs and a machine.
 const JUDGES: [&str; 2] = ["seacow-tests", "seacow-runtime"];
 
-/// Makes the disk that the guest sees as `/work`.
+/// Makes the disk that the guest sees as `/payload`.
 pub(super) fn make(
     init: Init,
     dist: &Path,
@@ -112,19 +112,19 @@ fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String]) ->
     let target = shell::target();
     // systemd's /tmp has flags that tests of mounts do not expect.
     let mut script = format!(
-        "#!/bin/sh\nexport SEACOW_DIST=/work/dist SEACOW_DOCKER=/work/docker SEACOW_TEST_CGROUP_DRIVER={} SEACOW_TEST_THROWAWAY=1\n\
+        "#!/bin/sh\nexport SEACOW_DIST=/payload/dist SEACOW_DOCKER=/payload/docker SEACOW_TEST_CGROUP_DRIVER={} SEACOW_TEST_THROWAWAY=1\n\
          export TMPDIR=/var/tmp SEACOW_TEST_PATIENCE={PATIENCE} SEACOW_STRESS={LIVES} SEACOW_TEST_RUNTIMES=/usr/sbin/runc\n",
         init.driver()
     );
     // Where the test binaries were told at compile time that our programs are.
     script.push_str(&format!("mkdir -p '{0}/debug' '{0}/tmp'\n", target.display()));
-    script.push_str(&format!("ln -sf /work/dist/* '{}/debug/'\n", target.display()));
-    script.push_str("cd /work\nrc=0\n");
+    script.push_str(&format!("ln -sf /payload/dist/* '{}/debug/'\n", target.display()));
+    script.push_str("cd /payload\nrc=0\n");
     for (name, _) in binaries.iter().filter(|(name, _)| LEFT_OUT.iter().all(|(out, _)| out != name)) {
         let Some(filter) = filter_for(name, binaries, filter) else { continue };
         // One at a time: two processors are emulated by one thread each, and tests have deadlines.
         script.push_str(&format!(
-            "echo '== {name}'; timeout {ONE_BINARY} /work/tests/{name} --test-threads=2 --show-output {filter} 2>&1 || rc=1\n",
+            "echo '== {name}'; timeout {ONE_BINARY} /payload/tests/{name} --test-threads=2 --show-output {filter} 2>&1 || rc=1\n",
         ));
     }
     script.push_str(include_str!("leftovers.sh"));

@@ -1,5 +1,5 @@
 #!/bin/sh
 # Runs the work; its output goes line by line to the port that the host listens on.
 exec > /dev/vport0p1 2>&1 < /dev/null
-/work/run.sh
+/payload/run.sh
 echo "seacow-vm-exit $?"
