@@ -80,24 +80,28 @@ fn nothing_of_the_engine_is_seen_by_looking_around() {
         let run = [&["run", "-d", "--name", name], options, &["bb", "sh", "-c", look]].concat();
         engine.docker(&run).ok();
         eventually("the attack runs", || engine.docker(&["exec", name, "ls", "/tmp/ready"]).code == 0);
-        for _ in 0..15 {
-            engine.docker(&["exec", name, "true"]).ok();
-            engine.docker(&["exec", "-t", name, "true"]).ok();
+        for _ in 0..8 {
+            // Long enough to be looked at.
+            engine.docker(&["exec", name, "sleep", "0.1"]).ok();
+            engine.docker(&["exec", "-t", name, "sleep", "0.1"]).ok();
             let joined = format!("container:{name}");
-            engine.docker(&["run", "--rm", "--pid", &joined, "bb", "true"]).ok();
+            engine.docker(&["run", "--rm", "--pid", &joined, "bb", "sleep", "0.1"]).ok();
         }
+        // What is open, is seen: this one opens something itself.
+        engine.docker(&["exec", name, "sh", "-c", "exec 7</etc/group; sleep 1"]).ok();
         engine.docker(&["exec", name, "touch", "/tmp/enough"]).ok();
         engine.docker(&["wait", name]).ok();
         let loot = engine.exec_root().join(format!("loot-{name}"));
         engine.docker(&["cp", &format!("{name}:/tmp/loot"), &loot.display().to_string()]).ok();
         let loot = String::from_utf8_lossy(&std::fs::read(&loot).unwrap()).into_owned();
-        assert!(loot.contains("/bin/busybox"), "the attack saw nothing at all");
+        assert!(loot.contains("/bin/busybox") && loot.contains("/etc/group"), "the attack sees nothing");
         for secret in [
             engine.data_root().display().to_string(),
             engine.exec_root().display().to_string(),
             "memfd:".to_owned(),
             "seacow".to_owned(),
             "anon_inode".to_owned(),
+            "socket:".to_owned(),
         ] {
             let seen: Vec<&str> = loot.lines().filter(|line| line.contains(&secret)).take(3).collect();
             assert!(seen.is_empty(), "{name}: {secret} was seen: {seen:?}");
