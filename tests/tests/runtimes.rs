@@ -335,6 +335,103 @@ fn a_pause_that_hangs_stands_in_nobody_s_way() {
     engine.docker(&["rm", "box"]).ok();
 }
 
+/// A runtime that is ours, but hangs in a verb for as long as a file is there.
+struct Hanging {
+    runtime: String,
+    dir: PathBuf,
+}
+
+impl Hanging {
+    fn new(engine: &Engine) -> Self {
+        // Goes with the engine.
+        let dir = engine.exec_root().join("hanging");
+        std::fs::create_dir(&dir).unwrap();
+        let runtime = dir.join("runtime");
+        let script = format!(
+            "#!/bin/sh
+for verb in kill resume update delete; do
+    case \" $* \" in *\" $verb \"*)
+        if [ -e {dir}/hang-$verb ]; then touch {dir}/hung-$verb; fi
+        while [ -e {dir}/hang-$verb ]; do sleep 0.05; done;;
+    esac
+done
+exec {ours} \"$@\"
+",
+            dir = dir.display(),
+            ours = dist().join("seacow-runtime").display()
+        );
+        std::fs::write(&runtime, script).unwrap();
+        std::fs::set_permissions(&runtime, PermissionsExt::from_mode(0o755)).unwrap();
+        Self { runtime: runtime.to_str().unwrap().to_owned(), dir }
+    }
+
+    fn begin(&self, verb: &str) {
+        std::fs::write(self.dir.join(format!("hang-{verb}")), "").unwrap();
+    }
+
+    fn end(&self, verb: &str) {
+        std::fs::remove_file(self.dir.join(format!("hang-{verb}"))).unwrap();
+    }
+
+    fn await_call(&self, verb: &str) {
+        eventually("the runtime was asked", || self.dir.join(format!("hung-{verb}")).exists());
+    }
+}
+
+/// A call that hangs delays who asked for it and nobody else: the same shim serves an exec, streams and
+/// kills meanwhile.
+#[test]
+fn a_call_that_hangs_stands_in_nobody_s_way() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let hanging = Hanging::new(&engine);
+    let run = ["run", "-d", "--name", "box", "--runtime", &hanging.runtime, "bb", "sleep", "1000"];
+    let id = engine.docker(&run).ok();
+    let served = || assert_eq!(engine.docker(&["exec", "box", "echo", "served"]).ok(), "served");
+    let calls: [(&str, &[&str]); 2] = [
+        ("update", &["update", "--memory", "100m", "--memory-swap", "200m", "box"]),
+        ("kill", &["kill", "-s", "USR1", "box"]),
+    ];
+    for (verb, command) in calls {
+        hanging.begin(verb);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| engine.docker(command));
+            hanging.await_call(verb);
+            served();
+            assert!(!asked.is_finished(), "{verb}");
+            hanging.end(verb);
+            asked.join().unwrap().ok();
+        });
+        served();
+    }
+    engine.docker(&["pause", "box"]).ok();
+    hanging.begin("resume");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| engine.docker(&["unpause", "box"]));
+        hanging.await_call("resume");
+        assert!(engine.docker(&["top", "box"]).ok().contains("sleep 1000"));
+        assert!(!asked.is_finished());
+        hanging.end("resume");
+        asked.join().unwrap().ok();
+    });
+    assert_eq!(engine.inspect("box", "{{.State.Status}}"), "running");
+    served();
+    // What hangs when the container goes is not waited for.
+    hanging.begin("update");
+    hanging.begin("delete");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| engine.docker(calls[0].1));
+        hanging.await_call("update");
+        engine.docker(&["rm", "-f", "box"]).ok();
+        asked.join().unwrap().code(1);
+    });
+    hanging.await_call("delete");
+    hanging.end("delete");
+    eventually("all traces are gone", || !leaves_traces(&engine, &id));
+}
+
 #[test]
 fn names_that_are_no_runtime() {
     let engine = Engine::start();

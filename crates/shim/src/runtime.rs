@@ -2,6 +2,7 @@
 //! a command ([`crate::foreign`]). Both have the same verbs.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use seacow_spec::oci::runtime::LinuxResources;
 use seacow_spec::shim::{Create, Exec, NetworkConfig, Prepare, Program};
@@ -10,7 +11,7 @@ use seacow_sys::process::Ended;
 
 use crate::container::{Container as Own, Made};
 use crate::dir::Dir;
-use crate::foreign::Foreign;
+use crate::foreign::{Call, Foreign};
 use crate::group::Group;
 use crate::io::Ends;
 
@@ -107,8 +108,8 @@ impl Container {
         either!(self, container => container.exec(exec))
     }
 
-    /// Sends init a signal, where that is the runtime's business; `None` where it is not.
-    pub(crate) fn signal(&self, signal: i32) -> Option<Result<(), ErrorReport>> {
+    /// Begins to send init a signal, where that is the runtime's business; `None` where it is not.
+    pub(crate) fn signal(&self, signal: i32) -> Option<Result<Call, ErrorReport>> {
         match self {
             Self::Own(_) => None,
             Self::Foreign(foreign) => Some(foreign.signal(signal)),
@@ -132,11 +133,20 @@ impl Container {
         }
     }
 
-    /// Lets all go on.
-    pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
+    /// Lets all go on; gives the call that does, where one is needed.
+    pub(crate) fn thaw(&mut self) -> Result<Option<Call>, ErrorReport> {
         match self {
-            Self::Own(own) => own.group().thaw(),
-            Self::Foreign(foreign) => foreign.thaw(),
+            Self::Own(own) => own.group().thaw().map(|()| None),
+            Self::Foreign(foreign) => foreign.thaw().map(Some),
+        }
+    }
+
+    /// How a call has ended, if it has, or its time is up.
+    pub(crate) fn outcome(&self, call: &mut Call, now: Instant) -> Option<Result<(), ErrorReport>> {
+        match self {
+            // It makes none.
+            Self::Own(_) => Some(Ok(())),
+            Self::Foreign(foreign) => foreign.outcome(call, now),
         }
     }
 
@@ -160,11 +170,11 @@ impl Container {
         }
     }
 
-    /// Changes limits.
-    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<(), ErrorReport> {
+    /// Changes limits; gives the call that does, where one is needed.
+    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<Option<Call>, ErrorReport> {
         match self {
-            Self::Own(own) => own.group().update(resources),
-            Self::Foreign(foreign) => foreign.update(resources),
+            Self::Own(own) => own.group().update(resources).map(|()| None),
+            Self::Foreign(foreign) => foreign.update(resources).map(Some),
         }
     }
 
@@ -173,11 +183,20 @@ impl Container {
         either!(self, container => container.group())
     }
 
-    /// Removes what is left. All children of ours must have been reaped: nobody else can.
-    pub(crate) fn remove(&mut self) -> Result<(), ErrorReport> {
+    /// Goes on with removing what is left. All children of ours must have been reaped: nobody else can.
+    pub(crate) fn remove(&mut self, now: Instant) -> Removal {
         match self {
-            Self::Own(own) => own.group().remove(),
-            Self::Foreign(foreign) => foreign.remove(),
+            Self::Own(own) => Removal::Over(own.group().remove()),
+            Self::Foreign(foreign) => foreign.remove(now),
         }
     }
+}
+
+/// How far a removal is.
+pub(crate) enum Removal {
+    /// Another runtime's command runs, until then at most.
+    UnderWay {
+        until: Instant,
+    },
+    Over(Result<(), ErrorReport>),
 }

@@ -1,13 +1,15 @@
 //! Another runtime as a command: one call, its outcome.
 //!
-//! A call takes 10 to 100 ms with the usual runtimes. Most are waited for, while output of the
-//! container waits in its pipes; one that hangs is killed.
+//! A call takes 10 to 100 ms with the usual runtimes. Those that make a process (create, start, exec) are
+//! waited for, while output of the container waits in its pipes; the others are only begun, and looked
+//! at again. One that hangs is killed.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seacow_runtime::Streams;
 use seacow_spec::shim::RuntimeCommand;
@@ -69,16 +71,24 @@ impl Classified for CallError {
 }
 
 /// A call under way. Dropped before its end, it is killed.
-pub(super) struct Call {
+pub(crate) struct Call {
     child: Child,
     verb: &'static str,
+    /// The file that it logs to.
+    log: String,
+    until: Instant,
     /// Known once it was reaped; its pid may be somebody else's then.
     status: Option<ExitStatus>,
 }
 
 impl Call {
+    /// When its time is up.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.until
+    }
+
     /// A child of ours was reaped; tells whether it was this one.
-    pub(super) fn reaped(&mut self, pid: i32, ended: Ended) -> bool {
+    pub(crate) fn reaped(&mut self, pid: i32, ended: Ended) -> bool {
         let is_it = self.status.is_none() && i32::try_from(self.child.id()) == Ok(pid);
         if is_it {
             self.status = Some(ExitStatus::from_raw(match ended {
@@ -105,11 +115,13 @@ impl Drop for Call {
 pub(crate) struct Runtime {
     command: RuntimeCommand,
     files: Files,
+    /// Numbers the calls: several may have the same verb.
+    calls: Cell<u32>,
 }
 
 impl Runtime {
     pub(crate) fn new(command: RuntimeCommand, files: Files) -> Self {
-        Self { command, files }
+        Self { command, files, calls: Cell::new(0) }
     }
 
     pub(crate) fn files(&self) -> &Files {
@@ -128,8 +140,19 @@ impl Runtime {
 
     /// Begins with one verb.
     pub(super) fn begin(&self, verb: &'static str, arguments: &[&OsStr]) -> Result<Call, ErrorReport> {
-        let child = self.spawn(verb, arguments, None).map_err(|error| report(&error))?;
-        Ok(Call { child, verb, status: None })
+        let log = self.new_log(verb);
+        let child = self.spawn(verb, &log, arguments, None).map_err(|error| report(&error))?;
+        Ok(Call { child, verb, log, until: Instant::now() + PATIENCE, status: None })
+    }
+
+    /// How it ended, if it has; after its time it is as good as ended, and killed when it is dropped.
+    pub(super) fn outcome_by(&self, call: &mut Call, now: Instant) -> Option<Result<(), ErrorReport>> {
+        let outcome = self.outcome(call);
+        if outcome.is_none() && now >= call.until {
+            let hung = CallError::Hung { runtime: self.name(), verb: call.verb.into() };
+            return Some(Err(report(&hung)));
+        }
+        outcome
     }
 
     /// How it ended, if it has.
@@ -140,14 +163,15 @@ impl Runtime {
                 Err(source) => return Some(Err(report(&self.not_run(source)))),
             };
         }
-        let judged = self.judge(call.verb, call.status?);
+        let judged = self.judge(call.verb, &call.log, call.status?);
         Some(judged.map_err(|error| report(&error)))
     }
 
     fn run(&self, verb: &str, arguments: &[&OsStr], streams: Option<Streams>) -> Result<(), CallError> {
-        let mut child = self.spawn(verb, arguments, streams)?;
+        let log = self.new_log(verb);
+        let mut child = self.spawn(verb, &log, arguments, streams)?;
         match wait_within(&mut child, PATIENCE).map_err(|source| self.not_run(source))? {
-            Some(status) => self.judge(verb, status),
+            Some(status) => self.judge(verb, &log, status),
             None => Err(CallError::Hung { runtime: self.name(), verb: verb.into() }),
         }
     }
@@ -160,10 +184,20 @@ impl Runtime {
         CallError::Spawn { runtime: self.name(), source }
     }
 
-    fn spawn(&self, verb: &str, arguments: &[&OsStr], streams: Option<Streams>) -> Result<Child, CallError> {
-        // What an earlier call said would be taken for this one's.
-        let _ = std::fs::remove_file(self.files.log(verb));
-        let mut command = self.command_line(verb, arguments);
+    /// A file of its own: what another call says would be taken for this one's.
+    fn new_log(&self, verb: &str) -> String {
+        self.calls.set(self.calls.get().wrapping_add(1));
+        format!("{verb}-{}", self.calls.get())
+    }
+
+    fn spawn(
+        &self,
+        verb: &str,
+        log: &str,
+        arguments: &[&OsStr],
+        streams: Option<Streams>,
+    ) -> Result<Child, CallError> {
+        let mut command = self.command_line(verb, log, arguments);
         if let Some(Streams::Files { stdin, stdout, stderr }) = streams {
             command.stdin(stdin).stdout(stdout).stderr(stderr);
         }
@@ -171,11 +205,12 @@ impl Runtime {
         command.spawn().map_err(|source| self.not_run(source))
     }
 
-    fn judge(&self, verb: &str, status: ExitStatus) -> Result<(), CallError> {
+    fn judge(&self, verb: &str, log: &str, status: ExitStatus) -> Result<(), CallError> {
+        let complaint = self.files.take_complaint(log);
         if status.success() {
             return Ok(());
         }
-        Err(match self.files.complaint(verb) {
+        Err(match complaint {
             Some(text) => CallError::Failed { text: in_common_words(&text) },
             None => {
                 CallError::Wordless { runtime: self.name(), verb: verb.into(), status: status.to_string() }
@@ -183,11 +218,11 @@ impl Runtime {
         })
     }
 
-    fn command_line(&self, verb: &str, arguments: &[&OsStr]) -> Command {
+    fn command_line(&self, verb: &str, log: &str, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.command.path);
         command.args(&self.command.args);
         command.arg("--root").arg(self.files.state());
-        command.arg("--log").arg(self.files.log(verb)).args(["--log-format", "json"]);
+        command.arg("--log").arg(self.files.log(log)).args(["--log-format", "json"]);
         command.arg(verb).args(arguments);
         command.env_clear().env("PATH", PATH).current_dir(Path::new("/"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -67,9 +67,9 @@ impl Files {
         self.dir.join("state")
     }
 
-    /// What a running command logs. Two may run at a time, with different verbs.
-    pub(crate) fn log(&self, verb: &str) -> PathBuf {
-        self.dir.join(format!("log-{verb}.json"))
+    /// What a running command logs.
+    pub(crate) fn log(&self, call: &str) -> PathBuf {
+        self.dir.join(format!("log-{call}.json"))
     }
 
     /// Writes `value` to the file of that name.
@@ -90,9 +90,11 @@ impl Files {
         text.trim().parse().map_err(|_| failed(io::Error::other(format!("{text:?} is no pid"))))
     }
 
-    /// The last complaint in a command's log.
-    pub(crate) fn complaint(&self, verb: &str) -> Option<String> {
-        let bytes = fs::read(self.log(verb)).ok()?;
+    /// The last complaint in an ended command's log, which is removed.
+    pub(crate) fn take_complaint(&self, call: &str) -> Option<String> {
+        let bytes = fs::read(self.log(call));
+        let _ = fs::remove_file(self.log(call));
+        let bytes = bytes.ok()?;
         let tail = bytes.len().saturating_sub(MAX_LOG);
         let text = String::from_utf8_lossy(bytes.get(tail..)?).into_owned();
         last_complaint(&text)

@@ -21,6 +21,7 @@ mod files;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use seacow_runtime::bundle::{self, Mounts, Network, Ready};
 use seacow_runtime::{Error, Streams};
@@ -29,7 +30,8 @@ use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, Run
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 use seacow_sys::process::{Ended, become_subreaper, pidfd_open, pidfd_signal, wait};
 
-use self::command::{Call, Runtime};
+pub(crate) use self::command::Call;
+use self::command::Runtime;
 use self::console::Console;
 use self::files::{FileError, Files};
 use crate::cleanup::start_time;
@@ -37,6 +39,7 @@ use crate::container::{Made, kernel, streams, streams_of_exec};
 use crate::dir::{Dir, DirError};
 use crate::group::Group;
 use crate::io::Ends;
+use crate::runtime::Removal;
 
 const SIGKILL: i32 = 9;
 
@@ -94,6 +97,8 @@ pub(crate) struct Foreign {
     group: Group,
     /// The runtime's `pause`, while it runs.
     pausing: Option<Call>,
+    /// The runtime's `delete`, while it runs.
+    deleting: Option<Call>,
     record: CleanupRecord,
     execs: u32,
 }
@@ -128,6 +133,7 @@ impl Foreign {
             network: network.transpose().map_err(of_runtime)?,
             group,
             pausing: None,
+            deleting: None,
             record,
             execs: 0,
             prepare: prepare.clone(),
@@ -276,10 +282,15 @@ impl Foreign {
         Ok((Made { pid, pidfd }, ends))
     }
 
-    /// Sends init a signal. The runtime knows best who init is: its process may be a machine's.
-    pub(crate) fn signal(&self, signal: i32) -> Result<(), ErrorReport> {
+    /// Begins to send init a signal. The runtime knows best who init is: its process may be a machine's.
+    pub(crate) fn signal(&self, signal: i32) -> Result<Call, ErrorReport> {
         let number = signal.to_string();
-        self.runtime.call("kill", &[OsStr::new(self.prepare.id.as_str()), OsStr::new(&number)], None)
+        self.runtime.begin("kill", &[OsStr::new(self.prepare.id.as_str()), OsStr::new(&number)])
+    }
+
+    /// How a call has ended, if it has, or its time is up.
+    pub(crate) fn outcome(&self, call: &mut Call, now: Instant) -> Option<Result<(), ErrorReport>> {
+        self.runtime.outcome_by(call, now)
     }
 
     /// Has the runtime stop every process, and tells whether it has.
@@ -301,12 +312,13 @@ impl Foreign {
 
     /// A child of ours was reaped; tells whether it was a command of the runtime that is waited for.
     pub(crate) fn command_ended(&mut self, pid: i32, ended: Ended) -> bool {
-        self.pausing.as_mut().is_some_and(|call| call.reaped(pid, ended))
+        let mut own = [&mut self.pausing, &mut self.deleting].into_iter().flatten();
+        own.any(|call| call.reaped(pid, ended))
     }
 
-    /// Lets them go on.
-    pub(crate) fn thaw(&mut self) -> Result<(), ErrorReport> {
-        self.runtime.call("resume", &[OsStr::new(self.prepare.id.as_str())], None)
+    /// Begins to let them go on.
+    pub(crate) fn thaw(&mut self) -> Result<Call, ErrorReport> {
+        self.runtime.begin("resume", &[OsStr::new(self.prepare.id.as_str())])
     }
 
     /// Lets processes that were killed while frozen go on to their end. Some runtimes have done so
@@ -315,21 +327,41 @@ impl Foreign {
         let _ = self.group.thaw();
     }
 
-    /// Changes limits.
-    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<(), ErrorReport> {
+    /// Begins to change limits.
+    pub(crate) fn update(&mut self, resources: &LinuxResources) -> Result<Call, ErrorReport> {
         let file = self.runtime.files().write("resources.json", resources).map_err(report)?;
         let id = OsStr::new(self.prepare.id.as_str());
-        self.runtime.call("update", &[OsStr::new("--resources"), file.as_os_str(), id], None)
+        self.runtime.begin("update", &[OsStr::new("--resources"), file.as_os_str(), id])
     }
 
-    /// Removes everything. All children of ours that we know of must have been reaped.
-    pub(crate) fn remove(&mut self) -> Result<(), ErrorReport> {
-        let deleted = match &self.life {
-            Life::Prepared => Ok(()),
-            Life::Created(_) | Life::Running(_) => delete(&self.runtime, &self.prepare.id),
-            // There may be nothing to delete, which some runtimes complain of.
-            Life::Failed => delete(&self.runtime, &self.prepare.id).or(Ok(())),
+    /// Goes on with removing everything. All children of ours that we know of must have been reaped.
+    pub(crate) fn remove(&mut self, now: Instant) -> Removal {
+        match self.delete(now) {
+            Ok(None) => Removal::Over(self.remove_rest(Ok(()))),
+            Ok(Some(until)) => Removal::UnderWay { until },
+            Err(why) => Removal::Over(self.remove_rest(Err(why))),
+        }
+    }
+
+    /// Goes on with the runtime's `delete`; tells until when at most it runs, if it does.
+    fn delete(&mut self, now: Instant) -> Result<Option<Instant>, ErrorReport> {
+        if let Life::Prepared = self.life {
+            return Ok(None);
+        }
+        let call = match &mut self.deleting {
+            Some(call) => call,
+            none @ None => none.insert(begin_delete(&self.runtime, &self.prepare.id)?),
         };
+        let Some(outcome) = self.runtime.outcome_by(call, now) else { return Ok(Some(call.deadline())) };
+        self.deleting = None;
+        match self.life {
+            // There may be nothing to delete, which some runtimes complain of.
+            Life::Failed => Ok(None),
+            Life::Prepared | Life::Created(_) | Life::Running(_) => outcome.map(|()| None),
+        }
+    }
+
+    fn remove_rest(&mut self, deleted: Result<(), ErrorReport>) -> Result<(), ErrorReport> {
         // Each step whatever became of the one before; the first failure is told.
         let emptied = deleted.and(self.group.remove());
         self.network = None;
@@ -350,8 +382,8 @@ fn no_terminal() -> ErrorReport {
     ErrorReport::new(ErrorClass::Internal, "the runtime made no terminal")
 }
 
-fn delete(runtime: &Runtime, id: &ContainerId) -> Result<(), ErrorReport> {
-    runtime.call("delete", &[OsStr::new("--force"), OsStr::new(id.as_str())], None)
+fn begin_delete(runtime: &Runtime, id: &ContainerId) -> Result<Call, ErrorReport> {
+    runtime.begin("delete", &[OsStr::new("--force"), OsStr::new(id.as_str())])
 }
 
 /// Lets the runtime of a killed shim's container remove it, and removes its files. What it could
@@ -359,7 +391,8 @@ fn delete(runtime: &Runtime, id: &ContainerId) -> Result<(), ErrorReport> {
 pub(crate) fn clean_up(record: &CleanupRecord, dir: PathBuf) {
     if let Some(command) = &record.runtime {
         let runtime = Runtime::new(command.clone(), Files::new(dir));
-        if let Err(error) = delete(&runtime, &record.id) {
+        let arguments = [OsStr::new("--force"), OsStr::new(record.id.as_str())];
+        if let Err(error) = runtime.call("delete", &arguments, None) {
             crate::complain(&error);
         }
     }

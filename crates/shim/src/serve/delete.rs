@@ -13,7 +13,7 @@ use super::process::Phase;
 use super::request::Refused;
 use super::{INIT, Shim};
 use crate::poll::PeerId;
-use crate::runtime::Container;
+use crate::runtime::Removal;
 
 /// How long a container may take to die. A daemon waits 60 s for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +47,7 @@ impl Shim {
         let deletion = self.deletion.get_or_insert(Deletion { askers: Vec::new(), until });
         deletion.askers.extend(asker);
         self.end_freezing(Refused::Killed);
+        self.drop_calls();
         self.kill();
     }
 
@@ -71,9 +72,19 @@ impl Shim {
         }
         // An open memory cgroup is busy.
         self.forget_memory();
-        match self.container.as_mut().map_or(Ok(()), Container::remove) {
-            Ok(()) => self.complete_deletion(),
-            Err(why) => self.fail_deletion(why),
+        let removed = match &mut self.container {
+            Some(container) => container.remove(now),
+            None => Removal::Over(Ok(())),
+        };
+        match removed {
+            Removal::Over(Ok(())) => self.complete_deletion(),
+            Removal::Over(Err(why)) => self.fail_deletion(why),
+            // Another runtime is at it.
+            Removal::UnderWay { until } => {
+                if let Some(deletion) = &mut self.deletion {
+                    deletion.until = until;
+                }
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use seacow_spec::lifecycle;
 use seacow_spec::shim::Answer;
 use seacow_sys::process::Ended;
 
+use super::calls::Then;
 use super::request::{Outcome, Refused, report};
 use super::{INIT, Shim};
 use crate::poll::PeerId;
@@ -69,10 +70,15 @@ impl Shim {
         Ok(None)
     }
 
-    pub(super) fn resume(&mut self) -> Outcome {
+    pub(super) fn resume(&mut self, asker: (PeerId, u64)) -> Outcome {
         let next = self.after(lifecycle::Event::Resumed).map_err(report)?;
-        if let Some(container) = &mut self.container {
-            container.thaw()?;
+        if self.is_calling(Then::Resumed) {
+            return Err(report(Refused::OutOfOrder("the container is being resumed already")));
+        }
+        if let Some(container) = &mut self.container
+            && let Some(call) = container.thaw()?
+        {
+            return self.await_call(call, asker, Then::Resumed);
         }
         self.state = Some(next);
         Ok(Some(Answer::Done))
@@ -112,6 +118,9 @@ impl Shim {
 
     /// A command of the runtime has ended, which may be what is waited for.
     pub(super) fn on_command_end(&mut self, pid: i32, ended: Ended) {
+        if self.call_ended(pid, ended) {
+            return;
+        }
         let awaited = self.container.as_mut().is_some_and(|container| container.command_ended(pid, ended));
         if let Some(freezing) = self.freezing.as_mut().filter(|_| awaited) {
             freezing.next = Instant::now();

@@ -8,6 +8,7 @@
 //! each batch. That order is a promise: an exit is sent to the daemons before the clients of that
 //! process are closed, so whoever sees the end of a stream and asks for the status gets it.
 
+mod calls;
 mod delete;
 mod exec;
 mod exit;
@@ -33,6 +34,7 @@ use crate::dir::{Dir, DirError};
 use crate::io::buffer::Buffer;
 use crate::poll::{MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
 use crate::runtime::Container;
+use calls::UnderWay;
 use delete::Deletion;
 use freeze::Freezing;
 use memory::Memory;
@@ -97,6 +99,8 @@ pub(crate) struct Shim {
     unrecorded: Option<Exit>,
     memory: Option<Memory>,
     freezing: Option<Freezing>,
+    /// Commands of another runtime that somebody waits for.
+    calls: Vec<UnderWay>,
     /// Whether init was sent SIGKILL at somebody's request: it must not be frozen any more.
     killed: bool,
     /// Ends of children nobody told us of; only with a runtime that is not ours.
@@ -139,6 +143,7 @@ impl Shim {
             unrecorded: None,
             memory: None,
             freezing: None,
+            calls: Vec::new(),
             killed: false,
             children: None,
             deletion: None,
@@ -214,6 +219,7 @@ impl Shim {
     fn progress(&mut self, now: Instant) {
         self.look_at_memory(now);
         self.progress_freezing(now);
+        self.progress_calls(now);
         self.report_ended(now);
         if self.connections.is_empty() && !self.start_asked {
             self.begin_deletion(None);
@@ -261,6 +267,7 @@ impl Shim {
             .chain(deletion)
             .chain(memory)
             .chain(freezing)
+            .chain(self.next_call_look(now))
             .chain(lingering)
             .chain(self.rearm)
             .min()?;

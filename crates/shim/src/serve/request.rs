@@ -10,6 +10,7 @@ use seacow_spec::shim::{Answer, Attach, PROTOCOL_VERSION, Request, Target};
 use seacow_spec::{Classified, ErrorClass, ErrorReport};
 
 use super::Shim;
+use super::calls::Then;
 use super::freeze::PATIENCE as FREEZE_PATIENCE;
 use crate::poll::PeerId;
 use crate::runtime::Container;
@@ -163,12 +164,12 @@ impl Shim {
             Request::Start => self.start(),
             Request::Attach(attach) => self.attach(descriptor, &attach),
             Request::Exec(exec) => self.exec(&exec, descriptor),
-            Request::Signal { target, signal, all } => self.signal(&target, signal, all),
+            Request::Signal { target, signal, all } => self.signal((from, seq), &target, signal, all),
             Request::Resize { target, rows, cols } => self.resize(&target, rows, cols),
             Request::CloseStdin { target } => self.close_stdin(&target),
             Request::Pause => self.pause(from, seq),
-            Request::Resume => self.resume(),
-            Request::Update { resources } => self.update(&resources),
+            Request::Resume => self.resume((from, seq)),
+            Request::Update { resources } => self.update((from, seq), &resources),
             Request::Pids => self.pids(),
         };
         outcome.unwrap_or_else(|report| Some(Answer::Failed(report)))
@@ -193,7 +194,7 @@ impl Shim {
         Ok(Some(Answer::Attached { log_offset }))
     }
 
-    fn signal(&mut self, target: &Target, signal: i32, all: bool) -> Outcome {
+    fn signal(&mut self, asker: (PeerId, u64), target: &Target, signal: i32, all: bool) -> Outcome {
         let by_runtime = |container: &Container| container.signal(signal);
         let process = self.living(target).map_err(report)?;
         let of_init = process.target == Target::Init;
@@ -202,17 +203,22 @@ impl Shim {
             // Another runtime may not have both verbs at work at a time.
             self.end_freezing(Refused::Killed);
         }
-        match self.container.as_ref().filter(|_| of_init).and_then(by_runtime) {
-            Some(sent) => sent?,
-            None => self.signal_process(target, signal)?,
+        if let Some(call) = self.container.as_ref().filter(|_| of_init).and_then(by_runtime) {
+            let call = call?;
+            // From now on: it may die before the command has ended.
+            self.killed |= kills;
+            return self.await_call(call, asker, Then::Signalled { signal, all, kills });
         }
+        self.signal_process(target, signal)?;
+        self.after_signal(signal, all, kills).map(|()| Some(Answer::Done))
+    }
+
+    /// What follows when the target has been sent its signal.
+    pub(super) fn after_signal(&mut self, signal: i32, all: bool, kills: bool) -> Result<(), ErrorReport> {
         if let Some(container) = self.container.as_ref().filter(|_| all) {
             container.group().signal_all(signal)?;
         }
-        if kills {
-            self.let_die()?;
-        }
-        Ok(Some(Answer::Done))
+        if kills { self.let_die() } else { Ok(()) }
     }
 
     fn signal_process(&mut self, target: &Target, signal: i32) -> Result<(), ErrorReport> {
@@ -240,9 +246,19 @@ impl Shim {
         Ok(Some(Answer::Done))
     }
 
-    fn update(&mut self, resources: &seacow_spec::oci::runtime::LinuxResources) -> Outcome {
+    fn update(
+        &mut self,
+        asker: (PeerId, u64),
+        resources: &seacow_spec::oci::runtime::LinuxResources,
+    ) -> Outcome {
+        if self.is_calling(Then::Nothing) {
+            return Err(report(Refused::OutOfOrder("the container is being updated already")));
+        }
         match &mut self.container {
-            Some(container) => container.update(resources).map(|()| Some(Answer::Done)),
+            Some(container) => match container.update(resources)? {
+                Some(call) => self.await_call(call, asker, Then::Nothing),
+                None => Ok(Some(Answer::Done)),
+            },
             None => Err(report(Refused::OutOfOrder("there is no container yet"))),
         }
     }
