@@ -24,10 +24,11 @@ mod server;
 mod storage;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use seacow_engine::remap::{Remap, RemapError};
-use seacow_engine::{Engine, EngineError};
+use seacow_engine::{Engine, EngineError, Selinux, SelinuxError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -55,6 +56,8 @@ enum Fatal {
     NotRoot,
     #[error(transparent)]
     Remap(#[from] RemapError),
+    #[error(transparent)]
+    Selinux(#[from] SelinuxError),
     #[error("start the engine: {0}")]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -118,8 +121,13 @@ async fn serve(mut settings: Settings) -> Result<(), Fatal> {
     }
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
     settings.engine.open_files = open_files::raise();
-    if settings.labels_missed {
-        tracing::warn!("SELinux could not be enabled: this host does not have it; containers have no labels");
+    if settings.selinux_enabled {
+        settings.engine.selinux = Selinux::of_host()?.map(Arc::new);
+        if settings.engine.selinux.is_none() {
+            tracing::warn!(
+                "SELinux could not be enabled: this host does not have it; containers have no labels"
+            );
+        }
     }
     if let Some(user) = &settings.userns_remap {
         settings.engine.remap = Remap::resolve(user)?;

@@ -161,6 +161,7 @@ impl Engine {
                 storefile::follow(file, &mut record);
             }
             self.give_name(&mut record);
+            self.keep_labels(&record);
             let container = Container::new(record);
             self.0.containers.insert(Arc::clone(&container));
             containers.push(container);

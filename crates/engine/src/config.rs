@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use seacow_store::DriverKind as StorageDriver;
 
+use crate::lsm::selinux::Selinux;
 use crate::remap::Remap;
 use crate::runtime::Runtimes;
 use crate::system::host;
@@ -62,6 +64,8 @@ pub struct Config {
     pub runtimes: Runtimes,
     /// Whose ids containers have that do not ask for the host's (`--userns-remap`); the host's if absent.
     pub remap: Option<Remap>,
+    /// Who labels containers for SELinux; they have no labels if absent.
+    pub selinux: Option<Arc<Selinux>>,
     /// Told in `info`.
     pub debug: bool,
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
@@ -190,6 +194,7 @@ impl Config {
             dns: Vec::new(),
             runtimes: Runtimes::default(),
             remap: None,
+            selinux: None,
             debug: false,
             open_files: None,
         }

@@ -69,6 +69,7 @@ pub use error::EngineError;
 pub use event::EventFilter;
 pub use exec::PendingExec;
 pub use filter::Filters;
+pub use lsm::selinux::{Selinux, SelinuxError};
 pub use network::inspect::NetworkVerb;
 
 /// The engine. Clones share everything.
@@ -119,11 +120,6 @@ impl Caller {
             Self::Peer(uid) => uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()),
         }
     }
-}
-
-/// Whether SELinux has a policy on this host.
-pub fn has_selinux() -> bool {
-    system::host::selinux().is_some()
 }
 
 impl Engine {

@@ -148,7 +148,9 @@ impl Engine {
             };
             Ok::<_, EngineError>(made?)
         });
-        made.await?
+        let rootfs = made.await??;
+        self.label_root(record, &rootfs).await?;
+        Ok(rootfs)
     }
 
     /// How a container's files are mounted; nothing may have them mounted.
@@ -226,6 +228,7 @@ impl Engine {
     /// Deletes the record, for good. The container is marked as removed already.
     pub(crate) async fn forget_record(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         lock(&self.0.dirty.ids).remove(&container.id);
+        self.release_labels(&container.id);
         let (engine, container) = (self.clone(), Arc::clone(container));
         blocking::run("delete a record", move || {
             let _writing = lock(&container.writing);

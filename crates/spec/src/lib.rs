@@ -12,6 +12,7 @@
 //! | [`digest`] | `sha256:…` content addresses, layer chain ids |
 //! | [`reference`] | image names as Docker reads and prints them |
 //! | [`names`] | container names, valid and invented |
+//! | [`selinux`] | labels of processes and files |
 //! | [`signal`] | signal names and numbers |
 //! | [`time`] | instants as RFC 3339 with nanoseconds |
 //! | [`lifecycle`] | the states of a container and the one function that moves between them |
@@ -28,6 +29,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod oci;
 pub mod reference;
+pub mod selinux;
 pub mod shim;
 pub mod signal;
 pub mod time;

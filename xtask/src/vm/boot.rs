@@ -19,11 +19,13 @@ pub(crate) enum Init {
     Systemd,
     /// systemd with controllers in version 1 and an empty version 2 tree.
     Hybrid,
+    /// As [`Init::Plain`], with SELinux instead of AppArmor, enforcing.
+    Selinux,
 }
 
 impl Init {
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Plain, Self::Systemd, Self::Hybrid].into_iter().find(|init| init.name() == name)
+        [Self::Plain, Self::Systemd, Self::Hybrid, Self::Selinux].into_iter().find(|init| init.name() == name)
     }
 
     /// As the command line has it.
@@ -32,6 +34,7 @@ impl Init {
             Self::Plain => "cgroupfs",
             Self::Systemd => "systemd",
             Self::Hybrid => "hybrid",
+            Self::Selinux => "selinux",
         }
     }
 
@@ -40,13 +43,14 @@ impl Init {
             Self::Plain => "cgroup version 2, no systemd, driver cgroupfs",
             Self::Systemd => "cgroup version 2, systemd, driver systemd",
             Self::Hybrid => "cgroup versions 1 and 2, systemd, driver systemd",
+            Self::Selinux => "SELinux enforcing, cgroup version 2, no systemd, driver cgroupfs",
         }
     }
 
     /// The driver that the tests ask for.
     pub(super) fn driver(self) -> &'static str {
         match self {
-            Self::Plain => "cgroupfs",
+            Self::Plain | Self::Selinux => "cgroupfs",
             Self::Systemd | Self::Hybrid => "systemd",
         }
     }
@@ -56,12 +60,14 @@ impl Init {
         match self {
             Self::Plain => include_str!("init-plain.sh"),
             Self::Systemd | Self::Hybrid => include_str!("init-systemd.sh"),
+            Self::Selinux => include_str!("init-selinux.sh"),
         }
     }
 
     fn kernel_arguments(self) -> &'static str {
         match self {
             Self::Plain | Self::Systemd => "",
+            Self::Selinux => " security=selinux selinux=1",
             // systemd 257 has to be told twice, the second time by an environment variable.
             Self::Hybrid => {
                 " systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"

@@ -29,11 +29,12 @@ pub(crate) use boot::Init;
 fn subset_in(init: Init) -> payload::Work<'static> {
     match init {
         Init::Plain => payload::Work::Tests(&["cgroups", "security"]),
+        Init::Selinux => payload::Work::Tests(&["selinux"]),
         Init::Systemd | Init::Hybrid => payload::Work::Tests(&["cgroups", "unit"]),
     }
 }
 
-/// `cargo xtask vm [cgroupfs|systemd|hybrid]… [--subset] [-- FILTER…]`: without words the whole suite,
+/// `cargo xtask vm [cgroupfs|systemd|hybrid|selinux]… [--subset] [-- FILTER…]`: without words the whole suite,
 /// with both drivers.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (own, filter) = match args.iter().position(|arg| arg == "--") {
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "--subset" => subset = true,
             name => match Init::named(name) {
                 Some(init) => inits.push(init),
-                None => bail!("vm: {name:?} is none of cgroupfs, systemd, hybrid, --subset"),
+                None => bail!("vm: {name:?} is none of cgroupfs, systemd, hybrid, selinux, --subset"),
             },
         }
     }
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 /// The part of it that every test run has.
 pub(crate) fn subset(dist: &std::path::Path) -> Result<()> {
-    judge(&[Init::Plain, Init::Systemd], dist, &subset_in, &[])
+    judge(&[Init::Plain, Init::Systemd, Init::Selinux], dist, &subset_in, &[])
 }
 
 /// `run --rm` here and by Debian's dockerd, in the same machine at the same time.

@@ -103,8 +103,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "user[:group]")]
     pub(crate) userns_remap: Option<String>,
 
-    /// Label containers for SELinux; refused where the host has it, since labels are not built yet, and
-    /// without effect where it has not
+    /// Label containers for SELinux; without effect where the host does not have it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) selinux_enabled: Option<bool>,
 

@@ -33,8 +33,8 @@ pub(crate) struct Settings {
     pub(crate) pidfile: Option<PathBuf>,
     /// Whose ids containers have. Looked up when the daemon starts, which may have to make the user.
     pub(crate) userns_remap: Option<String>,
-    /// Labels were asked for, on a host that has none.
-    pub(crate) labels_missed: bool,
+    /// Containers shall have labels, where the host has SELinux.
+    pub(crate) selinux_enabled: bool,
     /// Least important messages that are logged.
     pub(crate) log_level: tracing::Level,
 }
@@ -101,7 +101,7 @@ impl Settings {
             pidfile: wanted.pidfile,
             log_level,
             userns_remap,
-            labels_missed: wanted.selinux_enabled == Some(true),
+            selinux_enabled: wanted.selinux_enabled == Some(true),
         })
     }
 }
@@ -284,9 +284,6 @@ fn table_of(bridge: &str) -> String {
 fn check_drivers(wanted: &File) -> Result<(), SettingsError> {
     if let Some(other) = wanted.log_driver.as_deref().filter(|name| *name != "json-file") {
         return Err(invalid("log-driver", other, "only json-file is built yet"));
-    }
-    if wanted.selinux_enabled == Some(true) && seacow_engine::has_selinux() {
-        return Err(invalid("selinux-enabled", true, "labels of containers are not built yet"));
     }
     if wanted.live_restore == Some(false) {
         return Err(invalid("live-restore", false, "containers always live on when the daemon stops"));

@@ -139,9 +139,11 @@ impl Engine {
             state: State::Created { failure: None },
             finished_at: None,
             error: String::new(),
+            labels: None,
             restart_count: 0,
         };
         check_values(&record)?;
+        self.check_labels(&record)?;
         userns::check(&record, self.config())?;
         let template = self.own_template(&record)?;
         Ok(Plan { record, template, image, warnings, origin: None })
@@ -181,6 +183,7 @@ impl Engine {
             Some(template) => self.take_slot(&mut record, template, origin.is_none()),
             None => (None, None),
         };
+        record.labels = self.new_labels(&record)?;
         let like = match slot.as_ref().and_then(|slot| slot.guess.as_ref()) {
             Some(guess) => Some(Arc::clone(guess.likeness())),
             None if origin.is_some() => None,
@@ -297,7 +300,7 @@ impl Engine {
             if names != slot.names {
                 let dir = self.config().exec_dir(&slot.id);
                 names.write(&dir, slot.endpoint.as_ref(), self.config())?;
-                files::give(&dir, slot.template.owner)?;
+                files::give(&dir, slot.template.owner, &slot.template.mount_label(&slot.id)?)?;
             }
             self.make_sources(&draft.record).await?;
         }
@@ -367,6 +370,7 @@ impl Draft {
     /// Takes everything back; what cannot be taken back is logged and found at the next boot.
     async fn undo(self, engine: &Engine) {
         engine.0.containers.release(&self.record.name, &self.record.id);
+        engine.release_labels(&self.record.id);
         if let Some(container) = self.container {
             container.cell().removed = true;
             engine.let_go(&container).await;

@@ -4,6 +4,8 @@ use seacow_spec::lifecycle::IllegalTransition;
 use seacow_spec::{Classified, ErrorClass, ErrorReport};
 
 use super::invalid::Invalid;
+use crate::lsm::relabel::RelabelError;
+use crate::lsm::selinux::SelinuxError;
 
 /// A failed container verb.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,18 @@ pub enum ContainerError {
     /// The request itself is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// Labels of SELinux.
+    #[error(transparent)]
+    Selinux(#[from] SelinuxError),
+    /// A mount's files could not be labelled.
+    #[error("error setting label on mount source '{path}'")]
+    Relabel {
+        /// The mount's source.
+        path: String,
+        /// Why.
+        #[source]
+        source: RelabelError,
+    },
     /// The name belongs to another container.
     #[error(
         "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
@@ -208,6 +222,9 @@ impl Classified for ContainerError {
             | Self::RenameArgument(_)
             | Self::PsArguments(_) => ErrorClass::InvalidArgument,
             Self::Invalid(invalid) => invalid.class(),
+            Self::Selinux(error) => error.class(),
+            Self::Relabel { source: RelabelError::System(_), .. } => ErrorClass::InvalidArgument,
+            Self::Relabel { source: RelabelError::Io { .. }, .. } => ErrorClass::Internal,
             Self::NameTaken { .. }
             | Self::NotRunning(_)
             | Self::JoinNotRunning(_)

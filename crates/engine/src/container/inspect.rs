@@ -36,6 +36,7 @@ impl Engine {
     }
 
     fn inspect_record(&self, record: &Record, oom: bool, execs: Vec<String>) -> ContainerInspect {
+        let labels = record.labels.clone().unwrap_or_default();
         let mut command = record.command().into_iter();
         let files = match &record.network {
             Mode::Container(other) => self.config().exec_dir(other),
@@ -62,8 +63,8 @@ impl Engine {
             restart_count: record.restart_count,
             driver: self.store().snapshots().name().into(),
             platform: "linux".into(),
-            mount_label: String::new(),
-            process_label: String::new(),
+            mount_label: labels.mount,
+            process_label: labels.process,
             app_armor_profile: apparmor_profile(record),
             exec_ids: (!execs.is_empty()).then_some(execs),
             host_config: record.host_config.clone(),

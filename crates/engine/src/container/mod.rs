@@ -20,6 +20,7 @@ mod inspect;
 pub mod invalid;
 mod ipc;
 mod kept;
+mod labels;
 pub mod list;
 pub mod logs;
 mod look;

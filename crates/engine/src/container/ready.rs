@@ -127,12 +127,12 @@ impl Engine {
         });
     }
 
-    /// Makes the missing directories of `-v` mounts, as Docker does.
+    /// Makes the missing directories of `-v` mounts, as Docker does, and labels what is to be labelled.
     pub(super) async fn make_sources(&self, record: &Record) -> Result<(), EngineError> {
         let mounts = record.mounts.iter().filter(|mount| mount.create_source);
         let paths: Vec<PathBuf> = mounts.map(|mount| mount.source.clone()).collect();
         if paths.is_empty() {
-            return Ok(());
+            return self.label_mounts(record).await;
         }
         let owner = userns::remap(record, self.config()).map(Remap::root);
         blocking::run("make bind mount sources", move || {
@@ -141,9 +141,10 @@ impl Engine {
                     ContainerError::io("error while creating mount source path", path, error)
                 })?;
             }
-            Ok(())
+            Ok::<_, ContainerError>(())
         })
-        .await?
+        .await??;
+        self.label_mounts(record).await
     }
 
     /// Prepares a shim for a container that has none: the cold path.

@@ -6,6 +6,7 @@ use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::docker::inspect::MountPoint;
 use seacow_spec::lifecycle::State;
+use seacow_spec::selinux::Labels;
 use seacow_spec::time::Timestamp;
 use seacow_spec::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct Record {
     /// Why the last start failed.
     #[serde(default)]
     pub error: String,
+    /// Its labels of SELinux, where it was made with some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
     /// How often a restart policy restarted it.
     #[serde(default)]
     pub restart_count: i64,

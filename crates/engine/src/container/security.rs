@@ -16,6 +16,8 @@ pub(crate) struct Security {
     pub(crate) no_new_privileges: bool,
     /// `systempaths=unconfined`: nothing masked or read-only.
     pub(crate) open_system_paths: bool,
+    /// `label=…`, as they came.
+    pub(crate) labels: Vec<String>,
 }
 
 /// Reads the options. A privileged container is unconfined unless it says otherwise.
@@ -49,9 +51,9 @@ pub(crate) fn parse(
             ("apparmor", Some("")) => security.apparmor = None,
             ("apparmor", Some(profile)) => security.apparmor = Some(profile.to_owned()),
             ("systempaths", Some("unconfined")) => security.open_system_paths = true,
-            // Of a daemon that does not label, as Docker's does not either unless it is told to: options
-            // for hosts with SELinux pass where there is none.
-            ("disable", None) | ("label", Some(_)) => {}
+            // Looked at by a daemon that labels; to another they mean nothing, as in Docker.
+            ("disable", None) => security.labels.push("disable".into()),
+            ("label", Some(option)) => security.labels.push(option.to_owned()),
             _ => return Err(invalid().into()),
         }
     }
@@ -89,10 +91,13 @@ mod tests {
     }
 
     #[test]
+    fn labels_in_their_order() {
+        let all = of(&["label=type:x", "label:level:s0:c1,c2", "disable", "label=disable"]).unwrap();
+        assert_eq!(all.labels, ["type:x", "level:s0:c1,c2", "disable", "disable"]);
+    }
+
+    #[test]
     fn unknown_ones_are_refused() {
-        for label in ["label=disable", "label=type:x", "label:level:s0:c1,c2", "disable"] {
-            assert_eq!(of(&[label]).unwrap(), Security::default(), "{label}");
-        }
         for bad in ["nonsense", "seccomp={", "label", "no-new-privileges=maybe"] {
             assert!(of(&[bad]).is_err(), "{bad}");
         }

@@ -13,10 +13,12 @@ use seacow_spec::oci::runtime::{
     Spec, VERSION,
 };
 use seacow_spec::oci::state::State;
+use seacow_spec::selinux::label_mounts;
 use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, RuntimeCommand, Stdio};
 
 use super::error::ContainerError;
 use super::invalid::Invalid;
+use super::labels::{self, MountLabel};
 use super::record::{MountRecord, Record};
 use super::{capabilities, mounts, normalize, pid1, resources, security, userns};
 use crate::config::{CgroupDriver, Config};
@@ -47,6 +49,8 @@ pub(crate) struct Template {
     pub(crate) bridged: bool,
     /// Hardware address of that link, if a certain one was asked for.
     pub(crate) mac_address: Option<[u8; 6]>,
+    /// Label of its files for SELinux.
+    label: MountLabel,
 }
 
 impl Template {
@@ -77,6 +81,7 @@ impl Template {
             runtime: None,
             bridged,
             mac_address: None,
+            label: MountLabel::common(config),
         }
     }
 
@@ -125,6 +130,7 @@ impl Template {
             runtime: config.runtimes.find(&host.runtime).map_err(Invalid::from)?,
             bridged: record.network == Mode::Bridge,
             mac_address: record.mac_address,
+            label: MountLabel::of(record, config)?,
         })
     }
 
@@ -136,19 +142,32 @@ impl Template {
         }
     }
 
+    /// Label of the files of the container with this id; empty where there is none.
+    ///
+    /// # Errors
+    /// No categories are free.
+    pub(crate) fn mount_label(&self, id: &ContainerId) -> Result<String, ContainerError> {
+        self.label.of_id(id)
+    }
+
     /// The request that prepares it.
-    pub(crate) fn prepare(&self, id: &ContainerId) -> Prepare {
-        Prepare {
+    ///
+    /// # Errors
+    /// There is no label for it.
+    pub(crate) fn prepare(&self, id: &ContainerId) -> Result<Prepare, ContainerError> {
+        let mut mounts = self.mounts.clone();
+        label_mounts(&mut mounts, &self.mount_label(id)?);
+        Ok(Prepare {
             id: id.clone(),
             namespaces: self.namespaces.clone(),
             cgroups_path: self.cgroups_path(id),
-            mounts: self.mounts.clone(),
+            mounts,
             masked_paths: self.masked_paths.clone(),
             readonly_paths: self.readonly_paths.clone(),
             privileged: self.privileged,
             settings: self.settings.clone(),
             runtime: self.runtime.clone(),
-        }
+        })
     }
 }
 
@@ -249,17 +268,21 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default(), host.privileged, &caps)?;
     let (devices, rules) = resources::devices(&host.resources)?;
     let limits = LinuxResources { devices: rules, ..resources::limits(&host.resources)? };
-    let prepare = parts.template.prepare(&record.id);
+    let prepare = parts.template.prepare(&record.id)?;
+    let labels = labels::of(record, parts.config)?;
+    let mut mounts = own_mounts(record, &parts)?;
+    label_mounts(&mut mounts, &labels.mount);
     let spec = Spec {
         oci_version: VERSION.into(),
         process: Some(Process {
             args: pid1::command(record, parts.config),
+            selinux_label: labels.process,
             ..process(record, caps, &security)?
         }),
         root: Some(Root { path: String::new(), readonly: host.readonly_rootfs }),
         hostname: if host.uts_mode == "host" { String::new() } else { record.config.hostname.clone() },
         domainname: record.config.domainname.clone(),
-        mounts: own_mounts(record, &parts)?,
+        mounts,
         hooks: None,
         annotations: host.annotations.clone().unwrap_or_default(),
         linux: Some(Linux {
@@ -273,6 +296,7 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
             rootfs_propagation: rootfs_propagation(record),
             masked_paths: prepare.masked_paths,
             readonly_paths: prepare.readonly_paths,
+            mount_label: labels.mount,
             ..Linux::default()
         }),
     };
@@ -301,11 +325,15 @@ fn capability_set(record: &Record) -> Vec<String> {
 }
 
 /// The container's process as an exec starts from it: same environment, capabilities, limits.
-pub(crate) fn process_base(record: &Record) -> Result<(Process, security::Security), ContainerError> {
+pub(crate) fn process_base(
+    record: &Record,
+    config: &Config,
+) -> Result<(Process, security::Security), ContainerError> {
     let host = &record.host_config;
     let caps = capability_set(record);
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default(), host.privileged, &caps)?;
-    Ok((process(record, caps, &security)?, security))
+    let selinux_label = labels::of(record, config)?.process;
+    Ok((Process { selinux_label, ..process(record, caps, &security)? }, security))
 }
 
 fn process(record: &Record, caps: Vec<String>, security: &security::Security) -> Result<Process, Invalid> {

@@ -35,6 +35,7 @@ fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record 
         state: State::Created { failure: None },
         finished_at: None,
         error: String::new(),
+        labels: None,
         restart_count: 0,
     }
 }
@@ -103,7 +104,8 @@ fn systemd_takes_slices() {
     config.cgroup_driver = CgroupDriver::Systemd;
     config.cgroup_parent = CgroupDriver::Systemd.default_parent().into();
     let plain = record(|_, _| {});
-    let path = |record| Template::of(record, &config, |_| Ok(7)).unwrap().prepare(&plain.id).cgroups_path;
+    let path =
+        |record| Template::of(record, &config, |_| Ok(7)).unwrap().prepare(&plain.id).unwrap().cgroups_path;
     assert_eq!(path(&plain), format!("system.slice:seacow:{}", plain.id));
     let own = record(|_, host| host.resources.cgroup_parent = "a-b.slice".into());
     assert_eq!(path(&own), format!("a-b.slice:seacow:{}", plain.id));

@@ -178,7 +178,7 @@ impl PendingExec {
     fn request(&self, attach: Option<Attach>) -> Result<ShimExec, EngineError> {
         let config = &self.exec.config;
         let record = self.container.record();
-        let (mut process, security) = process_base(&record)?;
+        let (mut process, security) = process_base(&record, self.engine.config())?;
         process.args = config.cmd.clone().unwrap_or_default();
         process.env = environment(&record, config.tty);
         override_env(&mut process.env, config.env.as_deref().unwrap_or_default());

@@ -1,3 +1,5 @@
 //! Security modules of the host that confine containers beside capabilities and seccomp.
 
 pub(crate) mod apparmor;
+pub(crate) mod relabel;
+pub(crate) mod selinux;

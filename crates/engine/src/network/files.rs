@@ -11,6 +11,7 @@ use seacow_spec::ContainerId;
 use super::{Endpoint, Mode};
 use crate::config::Config;
 use crate::container::{ContainerError, Record};
+use crate::lsm::relabel;
 
 /// What the files say, apart from addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,12 +104,21 @@ impl Names {
     }
 }
 
-/// Gives the files to the container's root, where that is another than ours.
-pub(crate) fn give(dir: &Path, owner: Option<(u32, u32)>) -> Result<(), ContainerError> {
-    let Some((uid, gid)) = owner else { return Ok(()) };
+/// Gives the files to the container's root, where that is another than ours, and the label of the
+/// container's files, where it has one.
+pub(crate) fn give(dir: &Path, owner: Option<(u32, u32)>, label: &str) -> Result<(), ContainerError> {
+    if owner.is_none() && label.is_empty() {
+        return Ok(());
+    }
     ["hostname", "hosts", "resolv.conf"].map(|name| dir.join(name)).iter().try_for_each(|path| {
-        std::os::unix::fs::chown(path, Some(uid), Some(gid))
-            .map_err(|error| ContainerError::io("change the owner of", path, error))
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid))
+                .map_err(|error| ContainerError::io("change the owner of", path, error))?;
+        }
+        if label.is_empty() {
+            return Ok(());
+        }
+        relabel::file(path, label).map_err(|error| ContainerError::io("label", path, error))
     })
 }
 

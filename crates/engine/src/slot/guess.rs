@@ -53,6 +53,8 @@ impl Likeness {
         config.user.clear();
         config.image.clear();
         record.name.clear();
+        // Another id has others.
+        record.labels = None;
         Some(Self { record, template: template.clone(), chain })
     }
 
@@ -84,7 +86,7 @@ impl Slot {
         if names != self.names {
             let dir = engine.config().exec_dir(&self.id);
             names.write(&dir, self.endpoint.as_ref(), engine.config())?;
-            files::give(&dir, self.template.owner)?;
+            files::give(&dir, self.template.owner, &self.template.mount_label(&self.id)?)?;
             self.names = names;
         }
         let rootfs = engine.make_root(&record, Some(&likeness.chain), None).await?;

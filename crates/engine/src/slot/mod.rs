@@ -93,6 +93,7 @@ async fn launch(
     tracing::trace!(id = id.short(), "start a shim");
     let (config, target) = (engine.0.clone(), id.clone());
     let (files, address, owner) = (names.clone(), endpoint.cloned(), template.owner);
+    let label = template.mount_label(id)?;
     let (stream, child) = blocking::run("start a shim", move || {
         let dir = config.config.exec_dir(&target);
         make_directory(&dir)?;
@@ -100,7 +101,7 @@ async fn launch(
         let started = shim::spawn(&config.program, &dir, config.config.open_files)?;
         // While the new program is loaded.
         files.write(&dir, address.as_ref(), &config.config)?;
-        crate::network::files::give(&dir, owner)?;
+        crate::network::files::give(&dir, owner, &label)?;
         if let Some(endpoint) = &address {
             crate::network::keep(endpoint, &dir)?;
         }
@@ -113,7 +114,7 @@ async fn launch(
     let shim = ShimClient::new(stream, Some(child));
     // Nothing of the greeting's answer is needed: the shim is of our own version.
     drop(shim.send(Request::Hello { version: PROTOCOL_VERSION }, None)?);
-    let pid = shim.send(Request::Prepare(Box::new(template.prepare(id))), None)?.made().await?;
+    let pid = shim.send(Request::Prepare(Box::new(template.prepare(id)?)), None)?.made().await?;
     crate::step!("prepare: namespaces made");
     let Some(endpoint) = endpoint else { return Ok((shim, None)) };
     let link = engine.bridge().connect(pid, endpoint).await?;
@@ -137,6 +138,10 @@ fn discard(engine: &Engine, id: &ContainerId, endpoint: Option<&Endpoint>) {
     tracing::trace!(id = id.short(), "discard what was prepared");
     if let Some(endpoint) = endpoint {
         engine.bridge().release(endpoint.address);
+    }
+    // A container that could not be started keeps its own.
+    if engine.0.containers.get(id).is_none() {
+        engine.release_labels(id);
     }
     let (exec, data) = (engine.config().exec_dir(id), engine.config().container_dir(id));
     tokio::task::spawn_blocking(move || {

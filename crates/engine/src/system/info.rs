@@ -110,7 +110,7 @@ impl Engine {
             containerd_commit: InfoCommit::default(),
             runc_commit: InfoCommit::default(),
             init_commit: InfoCommit::default(),
-            security_options: security_options(apparmor, config.remap.is_some()),
+            security_options: security_options(apparmor, config.selinux.is_some(), config.remap.is_some()),
             cdi_spec_dirs: None,
             warnings: Some(warnings).filter(|warnings| !warnings.is_empty()),
         })
@@ -208,10 +208,11 @@ impl Limits {
 }
 
 /// What confines containers, in Docker's words.
-fn security_options(apparmor: Result<(), Unavailable>, remapped: bool) -> Vec<String> {
+fn security_options(apparmor: Result<(), Unavailable>, labelled: bool, remapped: bool) -> Vec<String> {
     let apparmor = apparmor.is_ok().then_some("name=apparmor");
     let remapped = remapped.then_some("name=userns");
-    let all = [apparmor, Some("name=seccomp,profile=builtin"), remapped, Some("name=cgroupns")];
+    let selinux = labelled.then_some("name=selinux");
+    let all = [apparmor, Some("name=seccomp,profile=builtin"), selinux, remapped, Some("name=cgroupns")];
     all.into_iter().flatten().map(str::to_owned).collect()
 }
 

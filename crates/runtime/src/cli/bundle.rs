@@ -6,6 +6,7 @@ use seacow_runtime::{Error, cgroup, seccomp, validate};
 use seacow_spec::id::ContainerId;
 use seacow_spec::oci::runtime::{Linux, Mount, Process, Spec, VERSION};
 use seacow_spec::oci::state::State;
+use seacow_spec::selinux::label_mounts;
 use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, SeccompChoice, Stdio};
 
 use super::error::CliError;
@@ -39,7 +40,9 @@ pub(crate) fn load(dir: &Path, id: &str, by_systemd: bool) -> Result<Bundle, Cli
     let rootfs = dir.join(&root.path);
     let linux = spec.linux.clone().unwrap_or_default();
     validate::check_rootfs(&rootfs).map_err(Error::from)?;
-    let (staged, rest) = split_mounts(&from_bundle(&dir, labelled(&spec.mounts, &linux.mount_label)));
+    let mut mounts = from_bundle(&dir, spec.mounts.clone());
+    label_mounts(&mut mounts, &linux.mount_label);
+    let (staged, rest) = split_mounts(&mounts);
     let prepare = Prepare {
         id: library_id(id),
         namespaces: linux.namespaces.clone(),
@@ -113,23 +116,6 @@ fn cgroups_path(linux: &Linux, id: &str, by_systemd: bool) -> Result<String, Cli
     })
 }
 
-/// File systems that are mounted anew get the SELinux label of the container's files. Those of the
-/// kernel itself have labels of their own and take no such option; a bind mount has its source's.
-fn labelled(mounts: &[Mount], label: &str) -> Vec<Mount> {
-    const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue"];
-    let mut mounts = mounts.to_vec();
-    if label.is_empty() {
-        return mounts;
-    }
-    for entry in &mut mounts {
-        if !is_bind(entry) && !OWN_LABELS.contains(&entry.kind.as_str()) {
-            // Quoted: the categories of a label are parted by commas.
-            entry.options.push(format!("context=\"{label}\""));
-        }
-    }
-    mounts
-}
-
 /// A relative source is one below the bundle, wherever the caller and whoever opens it stand.
 fn from_bundle(dir: &Path, mut mounts: Vec<Mount>) -> Vec<Mount> {
     for entry in mounts.iter_mut().filter(|entry| is_bind(entry)) {
@@ -161,29 +147,6 @@ fn split_mounts(mounts: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn file_systems_get_the_label_and_binds_keep_theirs() {
-        let entry = |kind: &str, options: &[&str]| Mount {
-            kind: kind.into(),
-            options: options.iter().map(|o| (*o).to_owned()).collect(),
-            ..Mount::default()
-        };
-        let mounts = [
-            entry("tmpfs", &["nosuid"]),
-            entry("proc", &[]),
-            entry("", &["rbind"]),
-            entry("devpts", &[]),
-            entry("mqueue", &[]),
-        ];
-        let options = |label: &str| -> Vec<String> {
-            labelled(&mounts, label).iter().map(|entry| entry.options.join(",")).collect()
-        };
-        assert_eq!(options(""), ["nosuid", "", "rbind", "", ""]);
-        let label = "system_u:object_r:container_file_t:s0:c1,c2";
-        let context = format!("context=\"{label}\"");
-        assert_eq!(options(label), [&format!("nosuid,{context}"), "", "rbind", &context, ""]);
-    }
 
     #[test]
     fn any_id_becomes_a_library_id() {

@@ -25,6 +25,8 @@ pub(crate) struct Viewer<'a> {
     pub(crate) root: (u32, u32),
     /// An empty directory of the host that only this container uses.
     pub(crate) stage: &'a Path,
+    /// SELinux label of the files.
+    pub(crate) context: Option<&'a str>,
 }
 
 /// Mounts a root file system, detached. Leaves the caller in a mount namespace of its own, and with the
@@ -52,7 +54,8 @@ fn overlay(lowers: &[Lower], upper: Option<&OverlayUpper>, viewer: Viewer<'_>) -
             // An overlay of one read-only layer is the layer, read-only.
             return mapped(only, Attributes::READ_ONLY, viewer);
         }
-        return Ok(Overlay { lowers: &dirs, upper: None, source: "overlay" }.mount(Attributes::empty())?);
+        let overlay = Overlay { lowers: &dirs, upper: None, source: "overlay", context: viewer.context };
+        return Ok(overlay.mount(Attributes::empty())?);
     };
     // Both directories have to be on one mount.
     let parent = upper.upper.parent().filter(|parent| upper.work.parent() == Some(parent));
@@ -66,7 +69,7 @@ fn overlay(lowers: &[Lower], upper: Option<&OverlayUpper>, viewer: Viewer<'_>) -
     cred::own_files_as(uid, gid).step(|| "make files as the container's root".into())?;
     let upper =
         Upper { dir: &upper.upper, work: &upper.work, volatile: upper.volatile, metacopy: upper.metacopy };
-    let overlay = Overlay { lowers: &dirs, upper: Some(upper), source: "overlay" };
+    let overlay = Overlay { lowers: &dirs, upper: Some(upper), source: "overlay", context: viewer.context };
     Ok(overlay.mount(Attributes::empty())?)
 }
 
@@ -74,7 +77,7 @@ fn overlay(lowers: &[Lower], upper: Option<&OverlayUpper>, viewer: Viewer<'_>) -
 fn host_view(mask: &Path, root: &Path, viewer: Viewer<'_>) -> Result<PathBuf, Error> {
     let mask = cover(mask, mask, viewer)?;
     let below = cover(root, viewer.stage, viewer)?;
-    let overlay = Overlay { lowers: &[&mask, &below], upper: None, source: "seacow-host" };
+    let overlay = Overlay { lowers: &[&mask, &below], upper: None, source: "seacow-host", context: None };
     let view = overlay.mount(Attributes::READ_ONLY)?;
     mount::attach_at(view.as_fd(), viewer.stage).step(|| "attach the view of the host".into())?;
     Ok(viewer.stage.to_owned())

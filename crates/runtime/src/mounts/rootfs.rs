@@ -57,7 +57,8 @@ fn detached(rootfs: &Rootfs, linux: &Linux, stage: Option<&Stage>) -> Result<Own
                 volatile: u.volatile,
                 metacopy: u.metacopy,
             });
-            Ok(Overlay { lowers: &lowers, upper, source: "overlay" }.mount(Attributes::empty())?)
+            let context = Some(linux.mount_label.as_str()).filter(|label| !label.is_empty());
+            Ok(Overlay { lowers: &lowers, upper, source: "overlay", context }.mount(Attributes::empty())?)
         }
     }
 }
@@ -110,7 +111,7 @@ fn lower_dirs(stage: Option<&Stage>, lowers: &[Lower]) -> Result<Vec<PathBuf>, E
                     what: "a view of the host in a user namespace".into(),
                 })?;
                 let layers = [mask.as_path(), root.as_path()];
-                let view = Overlay { lowers: &layers, upper: None, source: "seacow-host" }
+                let view = Overlay { lowers: &layers, upper: None, source: "seacow-host", context: None }
                     .mount(Attributes::READ_ONLY)?;
                 let at = stage.host_view();
                 if dirs.contains(&at) {

@@ -129,7 +129,9 @@ fn mapped_root(create: &Create, owner: Owner<'_>) -> Result<OwnedFd, Error> {
     let root = foreign::owner(owner.pid)?.ok_or_else(|| Error::Invalid {
         what: "a user namespace without ids for a mapped root file system".into(),
     })?;
-    mapped::root(&create.rootfs, mapped::Viewer { ids: ids.as_fd(), root, stage: owner.stage })
+    let label = create.spec.linux.as_ref().map(|linux| linux.mount_label.as_str());
+    let context = label.filter(|label| !label.is_empty());
+    mapped::root(&create.rootfs, mapped::Viewer { ids: ids.as_fd(), root, stage: owner.stage, context })
 }
 
 /// Lets a helper with our rights open them in that mount namespace.

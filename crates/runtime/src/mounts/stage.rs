@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, XattrFlags};
 use seacow_spec::oci::runtime::Mount;
 use seacow_spec::shim::Prepare;
 use seacow_sys::Errno;
@@ -125,10 +125,13 @@ impl Stage {
         // Devices are made in it; it becomes read-only at the end.
         let flags =
             if is_dev(entry) { options.flags().difference(MountFlags::RDONLY) } else { options.flags() };
+        let (options, label) = labelled_afterwards(entry, options);
         // The path is ours alone and has no links: one call is enough.
         let made = mount::mount_at(&entry.kind, source, at, flags, &options.data);
-        made.or_else(|errno| lent::instead(errno, entry, at, &options))
-            .step(|| format!("mount {} on {} with options {:?}", entry.kind, entry.destination, options.data))
+        made.or_else(|errno| lent::instead(errno, entry, at, &options)).step(|| {
+            format!("mount {} on {} with options {:?}", entry.kind, entry.destination, options.data)
+        })?;
+        label.map_or(Ok(()), |label| give_label(at, &label))
     }
 
     /// Moves the staged trees below the container's root. Afterwards the stage holds nothing of it.
@@ -216,6 +219,28 @@ impl Stage {
     /// Whether a path lies in one of the staged trees.
     fn holds(&self, path: &str) -> bool {
         self.tops.iter().any(|top| Path::new(path).starts_with(top))
+    }
+}
+
+/// The file system of message queues is there, one per IPC namespace, before anybody mounts it, and
+/// takes no label with the mount: its directory gets one then.
+fn labelled_afterwards(entry: &Mount, options: Options) -> (Options, Option<String>) {
+    let context = entry.options.iter().find_map(|option| option.strip_prefix("context="));
+    match context {
+        Some(label) if entry.kind == "mqueue" => {
+            let rest: Vec<String> =
+                entry.options.iter().filter(|option| !option.starts_with("context=")).cloned().collect();
+            (Options::parse(&rest), Some(label.trim_matches('"').to_owned()))
+        }
+        Some(_) | None => (options, None),
+    }
+}
+
+fn give_label(at: &Path, label: &str) -> Result<(), Error> {
+    match rustix::fs::lsetxattr(at, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        // The policy has no labels for such files.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno).step(|| format!("label {} as {label}", at.display())),
     }
 }
 

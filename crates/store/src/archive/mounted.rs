@@ -76,6 +76,7 @@ fn mount_all(rootfs: &Rootfs, binds: &[Bind], mounts: &Path) -> Result<Container
                     metacopy: upper.metacopy,
                 }),
                 source: "seacow",
+                context: None,
             };
             let mounted = overlay.mount(Attributes::empty())?;
             mount::attach_at(std::os::fd::AsFd::as_fd(&mounted), &top).at("mount on", &top)?;
@@ -94,7 +95,8 @@ fn lower_dir(lower: &Lower, mounts: &Path) -> Result<PathBuf, ArchiveError> {
         Lower::Dir(path) => Ok(path.clone()),
         Lower::HostView { mask, root } => {
             let place = mounts.join("host");
-            let overlay = Overlay { lowers: &[mask, root], upper: None, source: "seacow-host" };
+            let overlay =
+                Overlay { lowers: &[mask, root], upper: None, source: "seacow-host", context: None };
             let mounted = overlay.mount(Attributes::READ_ONLY)?;
             mount::attach_at(std::os::fd::AsFd::as_fd(&mounted), &place).at("mount on", &place)?;
             Ok(place)

@@ -233,7 +233,7 @@ fn overlay_works(place: &Path, metacopy: bool) -> Result<(), String> {
         std::fs::create_dir(dir).map_err(|error| error.to_string())?;
     }
     let upper = Upper { dir: &upper, work: &work, volatile: false, metacopy };
-    let overlay = Overlay { lowers: &[&lower], upper: Some(upper), source: "seacow-probe" };
+    let overlay = Overlay { lowers: &[&lower], upper: Some(upper), source: "seacow-probe", context: None };
     overlay.mount(Attributes::empty()).map(drop).map_err(|error| format!("{error}: {}", error.errno))
 }
 

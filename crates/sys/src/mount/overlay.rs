@@ -31,6 +31,8 @@ pub struct Overlay<'a> {
     pub upper: Option<Upper<'a>>,
     /// What `/proc/mounts` shows as the source.
     pub source: &'a str,
+    /// SELinux label of everything in it, whatever the layers' files have.
+    pub context: Option<&'a str>,
 }
 
 /// Features that would leave traces in the upper directory which another kernel, or the same
@@ -49,6 +51,9 @@ impl Overlay<'_> {
             .map_err(|errno| Error::new("fsopen", "overlay", errno))?;
         let fs = fs.as_fd();
         set(fs, "source", self.source)?;
+        if let Some(context) = self.context {
+            set(fs, "context", context)?;
+        }
         self.set_lowers(fs)?;
         if let Some(upper) = &self.upper {
             set_path(fs, "upperdir", upper.dir)?;

@@ -71,13 +71,14 @@ pub(super) fn user_namespaces() -> Check {
     ok(name, "User namespaces can be made.")
 }
 
-pub(super) fn mandatory_access() -> Check {
+pub(super) fn mandatory_access(labels: bool) -> Check {
     let name = "mandatory access control";
     match (host::selinux(), host::apparmor()) {
+        (Some(_), _) if labels => ok(name, "SELinux is on, and containers are labelled."),
         (Some(true), _) => warning(
             name,
-            "SELinux enforces its policy; seacow does not label containers yet, so they run as the daemon does.",
-            "If something is refused, look for it with ausearch -m avc.",
+            "SELinux enforces its policy, and containers are not labelled: they run as the daemon does.",
+            "Start seacowd with --selinux-enabled; see docs/design/selinux.md.",
         ),
         (Some(false), _) => ok(name, "SELinux is permissive; containers are not labelled."),
         (None, true) => match apparmor::ensure_default() {

@@ -24,7 +24,7 @@ impl Engine {
             checks.extend(kernel::cgroups());
             checks.push(kernel::overlay());
             checks.push(kernel::user_namespaces());
-            checks.push(kernel::mandatory_access());
+            checks.push(kernel::mandatory_access(config.selinux.is_some()));
             checks.extend(kernel::sysctls());
             checks.push(storage::file_system(&config.data_root));
             checks.push(storage::space(&config.data_root));
