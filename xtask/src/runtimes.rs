@@ -47,9 +47,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         tests.args(args).env("SEACOW_TEST_RUNTIME", &runtime);
         note(&mut failed, &format!("seacowd with {}", runtime.display()), &mut tests);
     }
-    let mut tests = tests(&["podman"], &dist, &docker);
-    tests.env("SEACOW_PODMAN", packages::unpack("podman", &PODMAN)?);
-    note(&mut failed, "podman with seacow-runtime", &mut tests);
+    let mut with_podman = tests(&["podman"], &dist, &docker);
+    with_podman.env("SEACOW_PODMAN", packages::unpack("podman", &PODMAN)?);
+    note(&mut failed, "podman with seacow-runtime", &mut with_podman);
+    let mut with_containerd = tests(&["containerd"], &dist, &docker);
+    with_containerd.env("SEACOW_CONTAINERD", packages::unpack("containerd", &["containerd"])?);
+    note(&mut failed, "containerd with seacow-runtime", &mut with_containerd);
     note(&mut failed, "dockerd with seacow-runtime", &mut under_dockerd(&TESTS, &dist)?);
     if failed.is_empty() { Ok(()) } else { bail!("not all passed: {}", failed.join(", ")) }
 }

@@ -29,6 +29,8 @@ const LIVES: u32 = 24;
 /// Binaries that no guest runs, and why.
 const LEFT_OUT: [(&str, &str); 1] =
     [("podman", "needs Debian's podman unpacked by `cargo xtask runtimes`, which runs it")];
+/// The guest has Debian's containerd installed.
+const CONTAINERD: &str = "/";
 /// Packages whose test binaries need nothing but the programs and a machine.
 const JUDGES: [&str; 2] = ["seacow-tests", "seacow-runtime"];
 
@@ -113,7 +115,7 @@ fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String]) ->
     // systemd's /tmp has flags that tests of mounts do not expect.
     let mut script = format!(
         "#!/bin/sh\nexport SEACOW_DIST=/payload/dist SEACOW_DOCKER=/payload/docker SEACOW_TEST_CGROUP_DRIVER={} SEACOW_TEST_THROWAWAY=1\n\
-         export TMPDIR=/var/tmp SEACOW_TEST_PATIENCE={PATIENCE} SEACOW_STRESS={LIVES} SEACOW_TEST_RUNTIMES=/usr/sbin/runc\n",
+         export TMPDIR=/var/tmp SEACOW_TEST_PATIENCE={PATIENCE} SEACOW_STRESS={LIVES} SEACOW_TEST_RUNTIMES=/usr/sbin/runc SEACOW_CONTAINERD={CONTAINERD}\n",
         init.driver()
     );
     // Where the test binaries were told at compile time that our programs are.

@@ -154,6 +154,7 @@ fn parse_verb(words: &[String]) -> Result<Asked, CliError> {
                 break;
             }
             "--help" | "-help" | "-h" => return Ok(Asked::Help(Some(verb))),
+            _ if verbs::MISSING.contains(&verb.name) => rest = next,
             flag if flag.len() > 1 && flag.starts_with('-') => {
                 rest = take(verb.flags, rest, &mut parsed.flags)?;
             }

@@ -71,6 +71,9 @@ pub(crate) const GLOBAL: &[Flag] = &[
     ),
 ];
 
+/// Verbs that are answered with NotImplemented, whatever flags of runc's they come with.
+pub(crate) const MISSING: [&str; 2] = ["checkpoint", "restore"];
+
 /// Every verb, in the order of the help.
 pub(crate) const ALL: &[Verb] = &[
     Verb {
