@@ -167,3 +167,25 @@ fn export_and_import_make_the_round() {
         .ok();
     assert_eq!(out, "2\nexported\nfifo");
 }
+
+#[test]
+fn a_tree_deeper_than_a_path_can_be_long() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();
+    // The shell gives up where the name of its directory is too long, one level below that.
+    let dig = "n=$(printf '%0200d' 0); mkdir /deep; cd /deep; while mkdir $n && cd $n; do :; done 2>/dev/null; true";
+    engine.docker(&["exec", "box", "sh", "-c", dig]).ok();
+    let deepest = engine.docker(&["diff", "box"]).ok().lines().map(str::len).max().unwrap();
+    assert!(deepest > 4096, "{deepest}");
+    engine.docker(&["ps", "-s"]).ok();
+    engine.docker(&["system", "df", "-v"]).ok();
+    assert!(engine.seacow(&["cow"]).ok().contains("box"));
+    engine.docker(&["export", "-o", &engine.exec_root().join("exported").to_string_lossy(), "box"]).ok();
+    engine.docker(&["commit", "box", "deep"]).ok();
+    assert_eq!(engine.docker(&["run", "--rm", "deep", "ls", "/deep"]).ok().len(), 200);
+    engine.docker(&["rm", "-f", "box"]).ok();
+    engine.docker(&["rmi", "deep"]).ok();
+}

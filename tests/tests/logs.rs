@@ -1,5 +1,7 @@
 //! `docker logs`.
 
+use std::path::PathBuf;
+
 use seacow_tests::{Engine, eventually};
 
 #[test]
@@ -82,4 +84,25 @@ fn files_are_bounded_and_rotated() {
     let first: u32 = kept.lines().next().unwrap().parse().unwrap();
     assert!(first > 1 && kept.ends_with("\n5000"));
     assert_eq!(kept.lines().count() as u32, 5000 - first + 1, "no line is lost within what is kept");
+}
+
+#[test]
+fn files_are_bounded_without_a_wish() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    // 40 MB: more than the three files of 10 MiB that are kept when nobody says anything.
+    let line = "x".repeat(10_000);
+    let program = format!("i=0; while [ $i -lt 4000 ]; do echo \"$i {line}\"; i=$((i+1)); done; echo end");
+    engine.docker(&["run", "-d", "--name", "box", "bb", "sh", "-c", &program]).ok();
+    assert_eq!(engine.docker(&["wait", "box"]).ok(), "0");
+    eventually("all is logged", || engine.docker(&["logs", "--tail", "1", "box"]).out == "end\n");
+    let path = PathBuf::from(engine.inspect("box", "{{.LogPath}}"));
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let logs =
+        files.map(Result::unwrap).filter(|file| file.file_name().to_string_lossy().contains("json.log"));
+    let sizes: Vec<u64> = logs.map(|file| file.metadata().unwrap().len()).collect();
+    assert!(sizes.iter().all(|size| *size <= 10 << 20), "{sizes:?}");
+    assert!(sizes.iter().sum::<u64>() > 20 << 20 && sizes.len() == 3, "{sizes:?}");
 }

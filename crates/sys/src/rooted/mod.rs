@@ -44,6 +44,8 @@ pub struct Root {
 /// A scoped lookup that races with a rename is answered EAGAIN; an attacker who renames in a loop
 /// must not hold us forever.
 const RACES: usize = 128;
+/// Bytes of a path that are resolved at once when all of it are too many; the kernel takes 4,095.
+const PIECE: usize = 3_500;
 /// The kernel's own limit of symlinks in one path.
 const LINKS: usize = 40;
 
@@ -69,9 +71,35 @@ impl Root {
         self.resolve(path, flags, mode, ResolveFlags::empty())
     }
 
-    /// As [`Root::open_at`], but a symlink anywhere in the path is refused with `ELOOP`.
+    /// As [`Root::open_at`], but a symlink anywhere in the path is refused with `ELOOP`. The path may
+    /// be longer than the kernel takes at once (4,096 bytes): whoever goes down a tree step by step
+    /// makes such paths.
     pub fn open_without_symlinks(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-        self.resolve(path, flags, mode, ResolveFlags::NO_SYMLINKS)
+        match self.resolve(path, flags, mode, ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::NAMETOOLONG) => self.open_in_pieces(path, flags, mode),
+            done => done,
+        }
+    }
+
+    /// Without symlinks and `..` each piece leads on from where the one before it ended.
+    fn open_in_pieces(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let mut from = self.try_clone()?;
+        let mut piece = PathBuf::new();
+        for component in path.components() {
+            let name = match component {
+                Component::Normal(name) => name,
+                Component::RootDir | Component::CurDir => continue,
+                Component::ParentDir | Component::Prefix(_) => return Err(Errno::NAMETOOLONG),
+            };
+            if piece.as_os_str().len() + name.len() > PIECE {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let dir = from.resolve(&piece, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+                from = Self::from_fd(dir);
+                piece.clear();
+            }
+            piece.push(name);
+        }
+        from.resolve(&piece, flags, mode, ResolveFlags::NO_SYMLINKS)
     }
 
     /// An `O_PATH` handle of whatever the path names, symlinks followed.

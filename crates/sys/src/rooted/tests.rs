@@ -113,3 +113,30 @@ fn removes_deep_trees_and_leaves_link_targets() {
     assert_eq!(list(root.as_fd()).unwrap(), []);
     assert!(dir.path().join("secret").exists());
 }
+
+#[test]
+fn paths_longer_than_the_kernel_takes_at_once() {
+    let (dir, root) = fixture();
+    let name = "n".repeat(200);
+    let mut at = root.mkdir_all(p("deep"), Mode::from(0o755)).unwrap();
+    let mut path = PathBuf::from("/deep");
+    for _ in 0..60 {
+        let entry = Entry::in_dir(at, OsStr::new(&name)).unwrap();
+        entry.mkdir(Mode::from(0o755)).unwrap();
+        at = entry.open(OFlags::PATH, Mode::empty()).unwrap();
+        path.push(&name);
+    }
+    let bottom = rustix::fs::fstat(&at).unwrap().st_ino;
+    let open = |path: &Path| root.open_without_symlinks(path, OFlags::PATH, Mode::empty());
+    assert_eq!(rustix::fs::fstat(open(&path).unwrap()).unwrap().st_ino, bottom);
+    assert_eq!(open(&path.join("nothing")).unwrap_err(), Errno::NOENT);
+    assert_eq!(open(&path.join("n".repeat(300))).unwrap_err(), Errno::NAMETOOLONG);
+    assert_eq!(open(&path.join("..")).unwrap_err(), Errno::NAMETOOLONG);
+    // Every piece is refused a symlink, wherever it leads.
+    Entry::in_dir(at, OsStr::new("out")).unwrap().symlink(dir.path()).unwrap();
+    assert_eq!(open(&path.join("out/secret")).unwrap_err(), Errno::LOOP);
+    symlink(dir.path().join("root/deep"), dir.path().join("root/way")).unwrap();
+    let by_link = p("/way").join(path.strip_prefix("/deep").unwrap());
+    assert_eq!(open(&by_link).unwrap_err(), Errno::LOOP);
+    root.entry(p("deep")).unwrap().remove_tree().unwrap();
+}
