@@ -171,10 +171,7 @@ impl Engine {
 
     /// The stock client with `input` as standard input.
     pub fn docker_with_input(&self, args: &[&str], input: &[u8]) -> Done {
-        let mut running = Running::spawn(&mut self.docker_command(args));
-        // The client may have ended without reading all; that is its business.
-        drop(std::io::Write::write_all(running.stdin(), input));
-        running.finish()
+        feed(&mut self.docker_command(args), input)
     }
 
     /// The stock client, still running.
@@ -191,6 +188,11 @@ impl Engine {
     /// Our client, pointed here, to the end.
     pub fn seacow(&self, args: &[&str]) -> Done {
         Done::run(&mut self.seacow_command(args))
+    }
+
+    /// Our client with `input` as standard input.
+    pub fn seacow_with_input(&self, args: &[&str], input: &[u8]) -> Done {
+        feed(&mut self.seacow_command(args), input)
     }
 
     /// Our client's command line, pointed here.
@@ -214,6 +216,11 @@ impl Engine {
     pub fn api(&self, method: &str, path: &str, body: &str) -> Response {
         let headers: &[&str] = if body.is_empty() { &[] } else { &["Content-Type: application/json"] };
         http::request(&self.socket(), method, path, headers, body.as_bytes())
+    }
+
+    /// One request to the bare API, whose answer is read later.
+    pub fn api_begin(&self, method: &str, path: &str) -> http::Begun {
+        http::begin(&self.socket(), method, path, &[], &[])
     }
 
     /// One request to the bare API with headers of the test's choice.
@@ -390,4 +397,12 @@ pub fn dist() -> PathBuf {
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Runs a command with `input` as standard input, to the end.
+fn feed(command: &mut Command, input: &[u8]) -> Done {
+    let mut running = Running::spawn(command);
+    // The client may have ended without reading all; that is its business.
+    drop(std::io::Write::write_all(running.stdin(), input));
+    running.finish()
 }

@@ -33,6 +33,17 @@ impl Response {
 
 /// Sends one request and reads to the end of the connection.
 pub(crate) fn request(socket: &Path, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Response {
+    begin(socket, method, path, headers, body).answer()
+}
+
+/// A request whose answer has not been read.
+#[derive(Debug)]
+pub struct Begun {
+    stream: UnixStream,
+    sent: std::io::Result<()>,
+}
+
+pub(crate) fn begin(socket: &Path, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Begun {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(crate::patience(30))).unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
@@ -47,10 +58,22 @@ pub(crate) fn request(socket: &Path, method: &str, path: &str, headers: &[&str],
     stream.write_all(head.as_bytes()).unwrap();
     // A refusal may come before the whole body was taken.
     let sent = stream.write_all(body);
-    let mut raw = Vec::new();
-    let received = stream.read_to_end(&mut raw);
-    assert!(received.is_ok() || (sent.is_err() && !raw.is_empty()), "{received:?} after {sent:?}");
-    parse(&raw)
+    Begun { stream, sent }
+}
+
+impl Begun {
+    /// Reads the answer to the end of the connection.
+    #[track_caller]
+    pub fn answer(mut self) -> Response {
+        let mut raw = Vec::new();
+        let received = self.stream.read_to_end(&mut raw);
+        assert!(
+            received.is_ok() || (self.sent.is_err() && !raw.is_empty()),
+            "{received:?} after {:?}",
+            self.sent
+        );
+        parse(&raw)
+    }
 }
 
 fn parse(raw: &[u8]) -> Response {

@@ -103,3 +103,61 @@ fn many_at_once() {
         }
     });
 }
+
+/// What seacow has beyond Docker's API, and its own client with it.
+#[test]
+fn in_one_round_trip() {
+    let engine = with_container();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let done = engine.seacow(&["exec", "box", "sh", "-c", "echo out; echo err >&2; exit 5"]);
+    done.code(5);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
+    assert_eq!(engine.seacow_with_input(&["exec", "-i", "box", "cat"], b"zz\n").ok(), "zz");
+    engine.seacow(&["exec", "-d", "box", "touch", "/detached"]).ok();
+    eventually("detached exec", || engine.seacow(&["exec", "box", "ls", "/detached"]).code == 0);
+    let done = engine.seacow(&["exec", "box", "/etc/passwd"]);
+    done.code(126);
+    assert!((done.out.clone() + &done.err).contains("permission denied"), "{done:?}");
+    engine.seacow(&["exec", "nosuch", "true"]).fails(1, "No such container: nosuch");
+    // Who does not ask for the upgrade gets what Docker answers, and starts it himself.
+    let created = engine.api("POST", "/containers/box/exec?start=1", r#"{"Cmd":["true"]}"#);
+    assert_eq!(created.status, 201);
+    let id = created.json()["Id"].as_str().unwrap().to_owned();
+    assert_eq!(engine.api("GET", &format!("/exec/{id}/json"), "").json()["Running"], false);
+}
+
+#[test]
+fn waiting_for_the_end() {
+    let engine = with_container();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let create = |script: &str| {
+        let body = format!(r#"{{"Cmd":["sh","-c","{script}"]}}"#);
+        engine.api("POST", "/containers/box/exec", &body).json()["Id"].as_str().unwrap().to_owned()
+    };
+    let start = |id: &str| engine.api("POST", &format!("/exec/{id}/start"), r#"{"Detach":true}"#).status;
+    let wait = |id: &str| engine.api("POST", &format!("/exec/{id}/wait"), "");
+    engine.api("POST", "/exec/nosuch/wait", "").refuses(404, "No such exec instance: nosuch");
+    // Before it is started, while it runs, and after its end.
+    let id = create("while ! test -e /go; do sleep 0.01; done; exit 7");
+    let begin = |id: &str| engine.api_begin("POST", &format!("/exec/{id}/wait"));
+    let before = begin(&id);
+    assert_eq!(start(&id), 200);
+    let meanwhile = begin(&id);
+    engine.docker(&["exec", "box", "touch", "/go"]).ok();
+    for waited in [before.answer(), meanwhile.answer(), wait(&id)] {
+        assert_eq!(waited.json()["StatusCode"], 7);
+    }
+    // One that is never started ends with its container, one that runs is killed with it.
+    let (never, running) = (create("true"), create("sleep 1000"));
+    assert_eq!(start(&running), 200);
+    let waits = [begin(&never), begin(&running)];
+    // Requests are taken in the order in which they come.
+    assert_eq!(engine.api("GET", "/_ping", "").status, 200);
+    engine.docker(&["rm", "-f", "box"]).ok();
+    let codes = waits.map(|waited| waited.answer().json()["StatusCode"].as_i64().unwrap());
+    assert_eq!(codes, [126, 137]);
+}

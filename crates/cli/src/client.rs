@@ -124,7 +124,7 @@ impl Client {
             query: String::new(),
             fields: Vec::new(),
             payload: Payload::None,
-            hijack: false,
+            upgrade: Upgrade::No,
             versioned: true,
         }
     }
@@ -173,6 +173,14 @@ impl Client {
     }
 }
 
+/// Whether the connection itself is wanted after the answer's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upgrade {
+    No,
+    Welcome,
+    Needed,
+}
+
 /// One request being described.
 pub(crate) struct Call<'a> {
     client: &'a Client,
@@ -181,7 +189,7 @@ pub(crate) struct Call<'a> {
     query: String,
     fields: Vec<(&'a str, String)>,
     payload: Payload<'a>,
-    hijack: bool,
+    upgrade: Upgrade,
     versioned: bool,
 }
 
@@ -217,7 +225,13 @@ impl<'a> Call<'a> {
 
     /// Asks for the connection itself after the answer's head.
     pub(crate) fn hijack(mut self) -> Self {
-        self.hijack = true;
+        self.upgrade = Upgrade::Needed;
+        self
+    }
+
+    /// As [`Self::hijack`]; an ordinary answer is as good.
+    pub(crate) fn hijack_if_offered(mut self) -> Self {
+        self.upgrade = Upgrade::Welcome;
         self
     }
 
@@ -226,11 +240,23 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// With a JSON body.
+    pub(crate) fn body<'b>(self, bytes: &'b [u8]) -> Call<'b>
+    where
+        'a: 'b,
+    {
+        Call { payload: Payload::Bytes { content_type: "application/json", bytes }, ..self }
+    }
+
     /// Sends a JSON body and returns the response.
     pub(crate) fn send_json<T: Serialize>(self, value: &T) -> Result<Response, ClientError> {
-        let path = self.path.clone();
-        let bytes = serde_json::to_vec(value).map_err(|source| ClientError::Decode { path, source })?;
-        Call { payload: Payload::Bytes { content_type: "application/json", bytes: &bytes }, ..self }.send()
+        let bytes = self.encode(value)?;
+        self.body(&bytes).send()
+    }
+
+    /// A body for [`Self::body`].
+    pub(crate) fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, ClientError> {
+        serde_json::to_vec(value).map_err(|source| ClientError::Decode { path: self.path.clone(), source })
     }
 
     /// Sends, and decodes the JSON answer.
@@ -288,7 +314,7 @@ impl<'a> Call<'a> {
         if self.versioned {
             self.client.agreed.store(true, Ordering::Relaxed);
         }
-        if self.hijack && !matches!(response.head.status, 101 | 200) {
+        if self.upgrade == Upgrade::Needed && !matches!(response.head.status, 101 | 200) {
             return Err(ClientError::NotUpgraded { status: response.head.status });
         }
         Ok(response)
@@ -337,8 +363,13 @@ impl<'a> Call<'a> {
         let target = self.target();
         let fields: Vec<(&str, &str)> = self.fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let payload = std::mem::replace(&mut self.payload, Payload::None);
-        let mut request =
-            Request { method: self.method, target: &target, fields: &fields, hijack: self.hijack, payload };
+        let mut request = Request {
+            method: self.method,
+            target: &target,
+            fields: &fields,
+            hijack: self.upgrade != Upgrade::No,
+            payload,
+        };
         let sent = request.send(conn);
         self.payload = request.payload;
         sent
@@ -350,7 +381,7 @@ impl<'a> Call<'a> {
             method: self.method,
             target: &target,
             fields: &[],
-            hijack: self.hijack,
+            hijack: self.upgrade != Upgrade::No,
             payload: Payload::None,
         }
         .receive(conn)
@@ -365,6 +396,12 @@ impl<'a> Call<'a> {
         self.accept(response)
     }
 
+    /// As [`Self::receive_on`], and decodes the JSON answer.
+    pub(crate) fn json_on<T: DeserializeOwned>(self, conn: Conn) -> Result<T, ClientError> {
+        let response = self.receive_on(conn)?;
+        decode(self.client, self.path, response)
+    }
+
     fn target(&self) -> String {
         if self.versioned {
             format!("/v{}{}{}", self.client.version(), self.path, self.query)
@@ -374,7 +411,8 @@ impl<'a> Call<'a> {
     }
 }
 
-fn decode<T: DeserializeOwned>(
+/// Decodes the JSON body of an answer.
+pub(crate) fn decode<T: DeserializeOwned>(
     client: &Client,
     path: String,
     mut response: Response,

@@ -47,6 +47,8 @@ pub struct Container<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroups.
     pub cgroups: &'a Cgroups,
+    /// [`crate::init::Running::rare_namespaces`]; `None` where nobody remembers.
+    pub rare_namespaces: Option<Kinds>,
 }
 
 /// The process runs.
@@ -93,7 +95,10 @@ pub fn start_with(
     let mut trace = Trace::start("exec-p");
     let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
     let (tasks, born_in) = cgroups_of(&container, &options.sub_cgroups)?;
-    let foreign = foreign_kinds(container.pid)?;
+    let foreign = match container.rare_namespaces {
+        Some(known) => known,
+        None => foreign_kinds(container.pid)?,
+    };
     if foreign.contains(Kinds::USER) {
         lend(container.pid, &streams)?;
     }
@@ -132,8 +137,7 @@ pub fn start_with(
 /// Files by which the process joins its cgroups, and the one that it is born in.
 fn cgroups_of(container: &Container<'_>, sub: &SubCgroups) -> Result<(Vec<PathBuf>, Option<OwnedFd>), Error> {
     if sub.is_empty() {
-        let tasks = container.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
-        return Ok((tasks, unified_dir(container)?));
+        return Ok((container.cgroups.tasks_files(), unified_dir(container)?));
     }
     let tasks = container.cgroups.tasks_files_in(sub)?;
     let Some(dir) = container.cgroups.unified_dir_in(sub)? else {
@@ -282,7 +286,8 @@ fn join(
     process::set_dumpable(false).step(|| "make the process undumpable".into())?;
     let (initial, last) = scheduling::affinity(&exec.process)?;
     scheduling::run_on(initial.as_ref(), "initial")?;
-    cgroup::join_self(tasks)?;
+    // A container that was made by somebody else may lack some.
+    cgroup::join_present(tasks)?;
     scheduling::run_on(last.as_ref(), "final")?;
     trace.lap("join v1 cgroups");
     // Undumpable processes' own /proc files belong to root, which we still are.

@@ -628,8 +628,12 @@ fn exec_into(bench: &mut Bench) {
     let (running, mut read, _) = bench.begin(&order).unwrap();
     let mut byte = [0; 3];
     read.read_exact(&mut byte).unwrap();
-    let container =
-        exec::Container { pid: running.pid, pidfd: running.pidfd.as_fd(), cgroups: &running.cgroups };
+    let container = exec::Container {
+        pid: running.pid,
+        pidfd: running.pidfd.as_fd(),
+        cgroups: &running.cgroups,
+        rare_namespaces: running.rare_namespaces,
+    };
     let run = |request: &Exec| -> Result<(i32, String), Error> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let stdin = std::fs::File::open("/dev/null").unwrap().into();

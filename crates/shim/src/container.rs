@@ -190,8 +190,12 @@ impl Container {
         let Life::Running(running) = &self.life else {
             return Err(report(Failed::OutOfOrder("exec comes after a successful start")));
         };
-        let container =
-            exec::Container { pid: running.pid, pidfd: running.pidfd.as_fd(), cgroups: self.group.cgroups() };
+        let container = exec::Container {
+            pid: running.pid,
+            pidfd: running.pidfd.as_fd(),
+            cgroups: self.group.cgroups(),
+            rare_namespaces: running.rare_namespaces,
+        };
         let (theirs, ours) = streams_of_exec(exec)?;
         let agent = Agent::of(&exec.seccomp, || State {
             pid: running.pid,

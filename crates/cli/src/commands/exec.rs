@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use seacow_spec::docker::IdBody;
-use seacow_spec::docker::exec::{ExecConfig, ExecInspect, ExecStart};
+use seacow_spec::docker::container::WaitResponse;
+use seacow_spec::docker::exec::{EXEC_ID_FIELD, ExecConfig, ExecInspect, ExecStart};
 
-use crate::client::{Client, escape};
+use crate::client::{Call, Client, decode, escape};
 use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{Flag, Kind, NO};
+use crate::http::{Conn, Response};
 use crate::opts::{env, validate};
 use crate::stream::{Attached, Ended, Forwarding, Wires, send_resize};
 use crate::term::{self, RawMode};
@@ -61,27 +63,41 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         cmd: Some(invocation.args()[1..].to_vec()),
     };
     let client = invocation.client()?;
-    let path = format!("/containers/{}/exec", escape(invocation.arg(0)));
-    let exec: IdBody = client.post(path).exchange_json(&config)?;
-    if exec.id.is_empty() {
-        return Err(Failure::refused("exec ID empty"));
-    }
-    let path = format!("/exec/{}", exec.id);
+    let create = client.post(format!("/containers/{}/exec", escape(invocation.arg(0))));
     let start = ExecStart { detach, tty, console_size };
     if detach {
-        let response = client.post(format!("{path}/start")).send_json(&start)?;
+        let exec = checked(create.exchange_json(&config)?)?;
+        let response = client.post(format!("/exec/{exec}/start")).send_json(&start)?;
         client.discard(response);
         return Ok(());
     }
     let detach_keys = super::run::detach_keys(invocation)?;
     let wires = Wires { stdin, stdout: true, stderr: true, tty, detach: detach_keys };
-    attached(client, &path, &start, wires)
+    let response = create.flag("start", true).hijack_if_offered().send_json(&config)?;
+    let (id, conn) = started(client, response, &start)?;
+    attached(client, &format!("/exec/{id}"), conn, wires)
 }
 
-fn attached(client: &Arc<Client>, path: &str, start: &ExecStart, wires: Wires) -> Outcome {
+fn checked(created: IdBody) -> Result<String, Failure> {
+    if created.id.is_empty() { Err(Failure::refused("exec ID empty")) } else { Ok(created.id) }
+}
+
+/// Starts what was created, unless that is done: seacow starts an exec with its creation when asked to,
+/// one round trip less. Gives its id and the connection that is its streams.
+fn started(client: &Client, response: Response, start: &ExecStart) -> Result<(String, Conn), Failure> {
+    if response.head.status == 101 {
+        let id = response.head.field(EXEC_ID_FIELD).unwrap_or_default().to_owned();
+        return Ok((checked(IdBody { id })?, response.body.into_conn()));
+    }
+    let id = checked(decode(client, "exec".to_owned(), response)?)?;
+    let response = client.post(format!("/exec/{id}/start")).hijack().send_json(start)?;
+    Ok((id, response.body.into_conn()))
+}
+
+fn attached(client: &Arc<Client>, path: &str, conn: Conn, wires: Wires) -> Outcome {
     let (tty, interactive) = (wires.tty, wires.tty && wires.stdin);
-    let response = client.post(format!("{path}/start")).hijack().send_json(start)?;
-    let attached = Attached::new(response.body.into_conn(), wires);
+    let waiting = Waiting::begin(client, path)?;
+    let attached = Attached::new(conn, wires);
     let raw = interactive.then(RawMode::enter).transpose()?;
     // Without a terminal of its own the process gets no signals of ours, as with docker: Ctrl-C
     // ends this client.
@@ -98,14 +114,37 @@ fn attached(client: &Arc<Client>, path: &str, start: &ExecStart, wires: Wires) -
     drop(raw);
     match ended? {
         Ended::Detached => Err(Failure::refused("read escape sequence")),
-        Ended::Closed => exit_status(client, path),
+        Ended::Closed => exit_status(client, path, waiting),
     }
 }
 
-fn exit_status(client: &Client, path: &str) -> Outcome {
-    let state: ExecInspect = client.get(format!("{path}/json")).json()?;
-    match state.exit_code {
-        None | Some(0) => Ok(()),
-        Some(code) => Err(Failure::Exit(u8::try_from(code & 0xff).unwrap_or(1))),
+/// A wait whose answer has not been looked for: it is there when the streams have closed.
+struct Waiting<'a> {
+    call: Call<'a>,
+    conn: Conn,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(client: &'a Client, path: &str) -> Result<Self, Failure> {
+        let mut conn = Conn::new(client.endpoint.connect()?);
+        let mut call = client.post(format!("{path}/wait"));
+        call.send_on(&mut conn)?;
+        Ok(Self { call, conn })
+    }
+}
+
+fn exit_status(client: &Client, path: &str, waiting: Waiting<'_>) -> Outcome {
+    let code = match waiting.call.json_on::<WaitResponse>(waiting.conn) {
+        Ok(ended) => ended.status_code,
+        // An engine that is not seacow, or an older one.
+        Err(error) if error.is_not_found() => {
+            let state: ExecInspect = client.get(format!("{path}/json")).json()?;
+            i64::from(state.exit_code.unwrap_or_default())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match code & 0xff {
+        0 => Ok(()),
+        code => Err(Failure::Exit(u8::try_from(code).unwrap_or(1))),
     }
 }

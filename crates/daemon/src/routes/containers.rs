@@ -228,7 +228,7 @@ async fn attach(call: Call) -> Result<Reply, ApiError> {
                 }
             })
         });
-    Ok(leave_http(&call, content_type, false, finish))
+    Ok(leave_http(&call, content_type, "", finish))
 }
 
 /// dockerd refuses an attach in the stream's own type, with a carriage return, and hangs up.

@@ -2,15 +2,16 @@
 
 use crate::http::reply::{Finish, Hijack};
 use crate::http::{Call, Reply};
-use crate::server::dispatch::product_header_lines;
 
 /// Leaves HTTP. A client that asked for the upgrade gets `101`; one of the old kind gets `200` and
 /// the same stream, without a length.
-pub(crate) fn leave_http(call: &Call, content_type: &str, product_headers: bool, finish: Finish) -> Reply {
-    leave(call.wants_upgrade(), content_type, product_headers, finish)
+///
+/// `fields` are further lines of the head.
+pub(crate) fn leave_http(call: &Call, content_type: &str, fields: &str, finish: Finish) -> Reply {
+    leave(call.wants_upgrade(), content_type, fields, finish)
 }
 
-fn leave(upgrade: bool, content_type: &str, product_headers: bool, finish: Finish) -> Reply {
+fn leave(upgrade: bool, content_type: &str, fields: &str, finish: Finish) -> Reply {
     let mut head = if upgrade {
         format!(
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -18,9 +19,7 @@ fn leave(upgrade: bool, content_type: &str, product_headers: bool, finish: Finis
     } else {
         format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n")
     };
-    if product_headers {
-        head.push_str(&product_header_lines());
-    }
+    head.push_str(fields);
     head.push_str("\r\n");
     Reply::Hijack(Hijack { head: head.into_bytes(), finish })
 }
@@ -30,7 +29,7 @@ mod tests {
     use super::*;
 
     fn head(upgrade: bool) -> String {
-        match leave(upgrade, "application/vnd.docker.raw-stream", false, Box::new(|_| Box::pin(async {}))) {
+        match leave(upgrade, "application/vnd.docker.raw-stream", "", Box::new(|_| Box::pin(async {}))) {
             Reply::Hijack(hijack) => String::from_utf8(hijack.head).unwrap(),
             Reply::Http(_) => String::new(),
         }

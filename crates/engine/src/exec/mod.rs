@@ -8,6 +8,7 @@ mod create;
 pub mod error;
 mod inspect;
 mod start;
+mod wait;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,6 +30,9 @@ use crate::container::Container;
 const KEPT: Duration = Duration::from_secs(300);
 /// Execs of one container that are remembered. Health checks by exec make one every second.
 const MAX_KEPT: usize = 1000;
+
+/// Exit status of an exec whose program was not executed, found or not; Docker's.
+const NOT_STARTED: i32 = 126;
 
 /// One exec.
 pub(crate) struct Exec {
@@ -152,9 +156,20 @@ impl Engine {
         ids
     }
 
-    /// Forgets a removed container's execs.
+    /// Forgets a removed container's execs. Whoever waits for one that was never started hears that
+    /// it will not be.
     pub(crate) fn forget_execs(&self, container: &Container) {
-        self.0.execs.all().retain(|_, exec| exec.container != container.id);
+        let forgotten: Vec<_> =
+            self.0.execs.all().extract_if(|_, exec| exec.container == container.id).collect();
+        for (_, exec) in forgotten {
+            exec.phase.send_if_modified(|phase| {
+                let never = matches!(phase, Phase::Created);
+                if never {
+                    *phase = Phase::Ended { pid: 0, code: NOT_STARTED, at: Instant::now() };
+                }
+                never
+            });
+        }
     }
 
     fn execs_of(&self, container: &Container) -> Vec<Arc<Exec>> {

@@ -11,16 +11,13 @@ use seacow_spec::shim::{Attach, Exec as ShimExec, Request, Stdio, Target};
 
 use tokio::sync::watch;
 
-use super::{Exec, ExecError, Phase};
+use super::{Exec, ExecError, NOT_STARTED, Phase};
 use crate::Engine;
 use crate::container::attach::ClientSocket;
 use crate::container::spec_build::{capability_sets, environment, override_env, process_base};
 use crate::container::{Container, ContainerError, Life, capabilities};
 use crate::error::EngineError;
 use crate::shim::ShimError;
-
-/// Exit status of an exec whose program could not be executed, found or not; Docker's.
-const NOT_STARTED: i32 = 126;
 
 /// How long after a failed exec the container's own end may still be on its way.
 const END_GRACE: Duration = Duration::from_millis(250);

@@ -327,6 +327,14 @@ pub(crate) fn join_self(tasks: &[PathBuf]) -> Result<(), Error> {
     tasks.iter().try_for_each(|file| write(file, "0"))
 }
 
+/// As [`join_self`], without those that are not there.
+pub(crate) fn join_present(tasks: &[PathBuf]) -> Result<(), Error> {
+    tasks.iter().try_for_each(|file| match write(file, "0") {
+        Err(error) if error.is_missing() => Ok(()),
+        done => done,
+    })
+}
+
 /// Makes `root/path` level by level; `made` adjusts the root and each level that was new, and hears
 /// whether it is the last.
 fn make(

@@ -63,7 +63,8 @@ fn run(globals: &Globals, parsed: &Parsed) -> Result<ExitCode, CliError> {
     };
     let foreground = if detach { None } else { Some(Foreground::new()?) };
     let cgroups = record.cgroups()?;
-    let container = Container { pid: record.pid, pidfd: init.as_fd(), cgroups: &cgroups };
+    let container =
+        Container { pid: record.pid, pidfd: init.as_fd(), cgroups: &cgroups, rare_namespaces: None };
     let preserve_fds = parsed.number("preserve-fds")?.unwrap_or(0);
     streams::check_inherited(preserve_fds)?;
     let agent = Agent::of(&request.seccomp, || state::oci(&record, Status::Running));

@@ -65,9 +65,6 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
     }
     trace.reset();
     settle(setup, &mut stage, trace)?;
-    // While the engine is busy with the network: the filter most containers have.
-    let filters = seccomp::Ready::compile();
-    trace.lap("compile the usual seccomp filter");
     let Some((mut create, stdio)) = await_container(setup, trace)? else { return Ok(Gone) };
     let no_process = || Error::Invalid { what: "a container without process".into() };
     let mut process = create.spec.process.take().ok_or_else(no_process)?;
@@ -79,7 +76,7 @@ fn become_container(setup: &Setup<'_>, trace: &mut Trace) -> Result<Gone, Error>
         mount::detach_old_root()?;
     }
     trace.lap("detach old root");
-    let filter = filters.prepare(&create.seccomp, process.capabilities.as_ref())?;
+    let filter = seccomp::prepare(&create.seccomp, process.capabilities.as_ref())?;
     trace.lap("seccomp filter");
     let hooks = create.spec.hooks.as_ref();
     let keep_keyring = setup.manner.keep_keyring;

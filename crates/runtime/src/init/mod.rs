@@ -91,6 +91,7 @@ pub struct Prepared {
     privileged: bool,
     user_namespace: bool,
     parent_opens: bool,
+    rare_namespaces: Option<Kinds>,
     stage: PathBuf,
     settled: bool,
     trace: Trace,
@@ -151,6 +152,7 @@ impl Prepared {
             privileged: prepare.privileged,
             user_namespace: plan.has_user_namespace(),
             parent_opens: plan.parent_opens,
+            rare_namespaces: plan.rare(),
             stage: stage.to_owned(),
             settled: false,
             trace,
@@ -249,6 +251,7 @@ impl Prepared {
             child: self.child,
             cgroups: self.cgroups,
             namespaces: self.namespaces,
+            rare_namespaces: self.rare_namespaces,
             terminal,
             agent,
             trace: self.trace,
@@ -262,6 +265,7 @@ pub struct Created {
     child: Child,
     cgroups: Cgroups,
     namespaces: Held,
+    rare_namespaces: Option<Kinds>,
     terminal: Option<OwnedFd>,
     agent: Option<Agent>,
     trace: Trace,
@@ -305,7 +309,8 @@ impl Created {
         }
         self.trace.lap("start until exec");
         let (pid, pidfd) = self.child.release();
-        Ok(Running { pid, pidfd, cgroups: self.cgroups, namespaces: self.namespaces })
+        let Self { cgroups, namespaces, rare_namespaces, .. } = self;
+        Ok(Running { pid, pidfd, cgroups, namespaces, rare_namespaces })
     }
 
     /// Lets init outlive the caller: it will be started by [`start_detached`] through a connection
@@ -318,7 +323,8 @@ impl Created {
             None => return Err(self.child.lost("be detached")),
         }
         let (pid, pidfd) = self.child.release();
-        Ok(Running { pid, pidfd, cgroups: self.cgroups, namespaces: self.namespaces })
+        let Self { cgroups, namespaces, rare_namespaces, .. } = self;
+        Ok(Running { pid, pidfd, cgroups, namespaces, rare_namespaces })
     }
 }
 
@@ -343,6 +349,9 @@ pub struct Running {
     pub cgroups: Cgroups,
     /// What outlives init for as long as this is held.
     pub namespaces: Held,
+    /// Which kinds of namespace it has for itself that containers rarely have: user, time. `None`
+    /// where they were joined by path, which may be the host's.
+    pub rare_namespaces: Option<Kinds>,
 }
 
 /// Namespaces that are slow to take down. Held, they outlive init, whose end can then be reported

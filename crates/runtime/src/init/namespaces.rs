@@ -105,6 +105,21 @@ impl Plan {
         self.owns(kind) || self.join.iter().any(|(joined, _)| *joined == kind)
     }
 
+    /// The kinds that few containers have for themselves, unless that takes a look at what was joined.
+    pub(crate) fn rare(&self) -> Option<Kinds> {
+        let joins_time = self.join.iter().any(|(kind, _)| *kind == Kinds::TIME);
+        match self.user {
+            User::Joined(_) => None,
+            _ if joins_time => None,
+            User::New => Some(Kinds::USER | self.new_time()),
+            User::Same => Some(self.new_time()),
+        }
+    }
+
+    fn new_time(&self) -> Kinds {
+        if self.owns(Kinds::TIME) { Kinds::TIME } else { Kinds::empty() }
+    }
+
     /// Whether somebody has to go ahead of init ([`super::launch`]).
     pub(crate) fn needs_helper(&self) -> bool {
         let joins = !self.join.is_empty() || self.join_pid.is_some();

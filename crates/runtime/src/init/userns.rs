@@ -1,7 +1,6 @@
 //! Init's first steps in a user namespace: from nobody with the caller's file rights to its root.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use seacow_sys::{Errno, cred, process};
 
@@ -17,8 +16,7 @@ use crate::wire::{self, ToChild};
 /// and becomes root. Never when the parent has gone.
 pub(super) fn enter(setup: &Setup<'_>) -> Result<Stage, Error> {
     // The files are the caller's root's, whom we still are to the file system.
-    let tasks: Vec<PathBuf> = setup.cgroups.tasks_files().into_iter().filter(|f| f.exists()).collect();
-    match cgroup::join_self(&tasks) {
+    match cgroup::join_present(&setup.cgroups.tasks_files()) {
         // Not ours to write, as everything of cgroups without rights.
         Err(error) if error.is_denied() && rights::are_limited() => {}
         joined => joined?,

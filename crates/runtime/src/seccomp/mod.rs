@@ -23,20 +23,22 @@ pub mod notify;
 mod parse;
 mod profile;
 pub(crate) mod rest;
+mod usual;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use seacow_spec::error::{Classified, ErrorClass};
 use seacow_spec::oci::runtime::{Capabilities, Seccomp};
 use seacow_spec::shim::SeccompChoice;
 use seacow_sys::Errno;
-use seacow_sys::cred::Caps;
 use seacow_sys::seccomp::{Flags, SockFilter};
 
 use crate::process::identity::set_of;
 use crate::validate::Warning;
 
 pub use default_profile::oci as default_as_oci;
+pub use usual::CAPABILITIES as DEFAULT_CAPABILITIES;
 
 /// Why a profile cannot become a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +107,7 @@ impl Classified for Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The program.
-    pub program: Vec<SockFilter>,
+    pub program: Cow<'static, [SockFilter]>,
     /// How it is loaded.
     pub flags: Flags,
     /// Some call is decided by an agent, who must get the listener ([`notify`]).
@@ -120,8 +122,11 @@ pub fn prepare(choice: &SeccompChoice, capabilities: Option<&Capabilities>) -> R
     let profile = match choice {
         SeccompChoice::Unconfined => return Ok(None),
         SeccompChoice::Default => {
-            let bounding = capabilities.map(|c| c.bounding.as_slice()).unwrap_or_default();
-            default_profile::for_capabilities(set_of(bounding))
+            let bounding = set_of(capabilities.map(|c| c.bounding.as_slice()).unwrap_or_default());
+            match usual::for_capabilities(bounding) {
+                Some(usual) => return Ok(Some(usual)),
+                None => default_profile::for_capabilities(bounding),
+            }
         }
         SeccompChoice::Profile(oci) => parse::parse(oci)?,
     };
@@ -133,39 +138,7 @@ fn filter(profile: &profile::Profile) -> Result<Filter, Error> {
     if program.len() > MAX_INSTRUCTIONS {
         return Err(Error::TooLong(program.len()));
     }
-    Ok(Filter { program, flags: profile.flags, notifies: profile.notifies })
-}
-
-/// Docker's default filter for Docker's default capabilities, compiled before anybody asks.
-#[derive(Debug)]
-pub struct Ready {
-    program: Vec<SockFilter>,
-}
-
-/// Docker's default bounding set, by the numbers of linux/capability.h: CHOWN, DAC_OVERRIDE, FOWNER,
-/// FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE,
-/// SETFCAP.
-pub const DEFAULT_CAPABILITIES: Caps = Caps(0xa804_25fb);
-
-impl Ready {
-    /// Compiles it.
-    pub fn compile() -> Self {
-        Self { program: compile::program(&default_profile::for_capabilities(DEFAULT_CAPABILITIES)) }
-    }
-
-    /// As [`prepare`], without work when the process is the usual one.
-    pub fn prepare(
-        self,
-        choice: &SeccompChoice,
-        capabilities: Option<&Capabilities>,
-    ) -> Result<Option<Filter>, Error> {
-        let usual = matches!(choice, SeccompChoice::Default)
-            && capabilities.is_some_and(|c| set_of(&c.bounding) == DEFAULT_CAPABILITIES);
-        if usual {
-            return Ok(Some(Filter { program: self.program, flags: Flags::SPEC_ALLOW, notifies: false }));
-        }
-        prepare(choice, capabilities)
-    }
+    Ok(Filter { program: Cow::Owned(program), flags: profile.flags, notifies: profile.notifies })
 }
 
 /// Compiles an OCI profile.

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{null_default, string_or_list};
 
+/// Where the answer to a create that also started (`?start=1`, seacow's own) has the exec's id.
+pub const EXEC_ID_FIELD: &str = "Seacow-Exec-Id";
+
 /// `POST /containers/{id}/exec`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
