@@ -1,9 +1,15 @@
 //! What the engine keeps in the store about containers: records, snapshots, and what it asks of
 //! images.
 //!
-//! Two kinds of record. A normal container's is durable before its create is answered; later
-//! changes of state are written behind. A `--rm` container's is a file
-//! in the exec root, never synced: it is gone with the machine, as the container is.
+//! Two kinds of record. A normal container's is in the database, where changes of state are written
+//! behind. A `--rm` container's is a file in the exec root, never synced: it is gone with the machine,
+//! as the container is.
+//!
+//! A disk's sync takes most of a millisecond, and a client that has just created a container or
+//! removed one needs no more than that a killed engine remembers. So a create and a removal are noted
+//! in the exec root, answered, and written durably right after: `<id>.json` is a record on its way to
+//! the database, `<id>.gone` a removal. What an engine that was killed has noted the next one writes.
+//! A start is answered only when its container's record is durable.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,12 +25,16 @@ use tokio::sync::Notify;
 
 use crate::blocking::lock;
 use crate::container::capture::Files;
-use crate::container::{Container, ContainerError, Record};
+use crate::container::{Container, ContainerError, Kept, Record};
 use crate::error::EngineError;
 use crate::{Engine, blocking};
 
 /// How far behind a change its record is written. The container's shim knows better meanwhile.
 const BEHIND: Duration = Duration::from_millis(3);
+
+/// Extensions of the files in the exec root.
+const RECORD: &str = "json";
+const GONE: &str = "gone";
 
 /// What a container takes from its image.
 pub(crate) struct BaseImage {
@@ -205,14 +215,59 @@ impl Engine {
     }
 
     fn ephemeral_path(&self, id: &ContainerId) -> PathBuf {
-        self.config().records_dir().join(format!("{id}.json"))
+        self.config().records_dir().join(format!("{id}.{RECORD}"))
+    }
+
+    fn gone_path(&self, id: &ContainerId) -> PathBuf {
+        self.config().records_dir().join(format!("{id}.{GONE}"))
+    }
+
+    /// Writes a new container's record: what was answered for survives the engine at once, and the
+    /// machine a moment later.
+    pub(crate) fn save_new(&self, container: &Arc<Container>) -> Result<(), EngineError> {
+        let (bytes, ephemeral) = {
+            let cell = container.cell();
+            (encode(&cell.record)?, cell.record.auto_remove())
+        };
+        // Memory, not a disk: 10 µs, less than a hop to another thread.
+        put_file(&self.ephemeral_path(&container.id), &bytes)?;
+        if ephemeral {
+            return Ok(());
+        }
+        container.kept.send_replace(Kept::Noted);
+        let piece = self.0.clearing.begin();
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move {
+            if let Err(error) = engine.save(&container).await {
+                tracing::warn!(id = container.id.short(), %error, "write the record of a new container");
+                container.kept.send_replace(Kept::Refused);
+            }
+            drop(piece);
+        });
+        Ok(())
+    }
+
+    /// Returns when a container's record is durable, or cannot be made so, which is logged: the next
+    /// change of its state is the next attempt.
+    pub(crate) async fn await_record(&self, container: &Container) {
+        // An error would mean that the container is gone, and the caller has it.
+        let _ = container.kept.subscribe().wait_for(|kept| *kept != Kept::Noted).await;
+    }
+
+    /// Notes that a container is gone. [`Engine::forget_record`] follows, with nobody waiting.
+    pub(crate) fn note_gone(&self, container: &Container) -> Result<(), EngineError> {
+        lock(&self.0.dirty.ids).remove(&container.id);
+        if container.cell().record.auto_remove() {
+            return delete_file(&self.ephemeral_path(&container.id));
+        }
+        let path = self.gone_path(&container.id);
+        Ok(std::fs::write(&path, []).map_err(|error| ContainerError::io("write", &path, error))?)
     }
 
     /// Writes a container's record as it is when it is written; a normal container's is safe from a
     /// crash when this returns. Nothing is written about a removed one.
     pub(crate) async fn save(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         if container.cell().record.auto_remove() {
-            // Memory, not a disk: 10 µs, less than a hop to another thread.
             return self.write_now(container);
         }
         let (engine, container) = (self.clone(), Arc::clone(container));
@@ -236,7 +291,9 @@ impl Engine {
                 return delete_file(&engine.ephemeral_path(&container.id));
             }
             let id = container.id.as_str();
-            Ok(engine.0.store.records().delete(RecordKind::Container, id, Durability::Durable)?)
+            engine.0.store.records().delete(RecordKind::Container, id, Durability::Durable)?;
+            engine.drop_note(&container)?;
+            delete_file(&engine.gone_path(&container.id))
         })
         .await?
     }
@@ -279,30 +336,71 @@ impl Engine {
         }
         // Durable although nobody may wait: what is not synced is lost with the process, too.
         let id = container.id.as_str();
-        Ok(self.0.store.records().put(RecordKind::Container, id, bytes, Durability::Durable)?)
+        self.0.store.records().put(RecordKind::Container, id, bytes, Durability::Durable)?;
+        self.drop_note(container)
     }
 
-    /// Every record there is, of both kinds.
+    /// The database knows better now.
+    fn drop_note(&self, container: &Container) -> Result<(), EngineError> {
+        if *container.kept.borrow() != Kept::Safely {
+            delete_file(&self.ephemeral_path(&container.id))?;
+            container.kept.send_replace(Kept::Safely);
+        }
+        Ok(())
+    }
+
+    /// Every record there is, of both kinds. What an earlier engine has only noted is written first.
     pub(crate) async fn load_records(&self) -> Result<Vec<Record>, EngineError> {
-        let (inner, dir) = (Arc::clone(&self.0), self.config().records_dir());
+        let engine = self.clone();
         blocking::run("read records", move || {
+            let (gone, noted) = engine.read_notes()?;
+            let kept = engine.0.store.records();
+            for id in gone {
+                kept.delete(RecordKind::Container, id.as_str(), Durability::Durable)?;
+                delete_file(&engine.ephemeral_path(&id))?;
+                delete_file(&engine.gone_path(&id))?;
+            }
             let mut records = Vec::new();
-            for (id, bytes) in inner.store.records().all(RecordKind::Container)? {
+            for (id, bytes) in kept.all(RecordKind::Container)? {
                 keep_readable(&mut records, &id, &bytes);
             }
-            let entries = std::fs::read_dir(&dir).map_err(|error| ContainerError::io("list", &dir, error))?;
-            for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-                match std::fs::read(&path) {
-                    Ok(bytes) if path.extension().is_some_and(|kind| kind == "json") => {
-                        keep_readable(&mut records, &path.display().to_string(), &bytes);
-                    }
-                    // Half-written by an engine that died.
-                    Ok(_) | Err(_) => drop(std::fs::remove_file(&path)),
+            for record in noted {
+                if record.auto_remove() {
+                    records.push(record);
+                    continue;
                 }
+                // Written meanwhile, and changed perhaps: the database knows better.
+                if !records.iter().any(|known| known.id == record.id) {
+                    let bytes = encode(&record)?;
+                    kept.put(RecordKind::Container, record.id.as_str(), bytes, Durability::Durable)?;
+                    records.push(record.clone());
+                }
+                delete_file(&engine.ephemeral_path(&record.id))?;
             }
             Ok(records)
         })
         .await?
+    }
+
+    /// What is in the exec root: containers that are gone, and records of others.
+    fn read_notes(&self) -> Result<(Vec<ContainerId>, Vec<Record>), EngineError> {
+        let dir = self.config().records_dir();
+        let (mut gone, mut records) = (Vec::new(), Vec::new());
+        let entries = std::fs::read_dir(&dir).map_err(|error| ContainerError::io("list", &dir, error))?;
+        for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+            let id = path.file_stem().and_then(|stem| stem.to_str()?.parse::<ContainerId>().ok());
+            match (path.extension().and_then(|kind| kind.to_str()), id) {
+                (Some(GONE), Some(id)) => gone.push(id),
+                (Some(RECORD), Some(_)) => match std::fs::read(&path) {
+                    Ok(bytes) => keep_readable(&mut records, &path.display().to_string(), &bytes),
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "read a record"),
+                },
+                // Half-written by an engine that died.
+                _ => drop(std::fs::remove_file(&path)),
+            }
+        }
+        records.retain(|record| !gone.contains(&record.id));
+        Ok((gone, records))
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::{Place, create, eventually, request, text, with};
 use futures_util::StreamExt;
 use seacow_engine::config::PoolSizes;
-use seacow_engine::{Engine, ListOptions, LogOptions, RemoveOptions};
+use seacow_engine::{Engine, ListOptions, LogOptions, RemoveOptions, WaitCondition};
 use seacow_spec::docker::container::CreateRequest;
 use seacow_spec::docker::exec::{ExecConfig, ExecStart};
 
@@ -128,6 +128,18 @@ async fn boot(place: &Place) -> Engine {
     Engine::boot(place.config(PoolSizes::OFF)).await.unwrap()
 }
 
+/// After an engine of this process.
+async fn boot_again(place: &Place) -> Engine {
+    loop {
+        // Tasks of the last engine may hold it for a moment.
+        match Engine::boot(place.config(PoolSizes::OFF)).await {
+            Ok(engine) => return engine,
+            Err(error) => eprintln!("not yet: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn end(engine: Engine, place: &Place) {
     for row in engine.list(ListOptions { all: true, ..Default::default() }).await.unwrap() {
         engine.remove(&row.id, RemoveOptions { force: true, volumes: true, link: false }).await.unwrap();
@@ -224,6 +236,54 @@ async fn killed_at_any_moment_nothing_leaks() {
     }
 }
 
+/// Both are answered before the database has been synced.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_outlives_an_engine_killed_at_once() {
+    let Some(place) = Place::new() else { return };
+    let mut helper = Helper::start(&place);
+    assert_eq!(helper.ask("pool"), "full");
+    helper.ask("create gone keep true");
+    assert_eq!(helper.ask("remove gone"), "done");
+    helper.ask("create there keep true");
+    helper.kill();
+    // A second time before the next engine has been used at all.
+    Helper::start(&place).kill();
+    let mut helper = Helper::start(&place);
+    assert_eq!(helper.ask("remove there"), "done");
+    helper.ask("create there keep sh -c exit_4");
+    helper.kill();
+    let engine = boot(&place).await;
+    assert!(engine.inspect("gone", false).await.is_err());
+    assert_eq!(engine.list(ListOptions { all: true, ..Default::default() }).await.unwrap().len(), 1);
+    engine.start("there").await.unwrap();
+    assert_eq!(engine.wait("there", WaitCondition::NotRunning).unwrap().await.status_code, 4);
+    // What the engines before have noted is in the database now.
+    assert_eq!(place.notes(), Vec::<String>::new());
+    end(engine, &place).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_the_database_has_overtaken_is_dropped() {
+    let Some(place) = Place::new() else { return };
+    let mut helper = Helper::start(&place);
+    let model = helper.ask("create model rm true");
+    let id = helper.ask("create box keep true");
+    eventually("the record is in the database", || place.notes() == [format!("{model}.json")]).await;
+    helper.kill();
+    // As of an engine killed between the write to the database and the removal of the note.
+    let note = |id: &str| place.notes_dir().join(format!("{id}.json"));
+    let stale = std::fs::read_to_string(note(&model)).unwrap().replace(&model, &id);
+    let stale = stale.replace("\"AutoRemove\":true", "\"AutoRemove\":false").replace("model", "stale");
+    std::fs::rename(note(&model), note(&id)).unwrap();
+    std::fs::write(note(&id), stale).unwrap();
+    std::fs::write(place.notes_dir().join("half.new"), "{").unwrap();
+    let engine = boot(&place).await;
+    assert_eq!(engine.list(ListOptions { all: true, ..Default::default() }).await.unwrap().len(), 1);
+    assert_eq!(engine.inspect(&id, false).await.unwrap().name, "/box");
+    assert_eq!(place.notes(), Vec::<String>::new());
+    end(engine, &place).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shim_killed_while_the_engine_was_away() {
     let Some(place) = Place::new() else { return };
@@ -255,14 +315,7 @@ async fn a_graceful_end_keeps_containers_or_stops_them() {
     engine.shutdown(true).await;
     drop(engine);
     assert_eq!(place.shims().len(), 1);
-    let engine = loop {
-        // Tasks of the last engine may hold it for a moment.
-        match Engine::boot(place.config(PoolSizes::OFF)).await {
-            Ok(engine) => break engine,
-            Err(error) => eprintln!("not yet: {error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let engine = boot_again(&place).await;
     assert_eq!(state(&engine, &id).await.0, "running");
     engine.shutdown(false).await;
     assert_eq!(state(&engine, &id).await, ("exited".into(), 137));

@@ -2,7 +2,7 @@
 //!
 //! Everything is checked before anything is made. Then the container is made invisibly: name
 //! reserved, volumes and snapshot made, a prepared shim told what it will be. It appears in the
-//! registry when its record is safe; until then every step is undone by [`Draft::undo`].
+//! registry when its record is noted; until then every step is undone by [`Draft::undo`].
 
 use std::sync::Arc;
 
@@ -270,8 +270,8 @@ impl Engine {
                 self.tell_shim(draft, rootfs).await?
             }
         };
-        self.save(&container).await?;
-        crate::step!("create: record safe");
+        self.save_new(&container)?;
+        crate::step!("create: record noted");
         registry.insert(Arc::clone(&container));
         self.keep_ready_for_a_while(&container);
         Ok(container)

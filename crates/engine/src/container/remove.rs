@@ -1,8 +1,8 @@
 //! `DELETE /containers/{id}`, and the removal of `--rm` containers at their end.
 //!
-//! Out of the registry first: name and id are free, listeners and waiters are told. Files go in the
-//! background, after the shim has unmounted them. The record goes durably before that: a crash in
-//! between leaves files without a record, which the next boot removes.
+//! The removal is noted first; then name and id are free, listeners and waiters are told. The rest
+//! happens in the background: the record is deleted durably, then go the files, after the shim has
+//! unmounted them. A crash in between leaves files without a record, which the next boot removes.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Engine {
     /// Removes a container.
     ///
     /// # Errors
-    /// It does not exist, runs and is not to be killed, or its record cannot be deleted.
+    /// It does not exist, runs and is not to be killed, or its removal cannot be noted.
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<(), EngineError> {
         if options.link {
             return Err(ContainerError::RemoveLink.into());
@@ -83,7 +83,7 @@ impl Engine {
             cell.removed = true;
             before
         };
-        if let Err(error) = self.forget_record(container).await {
+        if let Err(error) = self.note_gone(container) {
             let mut cell = container.cell();
             cell.removed = false;
             cell.record.state = before;
@@ -108,9 +108,6 @@ impl Engine {
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
             await_remains(&container).await;
-            if let Err(error) = engine.forget_record(&container).await {
-                tracing::warn!(id = container.id.short(), %error, "delete a container's record");
-            }
             engine.remove_files(&container, true);
             drop(piece);
         });
@@ -130,11 +127,16 @@ impl Engine {
         });
     }
 
-    /// Removes what is on disk, once nothing is mounted any more.
+    /// Removes what is on disk: the record, and the files once nothing is mounted any more.
     fn remove_files(&self, container: &Arc<Container>, volumes: bool) {
         let piece = self.0.clearing.begin();
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
+            if let Err(error) = engine.forget_record(&container).await {
+                // The note stays as well: the next boot tries again, with the files still there.
+                tracing::warn!(id = container.id.short(), %error, "delete a container's record");
+                return;
+            }
             engine.let_go(&container).await;
             await_remains(&container).await;
             engine.remove_exec_dir(&container).await;

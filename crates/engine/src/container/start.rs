@@ -40,7 +40,10 @@ impl Engine {
         begin(container)?;
         container.tell(|life| life.begun += 1);
         match self.bring_up(container).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.await_record(container).await;
+                Ok(())
+            }
             Err(error) => Err(self.fail(container, error).await),
         }
     }

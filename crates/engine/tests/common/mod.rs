@@ -61,6 +61,15 @@ impl Place {
         names(&self.dir.path().join("e/c"))
     }
 
+    /// Where records are that the database does not have.
+    pub fn notes_dir(&self) -> PathBuf {
+        self.dir.path().join("e/records")
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        names(&self.notes_dir())
+    }
+
     pub fn log_dirs(&self) -> Vec<String> {
         names(&self.dir.path().join("d/containers"))
     }
