@@ -7,12 +7,13 @@
 //!
 //! A disk's sync takes most of a millisecond, and a client that has just created a container or
 //! removed one needs no more than that a killed engine remembers. So a create and a removal are noted
-//! in the exec root, answered, and written durably right after: `<id>.json` is a record on its way to
-//! the database, `<id>.gone` a removal. What an engine that was killed has noted the next one writes.
-//! A start is answered only when its container's record is durable.
+//! in the exec root, answered, and written durably some milliseconds later: `<id>.json` is a record on
+//! its way to the database, `<id>.gone` a removal. What a killed engine has noted the next one writes.
+//! Files are removed after the record only.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::blocking::lock;
 use crate::container::capture::Files;
-use crate::container::{Container, ContainerError, Kept, Record};
+use crate::container::{Container, ContainerError, Record};
 use crate::error::EngineError;
 use crate::{Engine, blocking};
 
@@ -222,8 +223,8 @@ impl Engine {
         self.config().records_dir().join(format!("{id}.{GONE}"))
     }
 
-    /// Writes a new container's record: what was answered for survives the engine at once, and the
-    /// machine a moment later.
+    /// Writes a new container's record: what is answered outlives the engine at once, and the machine
+    /// a moment later.
     pub(crate) fn save_new(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         let (bytes, ephemeral) = {
             let cell = container.cell();
@@ -234,24 +235,9 @@ impl Engine {
         if ephemeral {
             return Ok(());
         }
-        container.kept.send_replace(Kept::Noted);
-        let piece = self.0.clearing.begin();
-        let (engine, container) = (self.clone(), Arc::clone(container));
-        tokio::spawn(async move {
-            if let Err(error) = engine.save(&container).await {
-                tracing::warn!(id = container.id.short(), %error, "write the record of a new container");
-                container.kept.send_replace(Kept::Refused);
-            }
-            drop(piece);
-        });
+        container.noted.store(true, Ordering::Release);
+        self.save_later(container);
         Ok(())
-    }
-
-    /// Returns when a container's record is durable, or cannot be made so, which is logged: the next
-    /// change of its state is the next attempt.
-    pub(crate) async fn await_record(&self, container: &Container) {
-        // An error would mean that the container is gone, and the caller has it.
-        let _ = container.kept.subscribe().wait_for(|kept| *kept != Kept::Noted).await;
     }
 
     /// Notes that a container is gone. [`Engine::forget_record`] follows, with nobody waiting.
@@ -342,9 +328,8 @@ impl Engine {
 
     /// The database knows better now.
     fn drop_note(&self, container: &Container) -> Result<(), EngineError> {
-        if *container.kept.borrow() != Kept::Safely {
+        if container.noted.swap(false, Ordering::AcqRel) {
             delete_file(&self.ephemeral_path(&container.id))?;
-            container.kept.send_replace(Kept::Safely);
         }
         Ok(())
     }

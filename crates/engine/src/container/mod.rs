@@ -52,6 +52,7 @@ pub mod wait;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use seacow_spec::ContainerId;
@@ -79,23 +80,12 @@ pub(crate) struct Container {
     /// Held while its record is read and written, or deleted: the last write is of the last state,
     /// and nothing is written after the deletion. Taken on threads that may block.
     pub(crate) writing: Mutex<()>,
-    /// Where its record is; see [`crate::storage`].
-    pub(crate) kept: watch::Sender<Kept>,
+    /// Its record is noted in the exec root and may not be in the database yet.
+    pub(crate) noted: AtomicBool,
     /// Held while it is frozen or thawed and that is noted, so that both stay one.
     pub(crate) freezing: tokio::sync::Mutex<()>,
     /// Held for writing while the engine itself holds the container still for a moment.
     pub(crate) still: Arc<tokio::sync::RwLock<()>>,
-}
-
-/// Where a container's record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// Where it belongs.
-    Safely,
-    /// In a note, on its way to the database.
-    Noted,
-    /// In a note; the database refused it.
-    Refused,
 }
 
 /// The changing parts of a container.
@@ -206,7 +196,7 @@ impl Container {
             }),
             life: watch::channel(life).0,
             writing: Mutex::new(()),
-            kept: watch::channel(Kept::Safely).0,
+            noted: AtomicBool::new(false),
             freezing: tokio::sync::Mutex::new(()),
             still: Arc::default(),
         })

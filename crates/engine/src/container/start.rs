@@ -40,10 +40,7 @@ impl Engine {
         begin(container)?;
         container.tell(|life| life.begun += 1);
         match self.bring_up(container).await {
-            Ok(()) => {
-                self.await_record(container).await;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) => Err(self.fail(container, error).await),
         }
     }
