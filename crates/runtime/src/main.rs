@@ -9,6 +9,10 @@ mod cli;
 
 use std::process::ExitCode;
 
+/// As in the shim: musl's own allocator gives single pages back and asks for them again.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     cli::run()
 }
