@@ -475,6 +475,7 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
         pool,
         ready: Default::default(),
         clearing: Default::default(),
+        memory: Default::default(),
         dirty: Arc::new(storage::Dirty::default()),
         _lock: lock,
     })))

@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<slot::Pool>,
     pub(crate) ready: container::ready::ReadyCount,
     pub(crate) clearing: container::teardown::Clearing,
+    /// Held while a container starts that shares a volume in memory with others.
+    pub(crate) memory: tokio::sync::Mutex<()>,
     pub(crate) dirty: Arc<storage::Dirty>,
     /// Keeps a second engine out of the exec root.
     _lock: std::os::fd::OwnedFd,

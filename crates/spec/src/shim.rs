@@ -37,6 +37,10 @@ use crate::lifecycle::{Exit, State};
 use crate::oci::runtime::{IdMapping, LinuxNamespace, LinuxResources, Mount, Process, Spec, TimeOffset};
 use crate::time::Timestamp;
 
+/// A mount option of our own runtime: what is bound lies at this path below the source, and no link on it
+/// leads out (the source belongs to containers that may change it at the same moment).
+pub const BENEATH: &str = "seacow.beneath=";
+
 /// Version of this protocol. A newer daemon serves older shims; never the other way round.
 pub const PROTOCOL_VERSION: u32 = 3;
 /// Largest frame: an environment of `ARG_MAX` (2 MiB on Linux by default) in JSON, with room.

@@ -68,4 +68,4 @@ pub use store::{OpenError, Store, StoreOptions};
 pub use storefile::{StoreFile, StoreFileError};
 pub use tar::TarError;
 pub use tar::compress::unpack;
-pub use volume::{Volume, VolumeError, Volumes};
+pub use volume::{NewVolume, Volume, VolumeError, Volumes};

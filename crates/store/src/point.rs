@@ -215,10 +215,7 @@ impl Points {
 }
 
 fn check_name(name: &str, others: &[Arc<Point>]) -> Result<(), PointError> {
-    let rest = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    let valid =
-        name.bytes().enumerate().all(|(at, b)| if at == 0 { b.is_ascii_alphanumeric() } else { rest(b) });
-    if name.is_empty() || name.len() > MAX_NAME || !valid {
+    if !is_name(name) {
         return Err(PointError::InvalidName(name.to_owned()));
     }
     match others.iter().find(|other| other.name == name) {
@@ -231,4 +228,12 @@ fn check_name(name: &str, others: &[Arc<Point>]) -> Result<(), PointError> {
 fn next_number(others: &[Arc<Point>]) -> String {
     let numbers = others.iter().filter_map(|other| other.name.parse::<u32>().ok());
     numbers.max().unwrap_or(0).saturating_add(1).to_string()
+}
+
+/// A name as Docker's, of one character at least.
+pub(crate) fn is_name(name: &str) -> bool {
+    let rest = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let all =
+        name.bytes().enumerate().all(|(at, b)| if at == 0 { b.is_ascii_alphanumeric() } else { rest(b) });
+    !name.is_empty() && name.len() <= MAX_NAME && all
 }

@@ -52,4 +52,5 @@ pub(crate) mod top;
 pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod volume;
+pub(crate) mod volume_snapshot;
 pub(crate) mod wait;

@@ -1,4 +1,4 @@
-//! Snapshots, rollback and clones of containers: seacow's own, beside Docker's paths.
+//! Snapshots, rollback and clones of containers and volumes: seacow's own, beside Docker's paths.
 
 use hyper::StatusCode;
 use seacow_engine::{Caller, CloneOptions};
@@ -14,6 +14,11 @@ pub(crate) const ROUTES: &[Route] = routes![
     delete "/containers/{name}/snapshots" => remove,
     post "/containers/{name}/rollback" => rollback,
     post "/containers/{name}/clone" => clone,
+    get "/volumes/{name}/snapshots" => volume_list,
+    post "/volumes/{name}/snapshots" => volume_create,
+    delete "/volumes/{name}/snapshots" => volume_remove,
+    post "/volumes/{name}/rollback" => volume_rollback,
+    post "/volumes/{name}/clone" => volume_clone,
 ];
 
 async fn list_all(call: Call) -> Result<Reply, ApiError> {
@@ -51,6 +56,33 @@ async fn clone(call: Call) -> Result<Reply, ApiError> {
     let caller = Caller::Peer(call.peer.uid());
     let ids = call.engine.clone_container(&call.name, options, caller).await?;
     Ok(Reply::json(StatusCode::CREATED, &Cloned { ids }))
+}
+
+async fn volume_list(call: Call) -> Result<Reply, ApiError> {
+    Ok(Reply::ok_json(&call.engine.volume_snapshots(&call.name)?))
+}
+
+async fn volume_create(mut call: Call) -> Result<Reply, ApiError> {
+    let request: SnapshotCreate = call.json().await?;
+    let name = Some(request.name).filter(|name| !name.is_empty());
+    Ok(Reply::json(StatusCode::CREATED, &call.engine.volume_snapshot(&call.name, name).await?))
+}
+
+async fn volume_remove(call: Call) -> Result<Reply, ApiError> {
+    call.engine.volume_snapshot_remove(&call.name, &wanted(&call)?).await?;
+    Ok(Reply::no_content())
+}
+
+async fn volume_rollback(call: Call) -> Result<Reply, ApiError> {
+    call.engine.volume_rollback(&call.name, &wanted(&call)?).await?;
+    Ok(Reply::no_content())
+}
+
+async fn volume_clone(call: Call) -> Result<Reply, ApiError> {
+    let name = call.query.non_empty("name");
+    let name = name.ok_or_else(|| ApiError::invalid("name: the new volume's is required"))?;
+    let made = call.engine.volume_clone(&call.name, &name, call.query.non_empty("snapshot")).await?;
+    Ok(Reply::json(StatusCode::CREATED, &made))
 }
 
 /// Which snapshot is meant.

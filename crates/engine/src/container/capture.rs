@@ -5,6 +5,7 @@
 //! mounted upper directory cannot become a lower layer. [`Engine::capture_still`] is that step alone,
 //! for whoever holds the container still by other means.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,29 +88,63 @@ impl Engine {
     async fn capture_frozen(&self, container: &Arc<Container>) -> Result<Files, EngineError> {
         let _still = container.still.write().await;
         container.cell().held = true;
-        let files = self.capture_marked(container).await;
+        let files = match self.freeze_marked(container).await {
+            Ok(()) => self.capture_still(container, UpperMode::Copy).await,
+            Err(error) => Err(error),
+        };
+        self.thaw_marked(container).await;
         container.cell().held = false;
         files
     }
 
-    async fn capture_marked(&self, container: &Arc<Container>) -> Result<Files, EngineError> {
+    /// Runs `work` while none of these containers does anything. They are in the order of their ids: two
+    /// who want several wait for each other in one direction.
+    pub(crate) async fn while_still<T>(
+        &self,
+        containers: &[Arc<Container>],
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let mut held = Vec::new();
+        let mut stopped = Ok(());
+        for container in containers {
+            let guards =
+                (Arc::clone(&container.ops).lock_owned().await, container.still.clone().write_owned().await);
+            if !matches!(container.cell().record.state, State::Running { .. }) {
+                // Nothing is started while this is held.
+                held.push((container, guards, false));
+                continue;
+            }
+            container.cell().held = true;
+            stopped = self.freeze_marked(container).await;
+            held.push((container, guards, true));
+            if stopped.is_err() {
+                break;
+            }
+        }
+        let done = match stopped {
+            Ok(()) => work.await,
+            Err(error) => Err(error),
+        };
+        for (container, _guards, froze) in held {
+            if froze {
+                self.thaw_marked(container).await;
+                container.cell().held = false;
+            }
+        }
+        done
+    }
+
+    /// Freezes for a moment; one that ended just now is as still.
+    async fn freeze_marked(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         let mark = self.mark(container);
         std::fs::write(&mark, []).map_err(|error| ContainerError::io("write", &mark, error))?;
         match self.freeze_locked(container, true).await {
-            Ok(()) => {}
-            // It ended just now.
-            Err(_) if !container.cell().is_alive() => {
+            Err(error) if container.cell().is_alive() => {
                 remove_mark(&mark);
-                return self.capture_still(container, UpperMode::Copy).await;
+                Err(error)
             }
-            Err(error) => {
-                remove_mark(&mark);
-                return Err(error);
-            }
+            Ok(()) | Err(_) => Ok(()),
         }
-        let files = self.capture_still(container, UpperMode::Copy).await;
-        self.thaw_marked(container).await;
-        files
     }
 
     /// Thaws a container that an engine froze for a moment; this one, or an earlier one that was killed.

@@ -145,6 +145,7 @@ impl Engine {
         check_values(&record)?;
         self.check_labels(&record)?;
         userns::check(&record, self.config())?;
+        check_mounts(&record, self.config())?;
         let template = self.own_template(&record)?;
         Ok(Plan { record, template, image, warnings, origin: None })
     }
@@ -159,12 +160,13 @@ impl Engine {
         Ok(())
     }
 
-    /// The template of a container that joins nobody's namespaces; `None` for one that does, since
+    /// The template of a container that joins nobody's namespaces and memory; `None` for one that does, since
     /// whose they are is known at the start only.
     pub(super) fn own_template(&self, record: &Record) -> Result<Option<Template>, ContainerError> {
         let joins = |mode: &str| mode.starts_with("container:");
         let host = &record.host_config;
-        if joins(&host.network_mode) || joins(&host.pid_mode) || joins(&host.ipc_mode) {
+        let joins = joins(&host.network_mode) || joins(&host.pid_mode) || joins(&host.ipc_mode);
+        if joins || self.uses_shared_memory(record) {
             return Ok(None);
         }
         Template::of(record, self.config(), |other| Err(ContainerError::NotRunning(other.to_owned())))
@@ -262,6 +264,7 @@ impl Engine {
                 let from = origin.map(|origin| origin.files.clone());
                 let rootfs = self.make_root(&draft.record, image.chain.as_ref(), from).await?;
                 draft.snapshot = true;
+                volumes::make_scratch(self, &draft.record).await?;
                 match origin {
                     None => volumes::fill(self, &draft.record, image.chain.as_ref()).await?,
                     Some(origin) => volumes::copy(self, &origin.mounts, &draft.record).await?,
@@ -364,6 +367,23 @@ fn check_values(record: &Record) -> Result<(), ContainerError> {
     resources::limits(&record.host_config.resources)?;
     let options = record.host_config.security_opt.as_deref().unwrap_or_default();
     security::parse(options, record.host_config.privileged, &[]).map(|_| ())
+}
+
+/// What needs our own runtime, or the host's ids.
+fn check_mounts(record: &Record, config: &crate::Config) -> Result<(), ContainerError> {
+    let ours = matches!(config.runtimes.find(&record.host_config.runtime), Ok(None));
+    let remapped = userns::remap(record, config).is_some();
+    for mount in &record.mounts {
+        if !mount.subpath.is_empty() && !ours {
+            let what = format!("a mount's subpath with the runtime {:?}", record.host_config.runtime);
+            return Err(ContainerError::Unsupported(what));
+        }
+        if remapped && (mount.scratch || mount.point.kind == "image") {
+            let what = "a mount of an image or with the option O in a user namespace";
+            return Err(ContainerError::Unsupported(what.into()));
+        }
+    }
+    Ok(())
 }
 
 impl Draft {

@@ -104,6 +104,7 @@ fn bind(spec: &str) -> Result<MountRecord, Invalid> {
         }
         let mut record = volume(source.to_owned(), target, mode.text, mode.writable);
         record.copy = !mode.no_copy;
+        record.scratch = mode.scratch;
         return Ok(record);
     }
     if mode.no_copy {
@@ -111,6 +112,7 @@ fn bind(spec: &str) -> Result<MountRecord, Invalid> {
     }
     let propagation = mode.propagation.unwrap_or(DEFAULT_PROPAGATION);
     let mut record = host_path(&clean(source), target, propagation, mode.writable);
+    record.scratch = mode.scratch;
     mode.text.clone_into(&mut record.point.mode);
     record.create_source = true;
     Ok(record)
@@ -121,10 +123,12 @@ struct ModeWords<'a> {
     writable: bool,
     propagation: Option<&'a str>,
     no_copy: bool,
+    /// Writes go elsewhere.
+    scratch: bool,
 }
 
 fn parse_mode(text: &str) -> Result<ModeWords<'_>, Invalid> {
-    let mut mode = ModeWords { text, writable: true, propagation: None, no_copy: false };
+    let mut mode = ModeWords { text, writable: true, propagation: None, no_copy: false, scratch: false };
     let mut access = None;
     for word in text.split(',').filter(|_| !text.is_empty()) {
         match word {
@@ -133,6 +137,8 @@ fn parse_mode(text: &str) -> Result<ModeWords<'_>, Invalid> {
                 mode.writable = word == "rw";
             }
             "nocopy" if !mode.no_copy => mode.no_copy = true,
+            // Podman's.
+            "O" if access != Some("ro") => mode.scratch = true,
             // Labels of SELinux and hints for macOS: without effect on this host, in Docker as well.
             "z" | "Z" | "consistent" | "cached" | "delegated" | "default" => {}
             word if PROPAGATIONS.contains(&word) && mode.propagation.is_none() => {
@@ -160,9 +166,8 @@ fn explicit(mount: &Mount) -> Result<MountRecord, ContainerError> {
             }
             Ok(explicit_tmpfs(mount, target)?)
         }
-        "image" | "cluster" | "npipe" => {
-            Err(ContainerError::Unsupported(format!("--mount type={}", mount.kind)))
-        }
+        "image" => explicit_image(mount, target),
+        "cluster" | "npipe" => Err(ContainerError::Unsupported(format!("--mount type={}", mount.kind))),
         other => Err(Invalid::MountType(other.to_owned()).into()),
     }
 }
@@ -198,22 +203,40 @@ fn explicit_volume(mount: &Mount, target: String) -> Result<MountRecord, Contain
     if !mount.source.is_empty() && !seacow_spec::names::is_valid(&mount.source) {
         return Err(Invalid::VolumeName(mount.source.clone()).into());
     }
-    if !options.subpath.is_empty() {
-        return Err(ContainerError::Unsupported("--mount volume-subpath".into()));
-    }
+    check_subpath(mount, &options.subpath)?;
     let driver = options.driver_config.unwrap_or_default();
     if !matches!(driver.name.as_str(), "" | LOCAL) {
         return Err(ContainerError::Unsupported(format!("volume driver {:?}", driver.name)));
     }
-    if driver.options.is_some_and(|options| !options.is_empty()) {
-        return Err(ContainerError::Unsupported("--mount volume-opt".into()));
-    }
-    if options.labels.is_some_and(|labels| !labels.is_empty()) {
-        return Err(ContainerError::Unsupported("--mount volume-label".into()));
-    }
     let mut record = volume(mount.source.clone(), target, "z", !mount.read_only);
-    record.copy = !options.no_copy;
+    // What the image has at the target belongs into the volume's top.
+    record.copy = !options.no_copy && options.subpath.is_empty();
+    record.subpath = options.subpath;
+    record.labels = options.labels.unwrap_or_default();
+    record.driver_options = driver.options.unwrap_or_default();
     Ok(record)
+}
+
+/// The files of an image, read-only.
+fn explicit_image(mount: &Mount, target: String) -> Result<MountRecord, ContainerError> {
+    let wrong = |why: &str| Invalid::Mount { kind: mount.kind.clone(), why: why.into() };
+    if mount.source.is_empty() {
+        return Err(wrong("field Source must not be empty").into());
+    }
+    let options = mount.image_options.clone().unwrap_or_default();
+    check_subpath(mount, &options.subpath)?;
+    let mut point = point("image", target, false);
+    point.source.clone_from(&mount.source);
+    Ok(MountRecord { subpath: options.subpath, ..record(point) })
+}
+
+fn check_subpath(mount: &Mount, path: &str) -> Result<(), Invalid> {
+    let leaves = Path::new(path).components().any(|part| part == std::path::Component::ParentDir);
+    if path.starts_with('/') || leaves {
+        let why = "subpath must be a relative path within the volume".into();
+        return Err(Invalid::Mount { kind: mount.kind.clone(), why });
+    }
+    Ok(())
 }
 
 fn explicit_tmpfs(mount: &Mount, target: String) -> Result<MountRecord, Invalid> {
@@ -298,15 +321,13 @@ fn point(kind: &str, destination: String, rw: bool) -> MountPoint {
 }
 
 fn record(point: MountPoint) -> MountRecord {
-    MountRecord {
-        point,
-        source: PathBuf::new(),
-        options: Vec::new(),
-        create_source: false,
-        copy: false,
-        anonymous: false,
-        non_recursive: false,
-    }
+    MountRecord { point, ..MountRecord::default() }
+}
+
+/// Where what is written over a source goes that stays as it is: the mount's place in the list tells
+/// them apart.
+pub(super) fn scratch_dir(container: &Path, index: usize) -> PathBuf {
+    container.join("scratch").join(index.to_string())
 }
 
 fn destination(path: &str, spec: &str) -> Result<String, Invalid> {
@@ -421,7 +442,8 @@ mod tests {
             "invalid mount config for type \"bind\": bind source path does not exist: /no/such"
         );
         assert!(of(mount("bind", "/tmp")).is_ok() && of(mount("volume", "")).unwrap()[0].anonymous);
-        assert!(of(mount("image", "bb")).is_err() && of(mount("odd", "")).is_err());
+        assert!(of(mount("image", "")).is_err() && of(mount("odd", "")).is_err());
+        assert!(!of(mount("image", "bb")).unwrap()[0].point.rw);
     }
 
     #[test]

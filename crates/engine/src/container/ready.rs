@@ -79,6 +79,7 @@ impl Engine {
             Mode::Bridge | Mode::None | Mode::Host => self.config().exec_dir(&record.id),
         };
         let shm = self.ipc_donor(record)?.map(super::ipc::Donor::mount);
+        let record = &self.with_shared_memory(record);
         let parts = Parts { config: self.config(), template, rootfs, files: &files, shm };
         Ok(spec_build::create(record, parts)?)
     }

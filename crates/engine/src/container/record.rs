@@ -1,5 +1,6 @@
 //! What is known about one container, as it is kept on disk.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use seacow_spec::docker::container::ContainerConfig;
@@ -12,6 +13,7 @@ use seacow_spec::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Endpoint, Mode};
+use crate::volume::local::FileSystem;
 
 /// Version of this shape. A record with a higher one is left alone.
 pub const VERSION: u32 = 1;
@@ -60,7 +62,7 @@ pub struct Record {
 }
 
 /// One mount, resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
     /// As `inspect` shows it.
     pub point: MountPoint,
@@ -82,6 +84,30 @@ pub struct MountRecord {
     /// Do not bind what is mounted below the source.
     #[serde(default)]
     pub non_recursive: bool,
+    /// Only this path in the source is bound.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
+    /// Labels of the volume, if it is made for this.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Driver options of the volume, if it is made for this.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_options: BTreeMap<String, String>,
+    /// The volume is this file system, which the container mounts itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<FileSystem>,
+    /// The source is a directory of the host, whatever the kind: its ids are the host's.
+    #[serde(default)]
+    pub hosts_ids: bool,
+    /// The image whose files these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Digest>,
+    /// Directories that are laid over each other, topmost first, instead of the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lowers: Vec<PathBuf>,
+    /// What is written goes into a directory of the container's own, and the source stays as it is.
+    #[serde(default)]
+    pub scratch: bool,
 }
 
 impl Record {

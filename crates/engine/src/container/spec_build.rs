@@ -452,7 +452,9 @@ fn own_mounts(record: &Record, parts: &Parts<'_>) -> Result<Vec<Mount>, Containe
         }
     }
     let remapped = userns::remap(record, parts.config).is_some();
-    all.extend(record.mounts.iter().map(|mount| own_mount(mount, remapped)));
+    let dir = parts.config.container_dir(&record.id);
+    let own = record.mounts.iter().enumerate();
+    all.extend(own.map(|(index, mount)| own_mount(mount, remapped, &mounts::scratch_dir(&dir, index))));
     all.extend(pid1::mount(record, parts.config));
     all.extend(parts.shm.clone().filter(|shm| !has_mount(record, &shm.destination)));
     all.sort_by_key(|mount| Path::new(&mount.destination).components().count());
@@ -465,7 +467,7 @@ fn has_mount(record: &Record, destination: &str) -> bool {
 
 /// `remapped` volumes are shown with the container's ids: they are its own, whatever the remap.
 /// Directories of the host keep the host's, as in Docker.
-fn own_mount(record: &MountRecord, remapped: bool) -> Mount {
+fn own_mount(record: &MountRecord, remapped: bool, scratch: &Path) -> Mount {
     let point = &record.point;
     let mut options = record.options.clone();
     if point.kind == "tmpfs" {
@@ -474,10 +476,26 @@ fn own_mount(record: &MountRecord, remapped: bool) -> Mount {
         }
         return Mount { options, ..mount(&point.destination, "tmpfs", "tmpfs", &[]) };
     }
+    if let Some(fs) = &record.filesystem {
+        options.extend(fs.options.clone());
+        if fs.is_ram() && record.copy {
+            options.push("tmpcopyup".into());
+        }
+        if !point.rw {
+            options.push("ro".into());
+        }
+        return Mount { options, ..mount(&point.destination, &fs.kind, &fs.device, &[]) };
+    }
+    if record.scratch || !record.lowers.is_empty() {
+        return overlaid(record, scratch);
+    }
     options.insert(0, if record.non_recursive { "bind" } else { "rbind" }.into());
-    if point.kind == "volume" {
+    if !record.subpath.is_empty() {
+        options.push(format!("{}{}", seacow_spec::shim::BENEATH, record.subpath));
+    }
+    if matches!(point.kind.as_str(), "volume" | "image") {
         options.push("rprivate".into());
-        if remapped {
+        if remapped && !record.hosts_ids {
             options.push("idmap".into());
         }
     }
@@ -485,6 +503,22 @@ fn own_mount(record: &MountRecord, remapped: bool) -> Mount {
         options.push("ro".into());
     }
     Mount { options, ..mount(&point.destination, "bind", &record.source.to_string_lossy(), &[]) }
+}
+
+/// Layers as one directory, or a source that takes no writes.
+fn overlaid(record: &MountRecord, scratch: &Path) -> Mount {
+    let joined = match record.lowers.as_slice() {
+        [] => record.source.display().to_string(),
+        lowers => lowers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(":"),
+    };
+    let mut options = vec![format!("lowerdir={joined}")];
+    if record.scratch {
+        options.push(format!("upperdir={}", scratch.join("upper").display()));
+        options.push(format!("workdir={}", scratch.join("work").display()));
+    } else {
+        options.push("ro".into());
+    }
+    Mount { options, ..mount(&record.point.destination, "overlay", "overlay", &[]) }
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ impl Engine {
 
     /// Starts; the caller holds `ops`.
     pub(super) async fn start_locked(&self, container: &Arc<Container>) -> Result<(), EngineError> {
+        // Who starts first makes the memory, and the others take it over.
+        let memory = self.uses_shared_memory(&container.record());
+        let _in_turn = if memory { Some(self.0.memory.lock().await) } else { None };
         begin(container)?;
         container.tell(|life| life.begun += 1);
         match self.bring_up(container).await {

@@ -1,23 +1,27 @@
 //! Volumes of a container in the making: created, filled from the image, taken back on failure.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seacow_spec::ChainId;
 use seacow_spec::docker::host_config::HostConfig;
-use seacow_store::VolumeError;
+use seacow_spec::shim::{Lower, Rootfs};
+use seacow_spec::{ChainId, ContainerId};
+use seacow_store::NewVolume;
 
 use super::record::{MountRecord, Record};
 use super::{ContainerError, mounts};
 use crate::error::EngineError;
 use crate::event::event;
+use crate::volume::local::{self, Backing};
 use crate::{Engine, blocking};
 
 /// Makes the volumes of a new container that are not there, and fills in where they are. Gives the
 /// names of those that were made for it alone; on failure they are removed again.
 pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<String>, EngineError> {
     let mut anonymous = Vec::new();
+    images(engine, record).await?;
     for index in 0..record.mounts.len() {
         let Some(mount) = record.mounts.get_mut(index).filter(|mount| mount.point.kind == "volume") else {
             continue;
@@ -60,10 +64,21 @@ impl Engine {
 }
 
 async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Result<(), EngineError> {
-    let (store, name, anonymous) = (Arc::clone(&engine.0.store), mount.point.name.clone(), mount.anonymous);
-    let (volume, new) = blocking::run("make a volume", move || {
+    let (store, name) = (Arc::clone(&engine.0.store), mount.point.name.clone());
+    let wanted = NewVolume {
+        labels: mount.labels.clone(),
+        anonymous: mount.anonymous,
+        options: mount.driver_options.clone(),
+    };
+    local::backing(&wanted.options)?;
+    let (volume, backing, new) = blocking::run("make a volume", move || {
         let new = store.volumes().get(&name).is_err();
-        Ok::<_, VolumeError>((store.volumes().create(&name, BTreeMap::new(), anonymous)?, new))
+        let volume = store.volumes().make(&name, wanted).map_err(crate::volume::VolumeError::from)?;
+        let backing = match local::backing(&volume.options)? {
+            Backing::FileSystem(fs) => Backing::FileSystem(local::resolve(fs)?),
+            other @ (Backing::Store | Backing::Directory { .. }) => other,
+        };
+        Ok::<_, crate::volume::VolumeError>((volume, backing, new))
     })
     .await??;
     if new {
@@ -72,8 +87,121 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
     }
     tracing::debug!(container, volume = volume.name, new, "a container's volume");
     mount.point.source = volume.path.display().to_string();
-    mount.source = volume.path;
+    match backing {
+        Backing::Store => mount.source = volume.path,
+        Backing::Directory { path, read_only, recursive } => {
+            mount.source = path;
+            mount.point.rw &= !read_only;
+            (mount.non_recursive, mount.hosts_ids) = (!recursive, true);
+        }
+        Backing::FileSystem(_) if !mount.subpath.is_empty() || mount.scratch => {
+            let what = "a subpath or overlay of a volume with a file system of its own";
+            return Err(ContainerError::Unsupported(what.into()).into());
+        }
+        Backing::FileSystem(fs) => mount.filesystem = Some(fs),
+    }
     Ok(())
+}
+
+/// Finds the files of images that are mounted.
+async fn images(engine: &Engine, record: &mut Record) -> Result<(), EngineError> {
+    for mount in record.mounts.iter_mut().filter(|mount| mount.point.kind == "image") {
+        let image = engine.base_image(&mount.point.source, None).await?;
+        if image.host {
+            return Err(ContainerError::Unsupported("mounting the image host".into()).into());
+        }
+        let store = Arc::clone(&engine.0.store);
+        let view = blocking::run("look at an image", move || store.snapshots().view(image.chain.as_ref()));
+        mount.image = Some(image.id);
+        match view.await?? {
+            Rootfs::Directory(path) => mount.source = path,
+            Rootfs::Overlay { lowers, .. } => {
+                mount.lowers = lowers.into_iter().filter_map(directory).collect();
+                let length: usize = mount.lowers.iter().map(|path| path.as_os_str().len() + 1).sum();
+                if length > MAX_LOWERS {
+                    let what = format!("mounting an image of {} layers", mount.lowers.len());
+                    return Err(ContainerError::Unsupported(what).into());
+                }
+                if !mount.subpath.is_empty() {
+                    let what = "image-subpath of an image of several layers";
+                    return Err(ContainerError::Unsupported(what.into()).into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the layers' paths: mount(2) takes one page of options.
+const MAX_LOWERS: usize = 3800;
+
+fn directory(lower: Lower) -> Option<PathBuf> {
+    match lower {
+        Lower::Dir(path) => Some(path),
+        Lower::HostView { .. } => None,
+    }
+}
+
+/// Makes the directories that take what is written over a source which stays as it is.
+pub(super) async fn make_scratch(engine: &Engine, record: &Record) -> Result<(), EngineError> {
+    let mounts = record.mounts.iter().enumerate().filter(|(_, mount)| mount.scratch);
+    let dir = engine.config().container_dir(&record.id);
+    let wanted: Vec<(PathBuf, PathBuf)> =
+        mounts.map(|(index, mount)| (mount.source.clone(), mounts::scratch_dir(&dir, index))).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    blocking::run("make directories for what is written", move || {
+        for (source, scratch) in &wanted {
+            make_upper(source, scratch).map_err(|error| ContainerError::io("make", scratch, error))?;
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// Overlayfs shows the upper directory's own look as the mount's.
+fn make_upper(source: &Path, scratch: &Path) -> std::io::Result<()> {
+    let upper = scratch.join("upper");
+    std::fs::create_dir_all(&upper)?;
+    std::fs::create_dir_all(scratch.join("work"))?;
+    let look = std::fs::metadata(source)?;
+    std::os::unix::fs::chown(&upper, Some(look.uid()), Some(look.gid()))?;
+    std::fs::set_permissions(&upper, look.permissions())
+}
+
+impl Engine {
+    /// Whether a container mounts a volume in memory, which is one for all that run.
+    pub(super) fn uses_shared_memory(&self, record: &Record) -> bool {
+        record.mounts.iter().filter(|mount| mount.point.kind == "volume").any(|mount| {
+            let known = self.store().volumes().get(&mount.point.name).map(|volume| volume.options);
+            let options = known.unwrap_or_else(|_| mount.driver_options.clone());
+            matches!(local::backing(&options), Ok(Backing::FileSystem(fs)) if fs.is_ram())
+        })
+    }
+
+    /// A record whose volumes in memory are those of containers that have them already.
+    pub(super) fn with_shared_memory(&self, record: &Record) -> Record {
+        let mut record = record.clone();
+        for mount in &mut record.mounts {
+            if mount.filesystem.as_ref().is_some_and(local::FileSystem::is_ram)
+                && let Some(path) = self.mounted_in_another(&record.id, &mount.point.name)
+            {
+                (mount.source, mount.filesystem, mount.hosts_ids) = (path, None, true);
+            }
+        }
+        record
+    }
+
+    /// A volume in memory, seen through a process that has it.
+    fn mounted_in_another(&self, own: &ContainerId, volume: &str) -> Option<PathBuf> {
+        self.0.containers.all().iter().filter(|other| other.id != *own).find_map(|other| {
+            let cell = other.cell();
+            let pid = cell.record.state.pid()?;
+            let mount = cell.record.mounts.iter().find(|mount| mount.point.name == volume)?;
+            Some(PathBuf::from(format!("/proc/{pid}/root{}", mount.point.destination)))
+        })
+    }
 }
 
 /// Fills empty volumes with what the image has where they are mounted.
@@ -86,9 +214,9 @@ pub(super) async fn fill(
     let empty = |mount: &&MountRecord| {
         std::fs::read_dir(&mount.source).is_ok_and(|mut entries| entries.next().is_none())
     };
-    let volumes: Vec<(String, PathBuf)> = wanted
+    let volumes: Vec<(PathBuf, PathBuf)> = wanted
         .filter(empty)
-        .map(|mount| (mount.point.name.clone(), PathBuf::from(&mount.point.destination)))
+        .map(|mount| (mount.source.clone(), PathBuf::from(&mount.point.destination)))
         .collect();
     if volumes.is_empty() {
         return Ok(());
@@ -97,8 +225,8 @@ pub(super) async fn fill(
     blocking::run("fill volumes from the image", move || {
         let view = store.snapshots().view(image.as_ref())?;
         store.with_mounted(&view, &[], |root| {
-            for (name, path) in &volumes {
-                store.volumes().populate(name, root.root(), path)?;
+            for (volume, path) in &volumes {
+                store.volumes().populate(volume, root.root(), path)?;
             }
             Ok::<_, EngineError>(())
         })?

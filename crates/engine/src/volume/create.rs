@@ -2,7 +2,9 @@
 
 use seacow_spec::docker::volume::{Volume, VolumeCreate};
 
-use super::{LOCAL, VolumeError, document};
+use seacow_store::NewVolume;
+
+use super::{LOCAL, VolumeError, document, local};
 use crate::error::EngineError;
 use crate::{Engine, blocking};
 
@@ -16,7 +18,7 @@ impl Engine {
     /// The name is malformed, or driver or options are not there.
     pub async fn volume_create(&self, request: VolumeCreate) -> Result<Volume, EngineError> {
         check(&request)?;
-        let VolumeCreate { mut name, mut labels, .. } = request;
+        let VolumeCreate { mut name, mut labels, driver_opts: options, .. } = request;
         let anonymous = name.is_empty();
         if anonymous {
             name = seacow_spec::id::random_hex().map_err(VolumeError::Random)?;
@@ -24,8 +26,9 @@ impl Engine {
         }
         let known = self.store().volumes().get(&name).is_ok();
         let engine = self.clone();
-        let made =
-            blocking::run("make a volume", move || engine.store().volumes().create(&name, labels, anonymous));
+        let made = blocking::run("make a volume", move || {
+            engine.store().volumes().make(&name, NewVolume { labels, anonymous, options })
+        });
         let volume = made.await?.map_err(VolumeError::from)?;
         if !known {
             self.volume_event("create", &volume.name);
@@ -41,10 +44,7 @@ fn check(request: &VolumeCreate) -> Result<(), VolumeError> {
     if !matches!(request.driver.as_str(), "" | LOCAL) {
         return Err(VolumeError::Driver(request.driver.clone()));
     }
-    match request.driver_opts.keys().next() {
-        Some(option) => Err(VolumeError::Options(option.clone())),
-        None => Ok(()),
-    }
+    local::backing(&request.driver_opts).map(drop)
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
             check(&other).unwrap_err().to_string(),
             "error looking up volume plugin nfs: plugin \"nfs\" not found"
         );
-        let options = [("type".to_owned(), "tmpfs".to_owned())].into();
+        let options = [("typo".to_owned(), "tmpfs".to_owned())].into();
         assert!(check(&VolumeCreate { driver_opts: options, ..VolumeCreate::default() }).is_err());
     }
 }

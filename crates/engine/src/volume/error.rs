@@ -19,11 +19,41 @@ pub enum VolumeError {
     /// Another driver than the one there is.
     #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
     Driver(String),
-    /// Options of the local driver, which make it mount something.
+    /// An option that the local driver does not have.
+    #[error("invalid option: {0:?}")]
+    Option(String),
+    /// An option that another one needs.
+    #[error("missing required option: {0:?}")]
+    MissingOption(&'static str),
+    /// A directory that is bound has no such option.
     #[error(
-        "options of the local volume driver are not built yet ({0}): mount a directory with --mount type=bind"
+        "option {0:?} of a volume that binds a directory is not implemented in seacow: bind, rbind, ro, rw"
     )]
-    Options(String),
+    BindOption(String),
+    /// What is bound is no path.
+    #[error("device {0:?} of a volume that binds a directory must be an absolute path")]
+    Device(String),
+    /// Limits of what a volume takes.
+    #[error(
+        "quota size requested, but volumes have no quota in seacow yet; a tmpfs has one: -o type=tmpfs -o device=tmpfs -o o=size=…"
+    )]
+    Quota,
+    /// A file server without an address.
+    #[error("error resolving the volume's host {host:?}: {source}")]
+    Address {
+        /// The name.
+        host: String,
+        /// Why it has none.
+        source: std::io::Error,
+    },
+    /// Containers that run use it.
+    #[error("roll back {name}: volume is in use by running containers - [{}]", users.join(", "))]
+    Busy {
+        /// Its name.
+        name: String,
+        /// Their names.
+        users: Vec<String>,
+    },
     /// Swarm's volumes.
     #[error("cluster volumes are not built: seacow runs containers of one machine")]
     Cluster,
@@ -36,10 +66,11 @@ impl Classified for VolumeError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
-            Self::InUse { .. } => ErrorClass::Conflict,
+            Self::InUse { .. } | Self::Busy { .. } => ErrorClass::Conflict,
+            Self::Option(_) | Self::MissingOption(_) | Self::Device(_) => ErrorClass::InvalidArgument,
             Self::Driver(_) => ErrorClass::NotFound,
-            Self::Options(_) | Self::Cluster => ErrorClass::NotImplemented,
-            Self::Random(_) => ErrorClass::Internal,
+            Self::BindOption(_) | Self::Quota | Self::Cluster => ErrorClass::NotImplemented,
+            Self::Address { .. } | Self::Random(_) => ErrorClass::Internal,
         }
     }
 }

@@ -3,8 +3,10 @@
 mod create;
 mod error;
 mod list;
+pub mod local;
 mod prune;
 mod remove;
+mod snapshot;
 mod users;
 
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ fn document(volume: &seacow_store::volume::Volume) -> Volume {
         labels: Some(volume.labels.clone()).filter(|labels| !labels.is_empty()),
         mountpoint: volume.path.to_string_lossy().into_owned(),
         name: volume.name.clone(),
-        options: None,
+        options: Some(volume.options.clone()).filter(|options| !options.is_empty()),
         scope: "local".into(),
         usage_data: None,
     }

@@ -1,5 +1,8 @@
 //! Mount options as texts, as fstab and the OCI specification write them.
 
+use std::path::PathBuf;
+
+use seacow_spec::shim::BENEATH;
 use seacow_sys::mount::{Attributes, MountFlags, Propagation};
 
 /// Options sorted by who handles them.
@@ -25,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) data: String,
     /// Copy what the mount hides into the new tmpfs.
     pub(crate) copy_up: bool,
+    /// What is bound is at this path in the source, whatever links lie on it.
+    pub(crate) beneath: Option<PathBuf>,
 }
 
 /// Whether mounts below the source come along.
@@ -72,6 +77,9 @@ impl Options {
             "ridmap" => self.id_map = Some(Bind::Recursive),
             "tmpcopyup" => self.copy_up = true,
             "defaults" | "" => {}
+            other if other.starts_with(BENEATH) => {
+                self.beneath = other.strip_prefix(BENEATH).map(PathBuf::from)
+            }
             other => {
                 if !self.data.is_empty() {
                     self.data.push(',');

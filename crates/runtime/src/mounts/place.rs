@@ -74,6 +74,12 @@ fn renew(tree: &OwnedFd, target: BorrowedFd<'_>, options: &Options) -> Result<()
 /// A detached copy of a bind mount's source.
 pub(crate) fn clone_source(entry: &Mount, options: &Options) -> Result<OwnedFd, Error> {
     let recursive = options.bind == Some(Bind::Recursive);
+    if let Some(path) = &options.beneath {
+        let tree = Root::open(Path::new(&entry.source))
+            .and_then(|top| top.locate(path))
+            .and_then(|found| mount::clone_tree(found.as_fd(), recursive));
+        return tree.step(|| format!("cannot access path {} in {}", path.display(), entry.source));
+    }
     mount::clone_tree_at(Path::new(&entry.source), recursive)
         .step(|| format!("bind source path {} for {}", entry.source, entry.destination))
 }

@@ -22,12 +22,24 @@ pub struct Snapshot {
     pub shared_with: Vec<String>,
 }
 
-/// `POST /containers/{id}/snapshots`.
+/// `POST /containers/{id}/snapshots` and `POST /volumes/{name}/snapshots`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct SnapshotCreate {
     /// A number if empty.
     pub name: String,
+}
+
+/// What a volume held at some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VolumeSnapshot {
+    /// Unique among the volume's.
+    pub name: String,
+    /// The volume's name.
+    pub volume: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
 }
 
 /// Answer to `POST /containers/{id}/clone`.

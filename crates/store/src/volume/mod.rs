@@ -1,7 +1,9 @@
-//! Plain named volumes: `volumes/<name>/_data`.
+//! Named volumes: `volumes/<name>/_data`, and options by which the data are somewhere else.
 //!
 //! A volume is the user's data: unlike all else here, a directory without metadata is not removed
 //! at open but taken in as a volume without labels, unless it is empty.
+
+mod saved;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -12,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use seacow_spec::{Classified, ErrorClass, Timestamp};
 use seacow_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
+
+pub use saved::{Saved, VolumeCopy};
 
 use crate::error::{At, IoFailure};
 use crate::fsutil::copy::{Marks, copy_tree};
@@ -32,6 +36,23 @@ pub enum VolumeError {
          \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
     )]
     InvalidName(String),
+    /// The name is another volume's.
+    #[error("Conflict. The volume name {0:?} is already in use")]
+    NameTaken(String),
+    /// It has no snapshot of that name.
+    #[error("No such snapshot: {0}")]
+    NoSnapshot(String),
+    /// It has a snapshot of that name.
+    #[error("Conflict. The snapshot name {0:?} is already in use")]
+    SnapshotTaken(String),
+    /// Not a name of a snapshot.
+    #[error("Invalid snapshot name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    InvalidSnapshot(String),
+    /// Its data are not in the store.
+    #[error(
+        "volume {0} has driver options: its data are not in the store, and have no snapshots or clones there"
+    )]
+    Elsewhere(String),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -43,8 +64,10 @@ pub enum VolumeError {
 impl Classified for VolumeError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) => ErrorClass::NotFound,
-            Self::InvalidName(_) => ErrorClass::InvalidArgument,
+            Self::NotFound(_) | Self::NoSnapshot(_) => ErrorClass::NotFound,
+            Self::NameTaken(_) | Self::SnapshotTaken(_) => ErrorClass::Conflict,
+            Self::InvalidName(_) | Self::InvalidSnapshot(_) => ErrorClass::InvalidArgument,
+            Self::Elsewhere(_) => ErrorClass::NotImplemented,
             Self::Io(error) => error.class(),
             Self::Meta(error) => error.class(),
         }
@@ -64,6 +87,21 @@ pub struct Volume {
     pub created: Timestamp,
     /// Made without a name by a container, and to go with it.
     pub anonymous: bool,
+    /// The user's options for the driver.
+    pub options: BTreeMap<String, String>,
+    /// What it held at moments that are kept, oldest first.
+    pub saved: Vec<Saved>,
+}
+
+/// What a new volume is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewVolume {
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Made without a name by a container, and to go with it.
+    pub anonymous: bool,
+    /// The user's options for the driver.
+    pub options: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +110,16 @@ struct Stored {
     created: Timestamp,
     #[serde(default)]
     anonymous: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    saved: Vec<Saved>,
+}
+
+impl From<NewVolume> for Stored {
+    fn from(NewVolume { labels, anonymous, options }: NewVolume) -> Self {
+        Self { labels, created: Timestamp::now(), anonymous, options, saved: Vec::new() }
+    }
 }
 
 /// The volumes of a store.
@@ -93,6 +141,7 @@ impl Volumes {
         let volumes = Self { shared, known: Arc::new(Mutex::new(known)) };
         volumes.finish_removals()?;
         volumes.take_in_strays()?;
+        volumes.sweep_saved()?;
         Ok(volumes)
     }
 
@@ -106,6 +155,14 @@ impl Volumes {
         labels: BTreeMap<String, String>,
         anonymous: bool,
     ) -> Result<Volume, VolumeError> {
+        self.make(name, NewVolume { labels, anonymous, ..NewVolume::default() })
+    }
+
+    /// As [`Volumes::create`], with all that can be said of it.
+    ///
+    /// # Errors
+    /// As [`Volumes::create`].
+    pub fn make(&self, name: &str, new: NewVolume) -> Result<Volume, VolumeError> {
         if !is_name(name) {
             return Err(VolumeError::InvalidName(name.to_owned()));
         }
@@ -113,7 +170,7 @@ impl Volumes {
         if let Some(stored) = known.get(name) {
             return Ok(self.volume(name, stored));
         }
-        let stored = Stored { labels, created: Timestamp::now(), anonymous };
+        let stored = Stored::from(new);
         let data = self.dir(name).join(DATA);
         mkdir(&data, 0o755)?;
         // Whatever the daemon's umask: a container's user who is not root must get in.
@@ -170,20 +227,19 @@ impl Volumes {
     }
 
     /// Copies what an image has at a mount point into an empty volume, with owners, modes and
-    /// attributes, those of the top directory too. `from` is the root of the image's files, `path`
+    /// attributes, those of the top directory too. `volume` is where its data are, `from` is the root of the image's files, `path`
     /// the mount point in it. A volume that has anything in it stays as it is (false); so does one
     /// where the image has no directory.
     ///
     /// # Errors
     /// There is no such volume, or the disk failed.
-    pub fn populate(&self, name: &str, from: &Root, path: &Path) -> Result<bool, VolumeError> {
-        let volume = self.get(name)?;
-        if !names(&volume.path)?.is_empty() {
+    pub fn populate(&self, volume: &Path, from: &Root, path: &Path) -> Result<bool, VolumeError> {
+        if !names(volume)?.is_empty() {
             return Ok(false);
         }
         let Ok(source) = from.locate_dir(path) else { return Ok(false) };
         let source = Root::from_fd(source);
-        let target = Root::open(&volume.path).at("open", &volume.path)?;
+        let target = Root::open(volume).at("open", volume)?;
         copy_tree(&source, Path::new(""), &target, Marks::None)?;
         Ok(true)
     }
@@ -225,6 +281,8 @@ impl Volumes {
             labels: stored.labels.clone(),
             created: stored.created,
             anonymous: stored.anonymous,
+            options: stored.options.clone(),
+            saved: stored.saved.clone(),
         }
     }
 
@@ -251,7 +309,7 @@ impl Volumes {
                 self.shared.discard(&self.dir(name))?;
                 continue;
             }
-            let stored = Stored { labels: BTreeMap::new(), created: Timestamp::now(), anonymous: false };
+            let stored = Stored::from(NewVolume::default());
             let write = Write::json(Table::Volumes, name, &stored)?;
             self.shared.meta.commit(vec![write], Durability::Durable)?;
             self.known().insert(name.to_owned(), stored);
