@@ -57,7 +57,21 @@ fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     images.tag(&built.id, &"built".parse()?)?;
     drop(layer);
     store.records().put(RecordKind::Container, "c", b"record".to_vec(), Durability::Durable)?;
-    store.volumes().create("vol", Default::default(), false)?;
+    // A clone that was cut off is the user's data, and stays as a volume.
+    for volume in store.volumes().list() {
+        store.volumes().remove(&volume.name)?;
+    }
+    let volume = store.volumes().create("vol", Default::default(), false)?;
+    std::fs::write(volume.path.join("f"), "1")?;
+    store.volumes().save("vol", None, &store.volumes().copy_of("vol", None)?)?;
+    std::fs::write(volume.path.join("f"), "2")?;
+    store.volumes().roll_back("vol", "1")?;
+    assert_eq!(std::fs::read_to_string(volume.path.join("f"))?, "1");
+    let clone =
+        store.volumes().adopt("clone", &store.volumes().copy_of("vol", Some("1"))?, Default::default())?;
+    assert_eq!(std::fs::read_to_string(clone.path.join("f"))?, "1");
+    store.volumes().forget("vol", "1")?;
+    store.volumes().remove("clone")?;
     let imported = images.import(&Tar::new().file("i", "i").file("i", "j").bytes()[..], config)?;
     images.tag(&imported.id, &"imported".parse()?)?;
     let mut archive = Vec::new();

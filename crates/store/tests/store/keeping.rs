@@ -115,7 +115,10 @@ fn an_empty_volume_gets_what_the_image_has() {
         let volume = store.volumes().create(name, BTreeMap::new(), false).unwrap();
         let done = store
             .with_mounted(&view, &[], |root| {
-                store.volumes().populate(name, root.root(), Path::new(path)).unwrap()
+                store
+                    .volumes()
+                    .populate(&store.volumes().get(name).unwrap().path, root.root(), Path::new(path))
+                    .unwrap()
             })
             .unwrap();
         (volume.path, done)
