@@ -4,6 +4,7 @@ pub(crate) mod attrs;
 pub(crate) mod copy;
 pub(crate) mod ids;
 pub(crate) mod lower;
+pub(crate) mod merge;
 pub(crate) mod stack;
 pub(crate) mod walk;
 

@@ -26,6 +26,9 @@ pub(crate) const MARK: &str = "frozen";
 /// Layers of a container's stack. Overlayfs takes 500; the mount points' and the host's are among them.
 const MAX_STACK: usize = 490;
 
+/// Key of a document without content, by which earlier ones are made durable.
+const SETTLED: &str = "store/settled";
+
 /// What is known of a frozen layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
@@ -90,6 +93,12 @@ impl Layers {
             stack.len() == diff_ids.len()
                 && stack.iter().rev().zip(diff_ids).all(|(layer, name)| layer.is_called(name))
         })
+    }
+
+    /// Makes what was recorded until now durable.
+    pub(crate) fn settle(&self) -> Result<(), LayerError> {
+        let mark = Write::Put(Table::Engine, SETTLED.into(), Vec::new());
+        Ok(self.shared.meta.commit(vec![mark], Durability::Durable)?)
     }
 
     /// Notes what a frozen layer takes.

@@ -13,8 +13,12 @@ use crate::error::{At, IoFailure};
 use crate::fsutil::attrs;
 use crate::fsutil::copy::{Marks, copy_tree};
 use crate::fsutil::lower::{LowerDir, Lowers};
+use crate::fsutil::merge::merge_over;
 use crate::layer::{self, FS, Layer, LayerInfo, UpperMode};
 use crate::layout::mkdir;
+
+/// How many frozen layers a container stands on before they are merged.
+const MERGE_AT: usize = 64;
 
 impl OverlayDriver {
     pub(super) fn freeze_upper(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError> {
@@ -23,6 +27,9 @@ impl OverlayDriver {
             && self.is_untouched(key, parent)?
         {
             return Ok(self.shelf.layers.pin(parent)?);
+        }
+        if self.shelf.frozen_between(&info)?.len() >= MERGE_AT {
+            return self.freeze_merged(key, &info, mode);
         }
         let planned = self.shelf.layers.plan_frozen(info.parent.as_ref(), None)?;
         match mode {
@@ -97,6 +104,73 @@ impl OverlayDriver {
             return;
         }
         let _ = self.shelf.shared.discard(place);
+    }
+
+    /// All frozen layers of the container as one, by links: overlayfs takes 500, and looks a name up in
+    /// each of them. Whoever stands on the others keeps these.
+    fn freeze_merged(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        mode: UpperMode,
+    ) -> Result<Layer, SnapshotError> {
+        let shared = &self.shelf.shared;
+        let planned = self.shelf.layers.plan_frozen(info.base.as_ref(), None)?;
+        let draft = shared.layout.new_draft()?;
+        let made = self.merge(key, info, mode, &draft).and_then(|()| {
+            let target = shared.layout.layer(&planned.chain_id);
+            let made = self.shelf.layers.record_frozen(planned, |shared| {
+                shared.disk.rename(&draft, &target)?;
+                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers()])
+            });
+            Ok(made?)
+        });
+        // Nothing is there, or what was made in vain.
+        let _ = shared.discard(&draft);
+        let layer = made?;
+        if mode == UpperMode::Move {
+            // Durable first: after a crash there must be nobody who stands on what is not known.
+            self.shelf.layers.settle()?;
+            self.begin_again(key, layer.chain_id())?;
+        }
+        Ok(layer)
+    }
+
+    /// A layer's directory without what is beside the files, in `draft`.
+    fn merge(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        mode: UpperMode,
+        draft: &Path,
+    ) -> Result<(), SnapshotError> {
+        let shared = &self.shelf.shared;
+        let mut top = self.upper(key);
+        match mode {
+            UpperMode::Move if info.metacopy => resolve::resolve(&top, self.merged(info)?, &shared.disk)?,
+            UpperMode::Move => {}
+            UpperMode::Copy => {
+                let copy = draft.join("top");
+                if info.metacopy {
+                    self.copy_resolved(info, &top, &copy)?;
+                } else {
+                    copy_upper(&top, &copy)?;
+                }
+                top = copy;
+            }
+        }
+        let fs = draft.join(FS);
+        mkdir(&fs, 0o755)?;
+        let merged = Root::open(&fs).at("open", &fs)?;
+        for frozen in self.shelf.frozen_between(info)?.iter().rev() {
+            shared.disk.step("merge").at("merge", &fs)?;
+            merge_over(&shared.layout.layer_fs(&frozen.chain_id), &merged)?;
+        }
+        merge_over(&top, &merged)?;
+        if mode == UpperMode::Copy {
+            shared.discard(&top)?;
+        }
+        Ok(())
     }
 
     /// For a container that goes on.

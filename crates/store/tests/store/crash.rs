@@ -1,4 +1,5 @@
 //! kill -9 and failing steps: the old or the new state, nothing in between, nothing left over.
+#![allow(unreachable_pub, reason = "a module of the test program")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,12 @@ fn options(dir: &Path) -> StoreOptions {
     StoreOptions::new(dir.join("data"), dir.join("exec"))
 }
 
-fn base() -> Vec<u8> {
+pub fn base() -> Vec<u8> {
     Tar::new().file("file", "old").dir("d/", 0o755).file("d/x", "x").bytes()
 }
 
 /// Everything that changes the store, one after the other.
-fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
+pub fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let images = store.images();
     let bb = images.resolve("bb")?;
     let key = "seacow-crash".parse()?;
@@ -87,7 +88,7 @@ fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
 
 /// What must hold whenever the store is opened: every image has its layers, whole, with the digest
 /// they say; nothing is on the disk that the metadata does not name.
-fn check(dir: &Path) {
+pub fn check(dir: &Path) {
     let store = Store::open(options(dir)).unwrap();
     store.snapshots().retain(&Default::default()).unwrap();
     store.points().retain(|_| false).unwrap();

@@ -24,13 +24,19 @@ pub enum Disk {
 const SIZE: u64 = 3 << 30;
 
 impl Disk {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Own => "the temporary directory's",
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
         }
+    }
+
+    /// Such a file system in a new sparse file.
+    pub fn make_file(self, image: &Path, size: u64) {
+        std::fs::File::create(image).unwrap().set_len(size).unwrap();
+        make(self, image);
     }
 
     /// Calls `work` with a directory on such a file system. It is mounted in a mount namespace of a
@@ -46,8 +52,7 @@ impl Disk {
             return work(home.path());
         }
         let image = home.path().join("image");
-        std::fs::File::create(&image).unwrap().set_len(size).unwrap();
-        make(self, &image);
+        self.make_file(&image, size);
         let at = home.path().join("mnt");
         std::fs::create_dir(&at).unwrap();
         let done = std::thread::scope(|scope| {
@@ -75,9 +80,14 @@ fn make(disk: Disk, image: &Path) {
 }
 
 pub fn mount_privately(kind: &str, image: &Path, at: &Path) {
+    mount_with(kind, image, at, "");
+}
+
+/// As [`mount_privately`], with options of the file system.
+pub fn mount_with(kind: &str, image: &Path, at: &Path, options: &str) {
     ns::unshare(ns::Kinds::MOUNT).unwrap();
     mount::make_all(Propagation::Private).unwrap();
     let file = std::fs::File::options().read(true).write(true).open(image).unwrap();
     let device = Device::attach(std::os::fd::AsFd::as_fd(&file), image).unwrap();
-    mount::mount_at(kind, device.path().to_str().unwrap(), at, MountFlags::NOATIME, "").unwrap();
+    mount::mount_at(kind, device.path().to_str().unwrap(), at, MountFlags::NOATIME, options).unwrap();
 }

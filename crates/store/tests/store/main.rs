@@ -13,6 +13,7 @@ mod images;
 mod keeping;
 mod layers;
 mod points;
+mod powercut;
 mod snapshots;
 mod storefile;
 mod together;

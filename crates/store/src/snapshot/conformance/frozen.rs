@@ -12,6 +12,7 @@ pub(super) fn all(subject: &Subject<'_>) {
     a_frozen_copy_leaves_the_snapshot_alone(subject);
     changes_are_told_against_the_image(subject);
     freezing_nothing_makes_no_layer_twice(subject);
+    any_number_of_freezes(subject);
 }
 
 fn what_was_frozen_stays_and_the_snapshot_goes_on(subject: &Subject<'_>) {
@@ -177,5 +178,44 @@ fn freezing_nothing_makes_no_layer_twice(subject: &Subject<'_>) {
     if matches!(must(subject.driver.get(&one)), seacow_spec::shim::Rootfs::Overlay { .. }) {
         assert_eq!((first.chain_id(), second.chain_id()), (subject.parent, subject.parent));
     }
+    must(subject.driver.remove(&one));
+}
+
+/// More than any file system stacks (overlayfs: 500): what is on top of what is merged some time.
+fn any_number_of_freezes(subject: &Subject<'_>) {
+    const ROUNDS: usize = 75;
+    let one = key("many");
+    prepare(subject, &one);
+    for round in 0..ROUNDS {
+        (subject.in_mounted)(&must(subject.driver.get(&one)), &|root| {
+            io(std::fs::write(root.join(format!("f{round}")), round.to_string()));
+            match round {
+                3 => io(std::fs::remove_file(root.join("dir/gone"))),
+                5 => io(std::fs::remove_dir_all(root.join("other"))),
+                7 => {
+                    io(std::fs::create_dir(root.join("other")));
+                    io(std::fs::write(root.join("other/new"), "n"));
+                }
+                9 => io(std::fs::hard_link(root.join("f8"), root.join("linked"))),
+                11 => io(std::fs::remove_file(root.join("f1"))),
+                13 => io(std::fs::write(root.join("file"), "changed")),
+                _ => {}
+            }
+        });
+        let mode = if round % 10 == 4 { UpperMode::Copy } else { UpperMode::Move };
+        let before = lines(subject, &one);
+        drop(must(subject.driver.freeze(&one, mode)));
+        assert_eq!(lines(subject, &one), before, "round {round}");
+    }
+    (subject.in_mounted)(&must(subject.driver.get(&one)), &|root| {
+        for round in (0..ROUNDS).filter(|round| *round != 1) {
+            assert_eq!(io(std::fs::read_to_string(root.join(format!("f{round}")))), round.to_string());
+        }
+        assert!(!root.join("f1").exists() && !root.join("dir/gone").exists());
+        assert!(root.join("dir/kept").exists() && !root.join("other/one").exists());
+        assert_eq!(io(std::fs::read_to_string(root.join("other/new"))), "n");
+        assert_eq!(io(std::fs::read_to_string(root.join("linked"))), "8");
+        assert_eq!(io(std::fs::read_to_string(root.join("file"))), "changed");
+    });
     must(subject.driver.remove(&one));
 }
