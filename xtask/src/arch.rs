@@ -12,13 +12,14 @@ use serde_json::Value;
 use crate::shell;
 
 /// Allowed edges between our crates.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("seacow-spec", &[]),
     ("seacow-sys", &[]),
     ("seacow-store", &["seacow-sys", "seacow-spec"]),
     ("seacow-net", &["seacow-sys", "seacow-spec"]),
+    ("seacow-fork", &["seacow-sys", "seacow-spec"]),
     ("seacow-runtime", &["seacow-sys", "seacow-spec"]),
-    ("seacow-shim", &["seacow-runtime", "seacow-sys", "seacow-spec"]),
+    ("seacow-shim", &["seacow-runtime", "seacow-fork", "seacow-sys", "seacow-spec"]),
     ("seacow-build", &["seacow-store", "seacow-spec"]),
     ("seacow-engine", &["seacow-build", "seacow-store", "seacow-net", "seacow-spec"]),
     ("seacow-daemon", &["seacow-engine", "seacow-spec"]),

@@ -13,19 +13,25 @@ pub mod bpf;
 pub mod btrfs;
 pub mod command;
 pub mod cred;
+pub mod inspect;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod ns;
 pub mod process;
+#[cfg(target_arch = "x86_64")]
+pub mod ptrace;
 pub mod pty;
 mod raw;
 pub mod rlimit;
 pub mod rooted;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod space;
+#[cfg(target_arch = "x86_64")]
+pub mod stub;
 pub mod unix;
 
 pub use rustix::io::Errno;

@@ -1,0 +1,130 @@
+//! Everything about the source but its memory's contents, read while it stands still.
+
+mod process;
+mod threads;
+mod timers;
+
+use seacow_sys::ptrace::{self, SignalInfo};
+use seacow_sys::seccomp::SockFilter;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::examine::{self, Target};
+use crate::files::{self, Files};
+use crate::procfs::{self, Fields, Mapping};
+use crate::reason::Reason;
+use crate::source::Source;
+
+pub(crate) use process::{Credentials, MemoryLayout, SETTINGS};
+pub(crate) use threads::ThreadState;
+pub(crate) use timers::Timer;
+
+/// A `struct sigaction`, as rt_sigaction takes it.
+pub(crate) type Action = [u8; 32];
+
+/// A signal that was waiting.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    /// For this thread (as the source's pid namespace sees it), or for any.
+    pub(crate) thread: Option<i32>,
+    pub(crate) info: SignalInfo,
+}
+
+/// The state of the source.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) pid: i32,
+    /// The first is the process's first.
+    pub(crate) threads: Vec<ThreadState>,
+    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) layout: MemoryLayout,
+    /// For signals 1 to 64.
+    pub(crate) actions: Vec<Action>,
+    pub(crate) interval_timers: [[u8; 32]; 3],
+    pub(crate) timers: Vec<Timer>,
+    pub(crate) queued: Vec<Queued>,
+    pub(crate) credentials: Credentials,
+    /// Oldest first.
+    pub(crate) filters: Vec<Vec<SockFilter>>,
+    pub(crate) umask: u64,
+    pub(crate) directory: Vec<u8>,
+    pub(crate) files: Files,
+    /// Soft and hard, by the kernel's numbers.
+    pub(crate) limits: Vec<[u64; 2]>,
+    /// Values of [`SETTINGS`], in that order.
+    pub(crate) settings: Vec<Option<u64>>,
+    pub(crate) session_leader: bool,
+    pub(crate) oom_score: String,
+}
+
+/// Reads it. When something cannot be handled that is the error, and nothing was touched yet.
+pub(crate) fn capture(source: &mut Source, target: &Target<'_>, ours: &[i32]) -> Result<State> {
+    let pid = source.pid;
+    let status = Fields::read(pid, "status")?;
+    let files = files::survey(pid, target.streams)?;
+    let mappings = procfs::mappings(pid)?;
+    let filters = filters(pid, &status)?;
+    let mut reasons = examine::at_rest(target, ours)?;
+    reasons.extend(examine::mappings(&mappings));
+    reasons.extend(files.refused.iter().cloned());
+    if filters.iter().any(|filter| examine::asks_listener(filter)) {
+        reasons.push(Reason::SeccompListener);
+    }
+    if !reasons.is_empty() {
+        return Err(Error::Refused(reasons));
+    }
+    let threads = threads::from_outside(source)?;
+    let queued = queued(source)?;
+    let mut timers = timers::listed(pid, source)?;
+
+    // From here on the source makes calls.
+    let mut batch = Batch::new(source.area()?);
+    let asked = process::ask(&mut batch, &status, &timers)?;
+    let answers = source.run(0, batch)?;
+    let inside = process::answered(source, &asked, &answers, &mut timers)?;
+    let threads = threads::from_inside(source, threads)?;
+    let numbers = |key| status.innermost(key);
+    Ok(State {
+        pid,
+        threads,
+        layout: process::layout(pid, inside.brk)?,
+        mappings,
+        actions: inside.actions,
+        interval_timers: inside.interval_timers,
+        timers,
+        queued,
+        credentials: Credentials::read(&status)?,
+        filters,
+        umask: status.octal("Umask")?,
+        directory: procfs::link(pid, "cwd")?,
+        files,
+        limits: procfs::limits(pid)?,
+        settings: inside.settings,
+        session_leader: numbers("NSsid")? == source.inner_pid,
+        oom_score: procfs::read(pid, "oom_score_adj")?,
+    })
+}
+
+fn filters(pid: i32, status: &Fields) -> Result<Vec<Vec<SockFilter>>> {
+    let mut filters = Vec::new();
+    if status.get("Seccomp")? != "2" {
+        return Ok(filters);
+    }
+    while let Some(filter) =
+        ptrace::seccomp_filter(pid, filters.len() as u64).map_err(Error::trace("read filter", pid))?
+    {
+        filters.push(filter);
+    }
+    Ok(filters)
+}
+
+fn queued(source: &Source) -> Result<Vec<Queued>> {
+    let of = |tid, shared| ptrace::pending_signals(tid, shared).map_err(Error::trace("read signals", tid));
+    let shared = of(source.pid, true)?.into_iter().map(|info| Queued { thread: None, info });
+    let mut found: Vec<Queued> = shared.collect();
+    for thread in &source.threads {
+        let own = of(thread.tid, false)?.into_iter();
+        found.extend(own.map(|info| Queued { thread: Some(thread.inner_tid), info }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,146 @@
+//! A clone: forked from the template, given its surroundings, then the source's state, then let go.
+
+mod descriptors;
+mod finish;
+mod mounts;
+mod sockets;
+mod spec;
+mod threads;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use crate::batch::Batch;
+use crate::capture::State;
+use crate::error::{Error, Result};
+use crate::puppet::{self, Puppet};
+use crate::template::Template;
+
+pub use spec::{Mount, Spec};
+
+/// A clone that stands still, complete. Dropped, it is killed; so it is when the caller dies.
+#[derive(Debug)]
+pub struct Held {
+    puppet: Puppet,
+    /// The first is the process's first.
+    threads: Vec<i32>,
+    pidfd: OwnedFd,
+}
+
+/// A clone that runs. It is the caller's child, or the caller's to adopt: a child of the process that
+/// made the template.
+#[derive(Debug)]
+pub struct Clone {
+    /// As the caller sees it.
+    pub pid: i32,
+    /// A handle on it.
+    pub pidfd: OwnedFd,
+}
+
+impl Held {
+    /// As the caller sees it.
+    pub fn pid(&self) -> i32 {
+        self.puppet.pid
+    }
+
+    /// Lets it run.
+    pub fn release(self) -> Result<Clone> {
+        // The first last: until then it is killed as a whole, should something fail.
+        for tid in self.threads.iter().rev() {
+            seacow_sys::ptrace::detach(*tid, 0).map_err(Error::trace("let go", *tid))?;
+        }
+        let Self { puppet, pidfd, .. } = self;
+        let pid = puppet.pid;
+        puppet.let_go();
+        Ok(Clone { pid, pidfd })
+    }
+}
+
+/// Makes one.
+pub(crate) fn make(template: &Template, state: &State, spec: &Spec<'_>, deadline: Instant) -> Result<Held> {
+    let puppet = fork(template, spec, deadline)?;
+    let pidfd = seacow_sys::process::pidfd_open(puppet.pid).map_err(Error::own("open the clone"))?;
+    join_cgroups(&puppet, spec)?;
+    surround(template, &puppet, state, spec, deadline)?;
+    descriptors::open(template, &puppet, state, spec, deadline)?;
+    let threads = threads::make(&puppet, state, deadline)?;
+    finish::states(template, &puppet, state, &threads, deadline)?;
+    finish::oom_score(&puppet, state)?;
+    finish::registers(template, &puppet, state, &threads, deadline)?;
+    Ok(Held { puppet, threads, pidfd })
+}
+
+/// The first process of a new pid namespace, forked from the template.
+fn fork(template: &Template, spec: &Spec<'_>, deadline: Instant) -> Result<Puppet> {
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    let kinds = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let mut flags = (kinds | libc::CLONE_PARENT) as u64;
+    let parent = &template.puppet;
+    let mut batch = Batch::new(parent.area);
+    if let Some(cgroup) = spec.cgroup {
+        flags |= INTO_CGROUP;
+        fetch(&mut batch, template, cgroup.as_raw_fd());
+    }
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+    // set_tid_size, cgroup, which is the descriptor just fetched.
+    let arguments = batch.words(&[flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    batch.fork("make the clone", libc::SYS_clone3, &[arguments, 88]);
+    if spec.cgroup.is_some() {
+        batch.call("close a descriptor", libc::SYS_close, &[0]);
+    }
+    let answers = parent.run(&batch, deadline)?;
+    let [pid] = answers.children[..] else {
+        return Err(Error::Astray { tid: parent.pid, what: "no child".into(), step: "make the clone" });
+    };
+    puppet::settle(pid, deadline).inspect_err(|_| puppet::end(pid))?;
+    Puppet::adopt(pid, parent.area)
+}
+
+/// Fetches a descriptor of ours. It becomes the lowest that is free.
+fn fetch(batch: &mut Batch, template: &Template, ours: i32) {
+    let arguments = [template.channel.us as u64, ours as u64, 0];
+    batch.call("fetch a descriptor", libc::SYS_pidfd_getfd, &arguments);
+}
+
+fn join_cgroups(puppet: &Puppet, spec: &Spec<'_>) -> Result<()> {
+    for file in &spec.join {
+        let pid = puppet.pid.to_string();
+        rustix::io::write(file, pid.as_bytes()).map_err(Error::own("put the clone into a cgroup"))?;
+    }
+    Ok(())
+}
+
+/// Namespaces, mounts, host name, directory.
+fn surround(
+    template: &Template,
+    puppet: &Puppet,
+    state: &State,
+    spec: &Spec<'_>,
+    deadline: Instant,
+) -> Result<()> {
+    let mut batch = Batch::new(puppet.area);
+    if spec.cgroup.is_some() {
+        batch.call("close a descriptor", libc::SYS_close, &[0]);
+    }
+    batch.call("close /proc", libc::SYS_close, &[template.channel.proc as u64]);
+    if state.session_leader {
+        batch.call("session", libc::SYS_setsid, &[]);
+    }
+    batch.call("cgroup namespace", libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as u64]);
+    let name = batch.data(spec.host_name.as_bytes());
+    batch.call("host name", libc::SYS_sethostname, &[name, spec.host_name.len() as u64]);
+    if let Some(network) = spec.network {
+        fetch(&mut batch, template, network.as_raw_fd());
+        batch.call("network namespace", libc::SYS_setns, &[0, libc::CLONE_NEWNET as u64]);
+        batch.call("close a descriptor", libc::SYS_close, &[0]);
+    }
+    mounts::attach(&mut batch, template, spec)?;
+    let directory = batch.text(&state.directory);
+    batch.call("directory", libc::SYS_chdir, &[directory]);
+    for range in &template.not_forked {
+        let arguments = [range.start, range.end - range.start, libc::MADV_DONTFORK as u64];
+        batch.attempt("MADV_DONTFORK", libc::SYS_madvise, &arguments);
+    }
+    mounts::map_shared_files(&mut batch, state);
+    puppet.run(&batch, deadline).map(drop)
+}
