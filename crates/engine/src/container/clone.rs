@@ -147,6 +147,8 @@ fn record_of(source: &Record, name: Option<&str>) -> Result<Record, ContainerErr
         state: State::Created { failure: None },
         finished_at: None,
         error: String::new(),
+        // Of its own id.
+        labels: None,
         restart_count: 0,
         ..source.clone()
     };
