@@ -90,6 +90,10 @@ pub(crate) struct Outcome {
     skipped: Vec<(String, String)>,
     /// Whose output comes now.
     speaks: String,
+    /// Test binaries that were begun, in their order.
+    begun: Vec<String>,
+    /// How many tests had ended before the last of them.
+    tests_before: usize,
     exit: Option<i32>,
     took: Duration,
 }
@@ -97,6 +101,29 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(super) fn is_success(&self) -> bool {
         self.exit == Some(0)
+    }
+
+    /// Where another boot would have to go on, if the machine went down by itself: with the test binary
+    /// that it was at, whose results are forgotten.
+    pub(super) fn interrupted_at(&self) -> Option<&str> {
+        if self.exit.is_none() { self.begun.last().map(String::as_str) } else { None }
+    }
+
+    /// Takes over what an earlier boot had found out before it went down.
+    pub(super) fn after(mut self, mut earlier: Self) -> Self {
+        earlier.tests.truncate(earlier.tests_before);
+        earlier.tests.append(&mut self.tests);
+        earlier.skipped.append(&mut self.skipped);
+        earlier.begun.append(&mut self.begun);
+        Self {
+            exit: self.exit.map(|code| code.max(earlier.failures())),
+            took: self.took + earlier.took,
+            ..earlier
+        }
+    }
+
+    fn failures(&self) -> i32 {
+        i32::from(self.tests.iter().any(|(_, result)| result == "FAILED"))
     }
 
     /// A table of what failed and was left out, and the sums.
@@ -118,7 +145,7 @@ impl Outcome {
     }
 }
 
-fn console() -> std::path::PathBuf {
+pub(super) fn console() -> std::path::PathBuf {
     tools::dir().join("console.log")
 }
 
@@ -158,6 +185,10 @@ impl Outcome {
             return;
         }
         println!("vm: {line}");
+        if let Some(name) = line.strip_prefix("== ") {
+            self.begun.push(name.to_owned());
+            self.tests_before = self.tests.len();
+        }
         if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             name.clone_into(&mut self.speaks);
         } else if let Some(why) = line.strip_prefix("SKIPPED: ") {

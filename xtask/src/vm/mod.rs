@@ -18,11 +18,17 @@ mod guest;
 mod payload;
 mod tools;
 
+use std::fs;
+
 use anyhow::{Result, bail};
 
 use crate::{build, packages, shell};
 
 pub(crate) use boot::Init;
+
+/// The emulator runs both processors at the same time and patches code under the running kernel, which
+/// has been seen to end in a panic of the kernel, once in half an hour or so.
+const REBOOTS: usize = 3;
 
 /// Tests that judge what only such a machine has; few enough for every CI run. The daemon's unit
 /// needs systemd, and would only be skipped without it.
@@ -85,9 +91,22 @@ fn judge(
     let docker = packages::docker_cli()?;
     let mut failed = Vec::new();
     for init in inits {
-        let payload = payload::make(*init, dist, &docker, &work(*init), filter)?;
-        println!("xtask: booting a virtual machine: {}", init.described());
-        let outcome = boot::run(&tools, &guest, *init, &payload)?;
+        let boot = |from: Option<&str>| {
+            let payload = payload::make(*init, dist, &docker, &work(*init), filter, from)?;
+            println!("xtask: booting a virtual machine: {}", init.described());
+            boot::run(&tools, &guest, *init, &payload)
+        };
+        let mut outcome = boot(None)?;
+        for _ in 0..REBOOTS {
+            let Some(at) = outcome.interrupted_at().map(str::to_owned) else { break };
+            let log = boot::console().with_file_name("console-of-the-crash.log");
+            fs::rename(boot::console(), &log)?;
+            println!(
+                "xtask: the virtual machine went down in {at}, see {}; once more from there",
+                log.display()
+            );
+            outcome = boot(Some(&at))?.after(outcome);
+        }
         outcome.print(*init);
         if !outcome.is_success() {
             failed.push(init.name());

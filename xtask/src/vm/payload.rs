@@ -34,13 +34,14 @@ const CONTAINERD: &str = "/";
 /// Packages whose test binaries need nothing but the programs and a machine.
 const JUDGES: [&str; 2] = ["seacow-tests", "seacow-runtime"];
 
-/// Makes the disk that the guest sees as `/payload`.
+/// Makes the disk that the guest sees as `/payload`. `from` names the first test binary to be run.
 pub(super) fn make(
     init: Init,
     dist: &Path,
     docker: &Path,
     work: &Work<'_>,
     filter: &[String],
+    from: Option<&str>,
 ) -> Result<PathBuf> {
     let tree = tools::dir().join("payload");
     if tree.exists() {
@@ -65,7 +66,7 @@ pub(super) fn make(
             for (name, why) in LEFT_OUT.iter().filter(|(name, _)| binaries.iter().any(|(b, _)| b == name)) {
                 println!("skipped in the virtual machine: {name}: {why}");
             }
-            test_script(init, &binaries, filter)
+            test_script(init, &binaries, filter, from.unwrap_or_default())
         }
         Work::Bench(rounds) => bench_script(*rounds),
     };
@@ -110,7 +111,7 @@ fn test_binaries(names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String]) -> String {
+fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String], from: &str) -> String {
     let target = shell::target();
     // systemd's /tmp has flags that tests of mounts do not expect.
     let mut script = format!(
@@ -122,7 +123,8 @@ fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String]) ->
     script.push_str(&format!("mkdir -p '{0}/debug' '{0}/tmp'\n", target.display()));
     script.push_str(&format!("ln -sf /payload/dist/* '{}/debug/'\n", target.display()));
     script.push_str("cd /payload\nrc=0\n");
-    for (name, _) in binaries.iter().filter(|(name, _)| LEFT_OUT.iter().all(|(out, _)| out != name)) {
+    let wanted = |name: &str| name >= from && LEFT_OUT.iter().all(|(out, _)| *out != name);
+    for (name, _) in binaries.iter().filter(|(name, _)| wanted(name)) {
         let Some(filter) = filter_for(name, binaries, filter) else { continue };
         // One at a time: two processors are emulated by one thread each, and tests have deadlines.
         script.push_str(&format!(
