@@ -270,6 +270,64 @@ fn with_whole_copies_as_well() {
     assert_eq!(engine.docker(&look).ok(), "1000:1000");
 }
 
+/// Ours as a command, and those that `SEACOW_TEST_RUNTIMES` names: they are given the namespaces, and
+/// files and volumes with the maps applied.
+#[test]
+fn other_runtimes_have_the_same_ids() {
+    let engine = Remapped::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let mut runtimes = vec![seacow_tests::dist().join("seacow-runtime")];
+    match std::env::var_os("SEACOW_TEST_RUNTIMES") {
+        Some(list) => runtimes.extend(std::env::split_paths(&list)),
+        None => println!("SKIPPED: SEACOW_TEST_RUNTIMES names no other runtime than our own"),
+    }
+    for (number, runtime) in runtimes.iter().enumerate() {
+        let runtime = runtime.to_str().unwrap();
+        println!("---- {runtime}");
+        let run = |options: &[&str], command: &[&str]| {
+            let all = [&["run", "--rm", "--runtime", runtime], options, &["bb"], command].concat();
+            engine.docker(&all).ok()
+        };
+        let script = "id -u; tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map; stat -c %u:%g / /bin/sh /etc/passwd /dev/shm; cat /etc/hosts >/dev/null && echo x >/etc/new && stat -c %u:%g /etc/new";
+        let out = run(&[], &["sh", "-c", script]);
+        let owners = ["0:0"; 5].join("\n");
+        assert_eq!(out, format!("0\n 0 {} 65536\n 0 {} 65536\n{owners}", ROOT.0, ROOT.1));
+        assert_eq!(
+            run(&["-w", "/made/for/me", "-u", "user"], &["sh", "-c", "pwd; id -u"]),
+            "/made/for/me\n1000"
+        );
+        // A volume keeps the container's ids, for containers of either kind.
+        let volume = format!("volume{number}:/v");
+        run(&["-v", &volume], &["sh", "-c", "echo x >/v/file; chown 1000:1000 /v/file"]);
+        assert_eq!(run(&["-v", &volume], &["stat", "-c", "%u:%g", "/v/file"]), "1000:1000");
+        let ours =
+            engine.docker(&["run", "--rm", "-v", &volume, "bb", "stat", "-c", "%u:%g", "/v/file"]).ok();
+        assert_eq!(ours, "1000:1000");
+        // Its network is its own, with an address, and its root's.
+        assert!(run(&[], &["ip", "-4", "addr", "show", "eth0"]).contains("inet "));
+        assert_eq!(
+            run(&["--cap-add", "NET_ADMIN"], &["sh", "-c", "ip link set lo down && echo down"]),
+            "down"
+        );
+        engine.docker(&["run", "-d", "--name", "box", "--runtime", runtime, "bb", "sleep", "1000"]).ok();
+        assert_eq!(outside(&engine.inspect("box", "{{.State.Pid}}")), ROOT);
+        assert_eq!(
+            engine.docker(&["exec", "box", "sh", "-c", "id -u; touch /mine; stat -c %u /mine"]).ok(),
+            "0\n0"
+        );
+        engine.docker(&["stop", "-t", "0", "box"]).ok();
+        engine.docker(&["start", "box"]).ok();
+        engine.docker(&["exec", "box", "ls", "/mine"]).ok();
+        // Joining the user namespace of another container is not built, and says so.
+        engine
+            .docker(&["run", "--rm", "--runtime", runtime, "--network", "container:box", "bb", "true"])
+            .fails(125, "is not implemented in seacow yet");
+        engine.docker(&["rm", "-f", "box"]).ok();
+    }
+}
+
 #[test]
 fn what_a_remapped_container_cannot_have() {
     let engine = Remapped::start();
@@ -287,10 +345,6 @@ fn what_a_remapped_container_cannot_have() {
         "cannot share the host's network namespace when user namespaces are enabled",
     );
     refused(&["--pid=host"], "cannot share the host PID namespace when user namespaces are enabled");
-    if engine.kind() == Kind::Seacow {
-        let runtime = seacow_tests::dist().join("seacow-runtime").display().to_string();
-        refused(&["--runtime", &runtime], "is not implemented in seacow yet");
-    }
     // Docker lets this pass: what is in there belongs to users whom the container does not have.
     engine.docker(&["run", "--rm", "--ipc=host", "bb", "ls", "/dev/shm", "/dev/mqueue"]).ok();
     // The host's ids on request.

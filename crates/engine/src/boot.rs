@@ -437,7 +437,14 @@ fn settle(record: &mut Record) {
 fn open(mut config: Config) -> Result<Engine, EngineError> {
     // Others may pass to the API's socket, and see nothing else.
     directory(&config.exec_root, 0o711)?;
-    directory(&config.exec_dirs(), 0o700)?;
+    let exec_dirs = config.exec_dirs();
+    directory(&exec_dirs, 0o700)?;
+    // Containers' root, nobody here, has to find his way to what another runtime is given for him.
+    let mode = Mode::from(if config.remap.is_some() { 0o711 } else { 0o700 });
+    rustix::fs::chmod(&exec_dirs, mode).map_err(|errno| BootError::Directory {
+        path: exec_dirs.display().to_string(),
+        source: errno.into(),
+    })?;
     directory(&config.records_dir(), 0o700)?;
     let lock = lock_exec_root(&config.exec_root)?;
     let program = Program::load(&config.shim)

@@ -14,11 +14,13 @@
 //!
 //! It does *not* run the runtime, and writes no files.
 
+mod ids;
 mod mounts;
 mod network;
 mod process;
 mod spec;
 
+pub use ids::Ids;
 pub use mounts::Mounts;
 pub use network::Network;
 pub use process::{process, process_in};

@@ -10,6 +10,7 @@ use seacow_sys::mount;
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::rooted::Root;
 
+use super::Ids;
 use crate::error::{Error, Step};
 use crate::mounts::stage::Stage;
 use crate::mounts::{rootfs, sources};
@@ -39,13 +40,20 @@ impl Mounts {
         Ok(Self { stage: Stage::open(stage)?, dir: stage.to_owned(), host })
     }
 
-    /// Mounts the root file system and makes the working directory where the image lacks it.
+    /// Mounts the root file system, with the maps of `ids`, and makes the working directory where the
+    /// image lacks it.
     ///
     /// # Errors
     /// A layer is missing, or the kernel refuses the overlay.
-    pub fn root(&self, create: &Create) -> Result<Root, Error> {
+    pub fn root(&self, create: &Create, ids: Option<&Ids>) -> Result<Root, Error> {
         let nothing = Linux::default();
         let linux = create.spec.linux.as_ref().unwrap_or(&nothing);
+        if let Some(ids) = ids.filter(|_| create.maps_root) {
+            self.open_ways()?;
+            // We are nobody there: the working directory is the runtime's to make.
+            let tree = ids.mount_root(create, &self.dir)?;
+            return rootfs::mount(&self.stage, &create.rootfs, linux, Some(tree));
+        }
         let root = rootfs::mount(&self.stage, &create.rootfs, linux, None)?;
         let cwd = create.spec.process.as_ref().map_or("", |process| process.cwd.as_str());
         let writable = matches!(&create.rootfs, Rootfs::Overlay { upper: Some(_), .. });
@@ -53,6 +61,16 @@ impl Mounts {
             rootfs::make_cwd(&root, cwd)?;
         }
         Ok(root)
+    }
+
+    /// The container's root, nobody here, finds its way through the directories above the stage; what is
+    /// in them stays their owner's.
+    fn open_ways(&self) -> Result<(), Error> {
+        let above = self.dir.parent().into_iter();
+        above.chain([self.dir.as_path()]).try_for_each(|dir| {
+            rustix::fs::chmod(dir, Mode::from(0o711))
+                .step(|| format!("open the way through {}", dir.display()))
+        })
     }
 
     /// Where [`Self::root`] mounts it.
@@ -65,8 +83,11 @@ impl Mounts {
     ///
     /// # Errors
     /// A source does not exist.
-    pub fn sources(&self, mounts: &[Mount]) -> Result<Vec<Mount>, Error> {
+    pub fn sources(&self, mounts: &[Mount], ids: Option<&Ids>) -> Result<Vec<Mount>, Error> {
         let mut all = mounts.to_vec();
+        if let Some(ids) = ids {
+            self.map_sources(&mut all, ids)?;
+        }
         if !mounts.iter().any(sources::is_shared) {
             return Ok(all);
         }
@@ -81,6 +102,18 @@ impl Mounts {
             mount.source = at.to_string_lossy().into_owned();
         }
         Ok(all)
+    }
+
+    /// What shall be seen with the container's ids is mounted so here: not every runtime can.
+    fn map_sources(&self, mounts: &mut [Mount], ids: &Ids) -> Result<(), Error> {
+        for (number, entry) in mounts.iter_mut().enumerate() {
+            let Some(tree) = sources::clone_mapped(entry, ids.namespace())? else { continue };
+            let at = self.dir.join(format!("mapped-{number}"));
+            attach(tree, &at)?;
+            entry.source = at.to_string_lossy().into_owned();
+            entry.options.retain(|option| option != "idmap" && option != "ridmap");
+        }
+        Ok(())
     }
 
     /// Goes back to the host's namespace. The kernel unmounts what was in the other as soon as no

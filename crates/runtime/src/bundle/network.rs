@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use seacow_spec::shim::NetworkConfig;
 use seacow_sys::ns::{self, Kinds};
 
+use super::Ids;
 use crate::error::{Error, Step};
 use crate::network;
 
@@ -17,14 +18,24 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes one, and enters it: until [`Self::furnish`] the caller's pid names it.
+    /// Makes one, which belongs to `ids` if there are some, and enters it: until [`Self::leave`] the
+    /// caller's pid names it.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn enter() -> Result<Self, Error> {
+    pub fn enter(ids: Option<&Ids>) -> Result<Self, Error> {
         let host = ns::open_own(Kinds::NETWORK).step(|| "open own network namespace".into())?;
-        ns::unshare(Kinds::NETWORK).step(|| "make a network namespace".into())?;
-        let own = ns::open_own(Kinds::NETWORK).step(|| "open the new network namespace".into())?;
+        let own = match ids {
+            None => {
+                ns::unshare(Kinds::NETWORK).step(|| "make a network namespace".into())?;
+                ns::open_own(Kinds::NETWORK).step(|| "open the new network namespace".into())?
+            }
+            Some(ids) => {
+                let own = ids.network()?;
+                ns::enter(own.as_fd(), Kinds::NETWORK).step(|| "enter the new network namespace".into())?;
+                own
+            }
+        };
         network::raise_loopback()?;
         Ok(Self { host, own, inside: true })
     }

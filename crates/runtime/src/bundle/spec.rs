@@ -28,6 +28,8 @@ pub struct Ready {
     pub process: Process,
     /// The network namespace, if the container gets one of its own.
     pub network: Option<String>,
+    /// The user namespace, likewise.
+    pub user: Option<String>,
 }
 
 /// `config.json` of the container that `prepare` and `create` describe.
@@ -37,13 +39,20 @@ pub struct Ready {
 pub fn spec(prepare: &Prepare, create: &Create, ready: Ready) -> Result<Spec, Error> {
     let wanted = create.spec.linux.clone().unwrap_or_default();
     let mut namespaces = prepare.namespaces.clone();
-    for namespace in namespaces.iter_mut().filter(|ns| ns.kind == NamespaceKind::Network) {
-        if let (true, Some(path)) = (namespace.path.is_empty(), &ready.network) {
-            namespace.path.clone_from(path);
-        }
+    for namespace in namespaces.iter_mut().filter(|ns| ns.path.is_empty()) {
+        let path = match namespace.kind {
+            NamespaceKind::Network => &ready.network,
+            NamespaceKind::User => &ready.user,
+            _ => &None,
+        };
+        namespace.path = path.clone().unwrap_or_default();
     }
     let mut mounts = prepare.mounts.clone();
     mounts.extend(ready.mounts);
+    if !wanted.mount_label.is_empty() {
+        // They add it themselves; twice is an error.
+        mounts.iter_mut().for_each(|mount| mount.options.retain(|o| !o.starts_with("context=")));
+    }
     let mut devices = wanted.devices.clone();
     if prepare.privileged {
         devices.extend(of_host(&devices)?);

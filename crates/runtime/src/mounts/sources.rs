@@ -49,6 +49,25 @@ fn clone_source(entry: &Mount, options: &Options) -> Result<OwnedFd, Error> {
     }
 }
 
+/// The tree of a mount that asks for the ids of the container's user namespace, with these.
+pub(crate) fn clone_mapped(entry: &Mount, ids: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Error> {
+    let options = Options::parse(&entry.options);
+    let Some(how) = options.id_map.filter(|_| options.bind.is_some()) else { return Ok(None) };
+    let tree = clone_source(entry, &options)?;
+    map_ids(&tree, ids, how, entry)?;
+    Ok(Some(tree))
+}
+
+fn map_ids(tree: &OwnedFd, ids: BorrowedFd<'_>, how: Bind, entry: &Mount) -> Result<(), Error> {
+    let how = Change {
+        set: Attributes::IDMAP,
+        user_namespace: Some(ids),
+        recursive: how == Bind::Recursive,
+        ..Change::default()
+    };
+    mount::change(tree.as_fd(), &how).step(|| format!("map ids of mount {}", entry.destination))
+}
+
 fn is_foreign(entry: &Mount, options: &Options) -> bool {
     matches!(options.propagation, Some((mount::Propagation::Shared, _)))
         || borrow::of_process(&entry.source).is_some()
@@ -109,15 +128,7 @@ impl Source<'_> {
     fn open(&self) -> Result<OwnedFd, Error> {
         let tree = clone_source(self.entry, &self.options)?;
         if let Some(ids) = &self.ids {
-            let recursive = self.options.id_map == Some(Bind::Recursive);
-            let how = Change {
-                set: Attributes::IDMAP,
-                user_namespace: Some(ids.as_fd()),
-                recursive,
-                ..Change::default()
-            };
-            mount::change(tree.as_fd(), &how)
-                .step(|| format!("map ids of mount {}", self.entry.destination))?;
+            map_ids(&tree, ids.as_fd(), self.options.id_map.unwrap_or(Bind::Single), self.entry)?;
         }
         Ok(tree)
     }

@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use seacow_runtime::bundle::{self, Mounts, Network, Ready};
+use seacow_runtime::bundle::{self, Ids, Mounts, Network, Ready};
 use seacow_runtime::{Error, Streams};
 use seacow_spec::oci::runtime::{LinuxNamespace, LinuxResources, NamespaceKind, Process};
 use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, RuntimeCommand, Stdio};
@@ -94,6 +94,8 @@ pub(crate) struct Foreign {
     /// Until it was removed.
     mounts: Option<Mounts>,
     network: Option<Network>,
+    /// Its user namespace, where it gets one of its own.
+    ids: Option<Ids>,
     group: Group,
     /// The runtime's `pause`, while it runs.
     pausing: Option<Call>,
@@ -123,14 +125,16 @@ impl Foreign {
         files.make().map_err(report)?;
         become_subreaper().map_err(kernel("become the parent of orphans"))?;
         let mounts = Mounts::enter(&dir.stage()).map_err(of_runtime)?;
+        let ids = Ids::of(prepare).map_err(of_runtime)?;
         let new =
             |kind| prepare.namespaces.iter().any(|ns: &LinuxNamespace| ns.kind == kind && ns.path.is_empty());
-        let network = if new(NamespaceKind::Network) { Some(Network::enter()) } else { None };
+        let network = if new(NamespaceKind::Network) { Some(Network::enter(ids.as_ref())) } else { None };
         Ok(Self {
             runtime: Runtime::new(by, files),
             life: Life::Prepared,
             mounts: Some(mounts),
             network: network.transpose().map_err(of_runtime)?,
+            ids,
             group,
             pausing: None,
             deleting: None,
@@ -198,15 +202,16 @@ impl Foreign {
         if let Some(network) = &mut self.network {
             network.leave().map_err(of_runtime)?;
         }
-        let root = mounts.root(create).map_err(of_runtime)?;
+        let root = mounts.root(create, self.ids.as_ref()).map_err(of_runtime)?;
         let nothing = Process::default();
         let base = create.spec.process.as_ref().unwrap_or(&nothing);
         let process = bundle::process(&root, base, &create.user, &create.extra_groups, create.stdio);
         let ready = Ready {
             root: mounts.root_path(),
-            mounts: mounts.sources(&create.spec.mounts).map_err(of_runtime)?,
+            mounts: mounts.sources(&create.spec.mounts, self.ids.as_ref()).map_err(of_runtime)?,
             process: process.map_err(of_runtime)?,
             network: self.network.as_ref().map(Network::path),
+            user: self.ids.as_ref().map(Ids::path),
         };
         let spec = bundle::spec(&self.prepare, create, ready).map_err(of_runtime)?;
         self.runtime.files().write("bundle/config.json", &spec).map_err(report)?;
@@ -364,7 +369,7 @@ impl Foreign {
     fn remove_rest(&mut self, deleted: Result<(), ErrorReport>) -> Result<(), ErrorReport> {
         // Each step whatever became of the one before; the first failure is told.
         let emptied = deleted.and(self.group.remove());
-        self.network = None;
+        (self.network, self.ids) = (None, None);
         let left = self.mounts.take().map_or(Ok(()), |mounts| mounts.leave().map_err(of_runtime));
         emptied.and(left)?;
         self.life = Life::Failed;
