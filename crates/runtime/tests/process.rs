@@ -15,7 +15,7 @@ use std::os::unix::fs::FileTypeExt;
 
 use bundle::Bundle;
 use seacow_spec::oci::runtime::{
-    CpuAffinity, IoPriority, LinuxDevice, Personality, Process, Scheduler, Spec,
+    CpuAffinity, IoPriority, LinuxDevice, MemoryPolicy, Personality, Process, Scheduler, Spec,
 };
 
 fn process(spec: &mut Spec) -> &mut Process {
@@ -59,6 +59,29 @@ fn scheduler_and_priorities() {
         return;
     };
     assert!(["i686", "armv8l"].contains(&text.trim()), "{text}");
+}
+
+/// As the kernel shows it of every mapping; a node beyond what any machine has is refused.
+#[test]
+fn memory_comes_from_its_nodes() {
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        return eprintln!("SKIP: this kernel has no NUMA policies");
+    }
+    for (mode, nodes, shown) in [
+        ("MPOL_BIND", "0", "bind:0"),
+        ("MPOL_INTERLEAVE", "0", "interleave:0"),
+        ("MPOL_PREFERRED", "0", "prefer:0"),
+    ] {
+        let policy = MemoryPolicy { mode: mode.into(), nodes: nodes.into(), ..MemoryPolicy::default() };
+        let change = |spec: &mut Spec| spec.linux.as_mut().unwrap().memory_policy = Some(policy);
+        let Some(text) = run("mempolicy", "head -n 1 /proc/self/numa_maps", change) else { return };
+        assert_eq!(text.split_whitespace().nth(1), Some(shown), "{text}");
+    }
+    let flags = vec!["MPOL_F_STATIC_NODES".to_owned()];
+    let policy = MemoryPolicy { mode: "MPOL_BIND".into(), nodes: "0".into(), flags };
+    let change = |spec: &mut Spec| spec.linux.as_mut().unwrap().memory_policy = Some(policy);
+    let Some(text) = run("mempolicy-flag", "head -n 1 /proc/self/numa_maps", change) else { return };
+    assert_eq!(text.split_whitespace().nth(1), Some("bind=static:0"), "{text}");
 }
 
 #[test]
@@ -139,12 +162,18 @@ fn unknown_capabilities_are_told_and_the_rest_is_given() {
 
 #[test]
 fn what_is_wrong_is_named_and_leaves_nothing() {
-    let cases: [(&str, &str); 6] = [
+    let cases: [(&str, &str); 9] = [
         (r#".linux.namespaces[0].type = "galaxy""#, "linux.namespaces[0].type"),
         (r#".root.path = "nosuch""#, "root.path"),
         (r#".linux.intelRdt = {"closID": "x"}"#, "linux.intelRdt is not implemented"),
         (r#".linux.netDevices = {"eth0": {}}"#, "linux.netDevices is not implemented"),
-        (r#".linux.memoryPolicy = {"mode": "MPOL_BIND"}"#, "linux.memoryPolicy is not implemented"),
+        (r#".linux.memoryPolicy = {"mode": "MPOL_NONSENSE"}"#, "linux.memoryPolicy.mode"),
+        (r#".linux.memoryPolicy = {"mode": "MPOL_BIND", "nodes": "a-b"}"#, "linux.memoryPolicy.nodes"),
+        (
+            r#".linux.memoryPolicy = {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_NONSENSE"]}"#,
+            "linux.memoryPolicy.flags[0]",
+        ),
+        (r#".linux.memoryPolicy = {"mode": "MPOL_BIND"}"#, "set linux.memoryPolicy MPOL_BIND"),
         (r#".process.user.uid = -4"#, "process.user.uid"),
     ];
     for (change, expected) in cases {

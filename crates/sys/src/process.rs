@@ -345,7 +345,7 @@ pub fn set_scheduler(mut how: Scheduler) -> Result<(), Errno> {
     crate::raw::check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut how, 0) }).map(drop)
 }
 
-/// A set of processors.
+/// A set of processors, or of memory nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuSet([u64; Self::MAX / 64]);
 
@@ -353,7 +353,7 @@ impl CpuSet {
     /// One more than the highest number it can hold (more than any kernel is built for).
     pub const MAX: usize = 8192;
 
-    /// Adds a processor; a number out of range is left out.
+    /// Adds one; a number out of range is left out.
     pub fn add(&mut self, cpu: usize) {
         if let Some(word) = self.0.get_mut(cpu / 64) {
             *word |= 1 << (cpu % 64);
@@ -365,6 +365,19 @@ impl Default for CpuSet {
     fn default() -> Self {
         Self([0; Self::MAX / 64])
     }
+}
+
+/// Where the calling process's memory comes from: one of `MPOL_*` with its flags, and the nodes that it
+/// is about (set_mempolicy(2)). Kept across execve.
+pub fn set_memory_policy(mode: i32, nodes: &CpuSet) -> Result<(), Errno> {
+    // The kernel refuses bits beyond what it is built for, also when they are zero, if they are more
+    // than a page: 8,192 are a quarter of one. It takes one less than it is told.
+    let bits = CpuSet::MAX + 1;
+    let mask = if nodes.0.iter().all(|word| *word == 0) { std::ptr::null() } else { nodes.0.as_ptr() };
+    let bits = if mask.is_null() { 0 } else { bits };
+    // SAFETY: the mask lives across the call, and all of its bits that the kernel reads are in it.
+    let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
+    crate::raw::check(done).map(drop)
 }
 
 /// Lets the calling thread run on these processors only. `EINVAL` when none of them may be used.

@@ -275,6 +275,7 @@ fn host_settings(setup: &Setup<'_>, create: &Create, linux: &Linux, process: &Pr
         oom_score::set(process.oom_score_adj)?;
     }
     crate::process::scheduling::apply(process)?;
+    crate::process::scheduling::memory_policy(linux.memory_policy.as_ref())?;
     crate::process::scheduling::personality(linux.personality.as_ref())
 }
 

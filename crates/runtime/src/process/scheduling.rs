@@ -1,6 +1,6 @@
-//! Scheduler, I/O priority, processors, execution domain.
+//! Scheduler, I/O priority, processors, memory nodes, execution domain.
 
-use seacow_spec::oci::runtime::{Personality, Process};
+use seacow_spec::oci::runtime::{MemoryPolicy, Personality, Process};
 use seacow_sys::process::{self, CpuSet};
 
 use crate::error::{Error, Step};
@@ -29,6 +29,14 @@ pub(crate) fn affinity(of: &Process) -> Result<(Option<CpuSet>, Option<CpuSet>),
 pub(crate) fn run_on(cpus: Option<&CpuSet>, which: &str) -> Result<(), Error> {
     let Some(cpus) = cpus else { return Ok(()) };
     process::set_affinity(cpus).step(|| format!("set process.execCPUAffinity.{which}"))
+}
+
+/// Says where memory comes from.
+pub(crate) fn memory_policy(wanted: Option<&MemoryPolicy>) -> Result<(), Error> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let (mode, nodes) = linux::memory_policy(wanted)?;
+    process::set_memory_policy(mode, &nodes)
+        .step(|| format!("set linux.memoryPolicy {} for nodes {:?}", wanted.mode, wanted.nodes))
 }
 
 /// Sets the execution domain.

@@ -3,9 +3,10 @@
 use std::path::{Component, Path};
 
 use rustix::fs::FileType;
-use seacow_spec::oci::runtime::{Linux, LinuxDevice, LinuxResources, Personality};
+use seacow_spec::oci::runtime::{Linux, LinuxDevice, LinuxResources, MemoryPolicy, Personality};
 use seacow_sys::mount::Propagation;
 use seacow_sys::ns::Kinds;
+use seacow_sys::process::CpuSet;
 
 use super::Error;
 
@@ -59,10 +60,7 @@ fn missing(linux: &Linux) -> Result<(), Error> {
     if !linux.net_devices.is_empty() {
         return Err(Error::missing("linux.netDevices", "moving network devices of the host"));
     }
-    if linux.memory_policy.is_some() {
-        return Err(Error::missing("linux.memoryPolicy", "NUMA policies"));
-    }
-    Ok(())
+    linux.memory_policy.as_ref().map(memory_policy).transpose().map(drop)
 }
 
 /// A device node, as mknod takes it.
@@ -128,6 +126,41 @@ pub(crate) fn personality(wanted: &Personality) -> Result<u64, Error> {
         "LINUX32" => Ok(8),
         other => Err(Error::field("linux.personality.domain", format!("unknown domain {other:?}"))),
     }
+}
+
+/// The policy and its nodes, as set_mempolicy(2) takes them. Which nodes a policy needs, and which
+/// there are, the kernel knows.
+pub(crate) fn memory_policy(wanted: &MemoryPolicy) -> Result<(i32, CpuSet), Error> {
+    const MODES: [&str; 7] = [
+        "MPOL_DEFAULT",
+        "MPOL_PREFERRED",
+        "MPOL_BIND",
+        "MPOL_INTERLEAVE",
+        "MPOL_LOCAL",
+        "MPOL_PREFERRED_MANY",
+        "MPOL_WEIGHTED_INTERLEAVE",
+    ];
+    const FLAGS: [(&str, i32); 3] = [
+        ("MPOL_F_STATIC_NODES", 1 << 15),
+        ("MPOL_F_RELATIVE_NODES", 1 << 14),
+        ("MPOL_F_NUMA_BALANCING", 1 << 13),
+    ];
+    let known = MODES.iter().zip(0..).find(|(name, _)| **name == wanted.mode);
+    let Some((_, mut mode)) = known else {
+        return Err(Error::field("linux.memoryPolicy.mode", format!("unknown mode {:?}", wanted.mode)));
+    };
+    for (index, flag) in wanted.flags.iter().enumerate() {
+        let Some((_, bit)) = FLAGS.iter().find(|(name, _)| name == flag) else {
+            let path = format!("linux.memoryPolicy.flags[{index}]");
+            return Err(Error::field(path, format!("unknown flag {flag:?}")));
+        };
+        mode |= bit;
+    }
+    if wanted.nodes.is_empty() {
+        return Ok((mode, CpuSet::default()));
+    }
+    let bad = || Error::field("linux.memoryPolicy.nodes", format!("bad list {:?}", wanted.nodes));
+    Ok((mode, super::process::cpu_list(&wanted.nodes).ok_or_else(bad)?))
 }
 
 /// Numbers that no kernel takes. What this host can limit is the cgroups' matter.

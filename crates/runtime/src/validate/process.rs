@@ -164,8 +164,8 @@ pub(crate) fn cpu_affinity(wanted: &CpuAffinity) -> Result<(Option<CpuSet>, Opti
     Ok((set("initial", &wanted.initial)?, set("final", &wanted.final_)?))
 }
 
-/// `0-3,7` as the kernel writes lists of processors.
-fn cpu_list(list: &str) -> Option<CpuSet> {
+/// `0-3,7` as the kernel writes lists of processors and nodes.
+pub(super) fn cpu_list(list: &str) -> Option<CpuSet> {
     let mut cpus = CpuSet::default();
     for part in list.split(',') {
         let part = part.trim();
