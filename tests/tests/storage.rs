@@ -219,3 +219,36 @@ fn a_daemon_makes_its_store_file_and_refuses_half_of_one() {
     engine.restart_daemon();
     assert_eq!(engine.docker(&["run", "--rm", "bb", "echo", "again"]).ok(), "again");
 }
+
+/// Unused images go, longest unused first; what containers use stays, whatever it takes.
+#[test]
+fn images_keep_their_budget() {
+    let mut engine = Engine::start_with(&["--storage-budget=24m"]);
+    if engine.skip_on_docker() {
+        return;
+    }
+    let build = |engine: &Engine, name: &str| {
+        let text = format!(
+            "FROM bb\nRUN dd if=/dev/zero of=/big bs=1M count=6 2>/dev/null && echo {name} > /name\n"
+        );
+        let context = dockerfile(engine, &text);
+        engine.docker(&["build", "-q", "-t", name, &context]).ok();
+    };
+    let names = |engine: &Engine| engine.docker(&["images", "--format", "{{.Repository}}"]).ok();
+    for name in ["one", "two", "three"] {
+        build(&engine, name);
+    }
+    engine.docker(&["create", "--name", "user", "one", "true"]).ok();
+    engine.docker(&["run", "--rm", "two", "true"]).ok();
+    // Known beyond the daemon's end.
+    engine.stop_daemon();
+    engine.restart_daemon();
+    // A container uses the oldest, another was used since: the one in between goes.
+    build(&engine, "four");
+    until("the budget is kept", || !names(&engine).lines().any(|name| name == "three"));
+    let left = names(&engine);
+    for name in ["one", "two", "four", "bb"] {
+        assert!(left.lines().any(|left| left == name), "{name} is not in {left}");
+    }
+    assert!(engine.log().contains("evicted"), "{}", engine.log());
+}

@@ -33,7 +33,7 @@ use crate::error::EngineError;
 use crate::network::bridge::Bridge;
 use crate::network::{Identity, NetworkError};
 use crate::shim::{Program, ShimClient};
-use crate::{Config, Engine, Inner, blocking, lsm, network, shim, slot, storage, storefile};
+use crate::{Config, Engine, Inner, blocking, budget, lsm, network, shim, slot, storage, storefile};
 
 /// Key of the networks' ids among the engine's records.
 const IDENTITY_KEY: &str = "networks";
@@ -123,6 +123,9 @@ impl Engine {
         if let Some(file) = &engine.0.store_file {
             tokio::spawn(storefile::tend(Arc::clone(file), weak.clone()));
         }
+        if let Some(bytes) = engine.config().storage_budget {
+            tokio::spawn(budget::tend(bytes, weak.clone()));
+        }
         tokio::spawn(Self::write_behind(Arc::clone(&engine.0.dirty), weak));
         Ok(engine)
     }
@@ -145,6 +148,9 @@ impl Engine {
         futures_util::future::join_all(containers.iter().map(|container| self.let_go(container))).await;
         self.0.clearing.finish(CLEARING_LIMIT).await;
         self.write_dirty().await;
+        if let Err(error) = self.save_last_use() {
+            tracing::warn!(%error, "note when images were used");
+        }
         if !containers.iter().any(|container| container.cell().is_alive()) {
             self.bridge().remove().await;
             let inner = Arc::clone(&self.0);
@@ -483,6 +489,7 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
         ready: Default::default(),
         clearing: Default::default(),
         memory: Default::default(),
+        last_use: Default::default(),
         dirty: Arc::new(storage::Dirty::default()),
         _lock: lock,
     })))

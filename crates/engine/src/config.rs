@@ -38,6 +38,8 @@ pub struct Config {
     /// Makes a store file where the data root's file system shares no extents, and moves into it what is
     /// there.
     pub store_file: Option<StoreFileSize>,
+    /// Bytes that images may take; unused ones are removed beyond.
+    pub storage_budget: Option<u64>,
     /// The `seacow-shim` program.
     pub shim: PathBuf,
     /// Name of the default bridge.
@@ -181,6 +183,7 @@ impl Config {
             exec_root: exec_root.into(),
             storage_driver: None,
             store_file: None,
+            storage_budget: None,
             init: false,
             init_path: shim.with_file_name("seacow-init"),
             shim,

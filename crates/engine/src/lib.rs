@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`blocking`] | the one bridge to the crates that block |
 //! | [`boot`] | start, finding running containers again, shutdown |
+//! | `budget` | what images may take of the disk |
 //! | [`build`] | Dockerfiles, over the engine's own verbs |
 //! | [`config`] | settings |
 //! | [`container`] | containers, one verb a file |
@@ -33,6 +34,7 @@
 pub mod apitime;
 pub mod blocking;
 pub mod boot;
+mod budget;
 pub mod build;
 pub mod config;
 pub mod container;
@@ -90,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<slot::Pool>,
     pub(crate) ready: container::ready::ReadyCount,
     pub(crate) clearing: container::teardown::Clearing,
+    pub(crate) last_use: std::sync::Mutex<budget::LastUse>,
     /// Held while a container starts that shares a volume in memory with others.
     pub(crate) memory: tokio::sync::Mutex<()>,
     pub(crate) dirty: Arc<storage::Dirty>,

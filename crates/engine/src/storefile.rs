@@ -81,7 +81,13 @@ pub(crate) fn follow(file: &StoreFile, record: &mut Record) {
     let root = file.root();
     let Some(home) = root.parent() else { return };
     let (old, new) = (home.join("volumes"), root.join("volumes"));
+    let (old_layers, new_layers) = (home.join("layers"), root.join("layers"));
     for mount in &mut record.mounts {
+        for path in mount.lowers.iter_mut().chain([&mut mount.source]) {
+            if let Ok(rest) = path.strip_prefix(&old_layers) {
+                *path = new_layers.join(rest);
+            }
+        }
         if let Ok(rest) = mount.source.strip_prefix(&old) {
             mount.source = new.join(rest);
         }

@@ -20,7 +20,8 @@ impl Api {
         Connection::open(socket).map(Self)
     }
 
-    fn call(&mut self, method: &str, path: &str, body: &str) -> Result<(Vec<u8>, Duration)> {
+    /// One request; what was answered, and how long that took.
+    pub(crate) fn call(&mut self, method: &str, path: &str, body: &str) -> Result<(Vec<u8>, Duration)> {
         let path = format!("{VERSION}{path}");
         let start = Instant::now();
         let answer = self.0.call(method, &path, body)?;

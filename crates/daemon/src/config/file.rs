@@ -28,6 +28,7 @@ pub(crate) struct File {
     pub(crate) log_opts: Option<BTreeMap<String, String>>,
     pub(crate) storage_driver: Option<String>,
     pub(crate) storage_init: Option<String>,
+    pub(crate) storage_budget: Option<String>,
     pub(crate) live_restore: Option<bool>,
     pub(crate) exec_opts: Option<Vec<String>>,
     pub(crate) cgroup_parent: Option<String>,

@@ -70,6 +70,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "size", num_args = 0..=1, require_equals = true, default_missing_value = "disk")]
     pub(crate) storage_init: Option<String>,
 
+    /// What images may take of the disk, such as 50g: beyond it, those that nobody uses are removed, the one
+    /// that was used longest ago first
+    #[arg(long, value_name = "size")]
+    pub(crate) storage_budget: Option<String>,
+
     /// Containers live on while the daemon does not run; always so here
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) live_restore: Option<bool>,

@@ -125,6 +125,7 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         log_opts: (!log_opts.is_empty()).then_some(log_opts),
         storage_driver: flags.storage_driver,
         storage_init: flags.storage_init,
+        storage_budget: flags.storage_budget,
         live_restore: flags.live_restore,
         exec_opts: many(flags.exec_opt),
         cgroup_parent: flags.cgroup_parent,
@@ -168,7 +169,7 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         hosts "hosts", data_root "data-root", exec_root "exec-root", pidfile "pidfile", debug "debug",
         log_level "log-level", group "group", bridge "bridge", bip "bip", dns "dns",
         log_driver "log-driver", log_opts "log-opts", storage_driver "storage-driver",
-        storage_init "storage-init",
+        storage_init "storage-init", storage_budget "storage-budget",
         live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
         init "init", init_path "init-path", userns_remap "userns-remap", selinux_enabled "selinux-enabled",
         shim "shim", pool_size "pool-size",
@@ -207,6 +208,10 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     }
     if let Some(size) = &wanted.storage_init {
         engine.store_file = Some(store_file_size("storage-init", size)?);
+    }
+    if let Some(size) = &wanted.storage_budget {
+        let expected = || invalid("storage-budget", size, "expected such as 50g");
+        engine.storage_budget = Some(bytes(size).filter(|bytes| *bytes > 0).ok_or_else(expected)?);
     }
     if let Some(bridge) = &wanted.bridge {
         engine.bridge = bridge_name(bridge)?;
@@ -421,6 +426,8 @@ mod tests {
             &["--tlsverify"],
             &["--storage-driver=devicemapper"],
             &["--storage-init=much"],
+            &["--storage-budget=much"],
+            &["--storage-budget=0"],
             &["--log-driver=syslog"],
             &["--log-opt=tag=x"],
             &["--live-restore=false"],

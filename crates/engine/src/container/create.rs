@@ -199,6 +199,7 @@ impl Engine {
                 if let Some(like) = like {
                     self.0.pool.expect(like);
                 }
+                self.note_use(&image.id);
                 self.emit(container.event("create", &[]));
                 if cold {
                     self.make_ready_meanwhile(&container);

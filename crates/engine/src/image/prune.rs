@@ -45,6 +45,31 @@ impl Engine {
         })
     }
 
+    /// Removes an image with all its names, unless it is used.
+    pub(crate) fn drop_unused(&self, image: &Image) -> Vec<ImageDeleted> {
+        let images = self.store().images();
+        // A name goes although other images stand on this one; a nameless step does not.
+        let stood_upon = image.names.is_empty() && !images.children(&image.id).is_empty();
+        if stood_upon || !self.image_users(&image.id).is_empty() {
+            return Vec::new();
+        }
+        let targets: Vec<String> = if image.names.is_empty() {
+            vec![image.id.to_string()]
+        } else {
+            image.names.iter().map(ToString::to_string).collect()
+        };
+        let mut deleted = Vec::new();
+        for target in targets {
+            // Somebody may have begun to use it; then it stays.
+            let options = RemoveOptions::default();
+            if let Ok(answer) = images.remove(&target, options, &|id| self.image_users(id)) {
+                self.tell_removal(image, &answer);
+                deleted.extend(answer);
+            }
+        }
+        deleted
+    }
+
     fn prune_images(&self, nameless_only: bool, wanted: impl Fn(&Image) -> bool) -> (Vec<ImageDeleted>, u64) {
         let store = self.store();
         // What was not counted counts as nothing.
@@ -55,24 +80,8 @@ impl Engine {
         let mut deleted = Vec::new();
         // The host's own image cannot be removed and takes no space.
         for image in store.images().list().into_iter().filter(|image| !is_host(image) && wanted(image)) {
-            // A name goes although other images stand on this one; a nameless step does not.
-            let stood_upon = image.names.is_empty() && !store.images().children(&image.id).is_empty();
-            let used = stood_upon || !self.image_users(&image.id).is_empty();
-            if used || (nameless_only && !image.names.is_empty()) {
-                continue;
-            }
-            // Somebody may have begun to use it; then it stays.
-            let targets: Vec<String> = if image.names.is_empty() {
-                vec![image.id.to_string()]
-            } else {
-                image.names.iter().map(ToString::to_string).collect()
-            };
-            for target in targets {
-                let options = RemoveOptions::default();
-                if let Ok(answer) = store.images().remove(&target, options, &|id| self.image_users(id)) {
-                    self.tell_removal(&image, &answer);
-                    deleted.extend(answer);
-                }
+            if !nameless_only || image.names.is_empty() {
+                deleted.extend(self.drop_unused(&image));
             }
         }
         let after: u64 = store.layers().list().iter().map(|layer| layer.size).sum();

@@ -1,10 +1,12 @@
-//! `cargo xtask bench storage`: what the first change of a large file costs, by driver, beside dockerd.
+//! `cargo xtask bench storage`: what the first change of a large file costs, and commits, clones and
+//! snapshots, by driver, beside dockerd.
 //!
 //! All engines have the same image with one large file and are measured in turns. A change is made
 //! through `/proc/<pid>/root` of a container, by the very system calls that are timed: no client, no
 //! program in the container is in the figures.
 
 mod image;
+mod moments;
 mod subject;
 
 use std::fs::{File, Permissions};
@@ -27,7 +29,8 @@ use subject::Subject;
 const USAGE: &str = "Usage: cargo xtask bench storage [options]
 
   --rounds N    rounds of each measurement (default 5)
-  --size MIB    size of the file that is changed (default 1024)";
+  --size MIB    size of the file that is changed (default 1024)
+  --only PART   changes (first changes of the file, many containers) or moments (commits, clones, snapshots)";
 
 /// Containers whose creation is timed together.
 const MANY: usize = 100;
@@ -37,18 +40,23 @@ const BLOCK: usize = 4096;
 struct Wanted {
     rounds: usize,
     size: u64,
+    changes: bool,
+    moments: bool,
 }
 
 impl Wanted {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut wanted = Self { rounds: 5, size: 1024 };
+        let mut wanted = Self { rounds: 5, size: 1024, changes: true, moments: true };
         let mut words = args.iter();
         while let Some(word) = words.next() {
-            let value = words.next().and_then(|value| value.parse::<u64>().ok()).filter(|value| *value > 0);
+            let text = words.next().map_or("", String::as_str);
+            let value = text.parse::<u64>().ok().filter(|value| *value > 0);
             let value = value.with_context(|| format!("{word} wants a number above 0\n\n{USAGE}"));
             match word.as_str() {
                 "--rounds" => wanted.rounds = usize::try_from(value?)?,
                 "--size" => wanted.size = value?,
+                "--only" if text == "changes" => wanted.moments = false,
+                "--only" if text == "moments" => wanted.changes = false,
                 _ => bail!("unknown option {word:?}\n\n{USAGE}"),
             }
         }
@@ -63,13 +71,20 @@ pub(super) fn run(args: &[String]) -> Result<()> {
     shell::become_root()?;
     packages::ensure(&["btrfs-progs", "busybox-static", "iptables", "procps", "xfsprogs"], "the benchmark")?;
     let mut lab = Lab::new(dist, &Options::parse(&[])?)?;
-    lab.image.tar = image::with_file(&lab.image, wanted.size << 20)?;
+    // Moments are of what containers write themselves.
+    let size = if wanted.changes { wanted.size } else { 1 };
+    lab.image.tar = image::with_file(&lab.image, size << 20)?;
     let mut report = Report::default();
     report.print_machine();
     let subjects = subject::all(&lab);
     std::fs::remove_file(&lab.image.tar).context("remove the image's tar")?;
-    first_changes(&subjects, &wanted, &mut report);
-    many(&subjects, &wanted, &mut report);
+    if wanted.changes {
+        first_changes(&subjects, &wanted, &mut report);
+        many(&subjects, &wanted, &mut report);
+    }
+    if wanted.moments {
+        moments::run(&subjects, wanted.rounds.min(3), wanted.size, &mut report);
+    }
     report.print_bars();
     Ok(())
 }
