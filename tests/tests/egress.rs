@@ -242,3 +242,45 @@ fn a_firewall_without_a_door_is_named_at_the_start_and_by_doctor() {
     lab.inside(mend).ok();
     assert_eq!(ask(&engine).ok(), MACHINE);
 }
+
+#[test]
+fn servers_of_the_machine_itself_are_translated() {
+    if !std::path::Path::new("/run/systemd").is_dir() {
+        println!("SKIPPED: no /run/systemd to play systemd-resolved in");
+        return;
+    }
+    let name = format!("seacow-resolv{}", std::process::id());
+    let file = std::env::temp_dir().join(&name);
+    let with = |host: &str, behind: &str, work: &dyn Fn(&Engine)| {
+        std::fs::write(&file, host).unwrap();
+        let line = format!(
+            "mount -t tmpfs {name} /run/systemd && mkdir /run/systemd/resolve && {behind} && mount --bind {} \
+             /etc/resolv.conf && exec \"$@\"",
+            file.display()
+        );
+        let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &line, "sh"];
+        let engine = Engine::start_through(&words, &[]);
+        if !engine.skip_on_docker() {
+            work(&engine);
+        }
+    };
+    let conf = |engine: &Engine| engine.docker(&["run", "--rm", "bb", "cat", "/etc/resolv.conf"]).ok();
+    let behind = "printf 'nameserver 192.0.2.53\\nsearch lan\\n' > /run/systemd/resolve/resolv.conf";
+    with("nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n", behind, &|engine| {
+        assert_eq!(conf(engine), "nameserver 192.0.2.53\nsearch lan");
+        let doctor = engine.seacow(&["doctor"]).out;
+        assert!(doctor.contains("ok    name servers: Containers ask 192.0.2.53.\n"), "{doctor}");
+    });
+    with("nameserver 127.0.0.1\nnameserver ::1\n", "true", &|engine| {
+        assert_eq!(conf(engine), "nameserver 8.8.8.8\nnameserver 8.8.4.4");
+        let doctor = engine.seacow(&["doctor"]).out;
+        let says = "warn  name servers: Containers cannot reach the host's DNS servers (127.0.0.1, ::1); they ask 8.8.8.8";
+        assert!(doctor.contains(says), "{doctor}");
+    });
+    with("nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "true", &|engine| {
+        assert_eq!(conf(engine), "nameserver 192.0.2.1");
+        let own = engine.docker(&["run", "--rm", "--dns", "192.0.2.9", "bb", "cat", "/etc/resolv.conf"]);
+        assert_eq!(own.ok(), "nameserver 192.0.2.9");
+    });
+    drop(std::fs::remove_file(&file));
+}

@@ -30,7 +30,7 @@ impl Engine {
             checks.push(storage::space(&config.data_root));
             checks.push(storage::inodes(&config.data_root));
             checks.extend(firewall::forwarding(&config));
-            checks.push(neighbours::resolver());
+            checks.push(neighbours::resolver(&config));
             checks.extend(neighbours::docker(&config));
             checks
         })

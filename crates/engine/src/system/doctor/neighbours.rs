@@ -1,48 +1,45 @@
 //! Who else is here: the resolver, another container engine.
 
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use seacow_net::resolv::{self, ResolvConf};
 use seacow_spec::docker::system::Check;
 
-use super::super::host;
 use super::{failed, ok, warning};
 use crate::Config;
 
 const DOCKER_SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 const DOCKER_ROOT: &str = "/var/lib/docker";
 
-pub(super) fn resolver() -> Check {
+/// What containers ask that bring no servers of their own, as the start of one would find out.
+pub(super) fn resolver(config: &Config) -> Check {
     let name = "name servers";
-    let text = host::read("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("nameserver").map(str::trim)).collect();
-    if servers.is_empty() {
-        return warning(
-            name,
-            "/etc/resolv.conf names no server: containers cannot resolve names.",
-            "Give seacowd --dns, or fill /etc/resolv.conf.",
-        );
+    let (file, behind) = (Path::new(resolv::HOST_FILE), Path::new(resolv::RESOLVED_FILE));
+    let host = match resolv::read_host(file, behind) {
+        Ok(host) => host,
+        Err(error) => {
+            let found = format!("Cannot {error}: {}.", error.source);
+            return warning(name, found, "Make the file readable, or give seacowd --dns.");
+        }
+    };
+    let dns = config.dns.iter().copied().map(IpAddr::from).collect();
+    let made = resolv::for_container(&host, &resolv::Overrides { dns, ..resolv::Overrides::default() });
+    let servers: Vec<String> =
+        ResolvConf::parse(&made.text).nameservers.iter().map(ToString::to_string).collect();
+    if let Some(why) = made.warnings.first() {
+        let mend =
+            "Give seacowd --dns with a server that containers reach, or the option to single containers.";
+        return warning(name, sentence(why), mend);
     }
-    let local = |server: &&str| server.starts_with("127.") || **server == *"::1";
-    if !servers.iter().all(local) {
-        return ok(name, format!("Containers use {}.", servers.join(", ")));
-    }
-    let behind = Path::new("/run/systemd/resolve/resolv.conf").exists();
-    if behind {
-        return ok(
-            name,
-            "/etc/resolv.conf points at systemd-resolved; containers use the servers behind it.",
-        );
-    }
-    warning(
-        name,
-        format!(
-            "/etc/resolv.conf has only servers of this machine itself ({}), which containers cannot reach.",
-            servers.join(", ")
-        ),
-        "Give seacowd --dns with a server that containers can reach.",
-    )
+    ok(name, format!("Containers ask {}.", servers.join(", ")))
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }
 
 /// Two engines get on with each other unless they share something.
