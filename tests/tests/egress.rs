@@ -284,3 +284,26 @@ fn servers_of_the_machine_itself_are_translated() {
     });
     drop(std::fs::remove_file(&file));
 }
+
+#[test]
+fn a_firewall_that_comes_later_is_passed_and_named_too() {
+    let lab = Lab::new();
+    let mut engine = lab.engine();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let rules = || lab.inside("iptables-nft -S").ok();
+    lab.inside(&docker_beside_us("iptables-nft")).ok();
+    eventually("the door is opened", || rules().contains("--comment seacow"));
+    assert_eq!(ask(&engine).ok(), MACHINE);
+    // Whoever loads rules again forgets what others added.
+    lab.inside("iptables-nft -F DOCKER-USER").ok();
+    eventually("it is opened again", || rules().contains("--comment seacow"));
+    lab.inside("nft 'table inet mine { chain fw { type filter hook forward priority 5; policy drop; }; }'")
+        .ok();
+    let cause = "refused by an nftables rule set (nftables chain inet mine fw)";
+    eventually("what has no door is named", || engine.log().contains(cause));
+    // Also those that were opened late are closed.
+    engine.stop_daemon();
+    assert!(!rules().contains("--comment seacow"), "{}", rules());
+}

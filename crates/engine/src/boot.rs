@@ -126,6 +126,7 @@ impl Engine {
         if let Some(bytes) = engine.config().storage_budget {
             tokio::spawn(budget::tend(bytes, weak.clone()));
         }
+        tokio::spawn(network::doors::watch(weak.clone()));
         tokio::spawn(Self::write_behind(Arc::clone(&engine.0.dirty), weak));
         Ok(engine)
     }
@@ -392,12 +393,8 @@ impl Engine {
 
 /// Takes away what the engine made outside its roots, beside the bridge. Goes on after a failure.
 fn leave_nothing(inner: &Inner) {
-    if !inner.networks.doors.is_empty() {
-        network::doors::close(&inner.networks.doors);
-        let closed = Identity { doors: Vec::new(), ..inner.networks.clone() };
-        if let Err(error) = keep_identity(&inner.store, &closed) {
-            tracing::warn!(%error, "note that the firewall's doors are closed");
-        }
+    if let Err(error) = inner.doors.close(|doors| inner.keep_doors(doors)) {
+        tracing::warn!(%error, "note that the firewall's doors are closed");
     }
     if let Err(error) = inner.store.remove_host_mask() {
         tracing::warn!(%error, "the mask of the host image is left behind");
@@ -468,12 +465,9 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
     if networks != before {
         keep_identity(&store, &networks)?;
     }
-    let ours = networks.doors.clone();
-    network::doors::open(bridge.name(), &ours, |doors| {
-        networks.doors = doors;
-        keep_identity(&store, &networks)
+    let doors = network::doors::Doors::open(bridge.name(), &config.nft_table, &networks.doors, |doors| {
+        keep_identity(&store, &Identity { doors: doors.to_vec(), ..networks.clone() })
     })?;
-    network::doors::warn_of_the_rest(bridge.name(), &config.nft_table);
     let pool = slot::Pool::new(&config);
     Ok(Engine(Arc::new(Inner {
         config,
@@ -482,6 +476,7 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
         store_file,
         bridge,
         networks,
+        doors,
         containers: Default::default(),
         execs: Default::default(),
         events: Default::default(),
@@ -532,6 +527,13 @@ fn identity(store: &Store) -> Result<Identity, BootError> {
     let drawn = Identity::draw().map_err(NetworkError::Random)?;
     keep_identity(store, &drawn)?;
     Ok(drawn)
+}
+
+impl Inner {
+    /// Stores which doors in the host's firewalls are ours.
+    pub(crate) fn keep_doors(&self, doors: &[seacow_net::doors::Door]) -> Result<(), BootError> {
+        keep_identity(&self.store, &Identity { doors: doors.to_vec(), ..self.networks.clone() })
+    }
 }
 
 fn keep_identity(store: &Store, identity: &Identity) -> Result<(), BootError> {

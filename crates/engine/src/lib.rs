@@ -86,6 +86,9 @@ pub(crate) struct Inner {
     pub(crate) store_file: Option<Arc<seacow_store::StoreFile>>,
     pub(crate) bridge: network::bridge::Bridge,
     pub(crate) networks: network::Identity,
+    /// What is open for the bridge in the host's firewalls; [`network::Identity`] has what was stored at
+    /// the start.
+    pub(crate) doors: network::doors::Doors,
     pub(crate) containers: container::registry::Registry,
     pub(crate) execs: exec::Execs,
     pub(crate) events: event::EventBus,

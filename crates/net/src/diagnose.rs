@@ -90,6 +90,12 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Whether somebody blocks who documents a door, and the door is not open.
+    pub fn is_shut_door(&self) -> bool {
+        use Owner::{Docker, Firewalld, Ufw};
+        matches!(self, Self::ForwardRefused { owner: Docker | Ufw | Firewalld, passed: false, .. })
+    }
+
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {

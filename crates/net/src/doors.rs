@@ -168,17 +168,32 @@ impl Tools {
 
     /// The doors that this host has.
     fn doors(&self, bridge: &str) -> Vec<Door> {
+        [Owner::Docker, Owner::Ufw, Owner::Firewalld].iter().flat_map(|o| self.doors_of(*o, bridge)).collect()
+    }
+
+    /// Those of one owner. Each question runs programs, which take their time.
+    fn doors_of(&self, owner: Owner, bridge: &str) -> Vec<Door> {
         let bridge = || bridge.to_owned();
-        let docker =
-            self.docker_user().into_iter().map(|p| Door::DockerUser { program: p.0, bridge: bridge() });
-        let ufw = self.ufw_active().map(|p| Door::Ufw { program: p.0, bridge: bridge() });
-        let firewalld = self.firewalld_running().map(|p| Door::Firewalld { program: p.0, bridge: bridge() });
-        docker.chain(ufw).chain(firewalld).collect()
+        match owner {
+            Owner::Docker => {
+                let door = |p: Program| Door::DockerUser { program: p.0, bridge: bridge() };
+                self.docker_user().into_iter().map(door).collect()
+            }
+            Owner::Ufw => {
+                let door = |p: Program| Door::Ufw { program: p.0, bridge: bridge() };
+                self.ufw_active().map(door).into_iter().collect()
+            }
+            Owner::Firewalld => {
+                let door = |p: Program| Door::Firewalld { program: p.0, bridge: bridge() };
+                self.firewalld_running().map(door).into_iter().collect()
+            }
+            Owner::DockerNft | Owner::Iptables | Owner::Nftables => Vec::new(),
+        }
     }
 
     /// Whether this owner's door is open for the bridge.
     pub(crate) fn door_is_open(&self, owner: Owner, bridge: &str) -> bool {
-        self.doors(bridge).iter().any(|door| door.owner() == owner && door.is_open().unwrap_or(false))
+        self.doors_of(owner, bridge).iter().any(|door| door.is_open().unwrap_or(false))
     }
 }
 
@@ -231,14 +246,6 @@ fn iptables(program: &Path, action: &str, rule: &[&str]) -> Result<Output, DoorE
 }
 
 impl Door {
-    fn owner(&self) -> Owner {
-        match self {
-            Self::DockerUser { .. } => Owner::Docker,
-            Self::Ufw { .. } => Owner::Ufw,
-            Self::Firewalld { .. } => Owner::Firewalld,
-        }
-    }
-
     /// Whether it stands open.
     pub fn is_open(&self) -> Result<bool, DoorError> {
         match self {

@@ -12,7 +12,19 @@ pub use expr::{CtState, Expr, Interface, Verdict};
 pub use read::{BaseChain, Chain, Ending, chain_ending, chains};
 
 use seacow_sys::Errno;
-use seacow_sys::netlink::{self, Batch, Payload, Protocol, Socket};
+use seacow_sys::netlink::{self, Batch, Listener, Payload, Protocol, Socket};
+
+/// `NFNLGRP_NFTABLES`: every change of the rule set.
+const CHANGES: u32 = 7;
+
+/// Hears of every change of this network namespace's nftables rules, those of `iptables-nft` included,
+/// ours and others'.
+///
+/// # Errors
+/// The kernel has no nftables.
+pub fn changes() -> Result<Listener, netlink::Error> {
+    Listener::open(Protocol::Netfilter, CHANGES)
+}
 
 /// Address families of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,11 +18,13 @@
 
 mod attribute;
 mod batch;
+mod listener;
 pub mod route;
 mod socket;
 
 pub use attribute::{Attribute, Attributes, attributes, text};
 pub use batch::{Batch, Payload};
+pub use listener::Listener;
 pub use socket::{Protocol, Reply, Socket};
 
 use crate::Errno;

@@ -22,7 +22,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Route => 0,
             Self::SockDiag => 4,
