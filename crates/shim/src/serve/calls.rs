@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
+use seacow_spec::ErrorReport;
 use seacow_spec::lifecycle;
 use seacow_spec::shim::Answer;
-use seacow_spec::{ErrorReport, lifecycle::State};
+use seacow_sys::process::Ended;
 
 use super::Shim;
 use super::request::{Outcome, Refused, report};
@@ -86,7 +87,7 @@ impl Shim {
         match then {
             Then::Nothing => Ok(()),
             Then::Resumed => {
-                let next: State = self.after(lifecycle::Event::Resumed).map_err(report)?;
+                let next = self.after(lifecycle::Event::Resumed).map_err(report)?;
                 self.state = Some(next);
                 Ok(())
             }
@@ -104,7 +105,7 @@ impl Shim {
     }
 
     /// A child was reaped; tells whether it was one of these.
-    pub(super) fn call_ended(&mut self, pid: i32, ended: seacow_sys::process::Ended) -> bool {
+    pub(super) fn call_ended(&mut self, pid: i32, ended: Ended) -> bool {
         self.calls.iter_mut().any(|under_way| under_way.call.reaped(pid, ended))
     }
 }
