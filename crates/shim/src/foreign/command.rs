@@ -248,9 +248,23 @@ fn in_common_words(mut text: &str) -> String {
     while let Some(rest) = PREAMBLES.iter().find_map(|preamble| text.strip_prefix(preamble)) {
         text = rest;
     }
+    if let Some(name) = not_found_by_crun(text) {
+        // A path is not looked for.
+        return match name.contains('/') {
+            true => format!("exec: {name:?}: stat {name}: no such file or directory"),
+            false => format!("exec: {name:?}: executable file not found in $PATH"),
+        };
+    }
     ["No such file or directory", "Permission denied", "Not a directory"]
         .iter()
         .fold(text.to_owned(), |text, words| text.replace(words, &words.to_lowercase()))
+}
+
+/// What crun did not find: it puts the name in the middle of the words that clients look for.
+fn not_found_by_crun(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("executable file `")?;
+    let (name, rest) = rest.split_once('`')?;
+    rest.starts_with(" not found in $PATH").then_some(name)
 }
 
 /// The exit status that a runtime's words stand for; dockerd reads them in the same way.
@@ -273,8 +287,10 @@ mod tests {
         assert_eq!(in_common_words(runc), "exec: \"x\": executable file not found in $PATH");
         assert_eq!(exit_code(runc), Some(127));
         let crun = "executable file `x` not found in $PATH: No such file or directory";
-        assert!(in_common_words(crun).ends_with("$PATH: no such file or directory"));
+        assert_eq!(in_common_words(crun), "exec: \"x\": executable file not found in $PATH");
         assert_eq!(exit_code(crun), Some(127));
+        let path = crun.replace("`x`", "`/x`");
+        assert_eq!(in_common_words(&path), "exec: \"/x\": stat /x: no such file or directory");
         assert_eq!(exit_code("open executable: Permission denied"), Some(126));
         assert_eq!(exit_code("something else"), None);
     }
