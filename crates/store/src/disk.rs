@@ -1,11 +1,12 @@
 //! Steps that must survive a crash, each behind one seam where a test can make it fail.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{At, IoFailure};
 
@@ -20,6 +21,8 @@ pub(crate) struct Disk {
     /// The file system has one journal for all metadata: what was renamed or made before a sync of
     /// any file is on the disk with it.
     one_journal: bool,
+    /// Directories with names that must be on the disk before the metadata that tells of them.
+    owed: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 const EXT4_MAGIC: u64 = 0xef53;
@@ -37,7 +40,7 @@ impl Disk {
     /// For everything below `root`.
     pub(crate) fn new(root: &Path, faults: Option<FaultHook>) -> Result<Self, IoFailure> {
         let magic = rustix::fs::statfs(root).at("look at", root)?.f_type as u64;
-        Ok(Self { faults, one_journal: matches!(magic, EXT4_MAGIC | XFS_MAGIC) })
+        Ok(Self { faults, one_journal: matches!(magic, EXT4_MAGIC | XFS_MAGIC), owed: Arc::default() })
     }
 
     /// A step that happens elsewhere (a metadata commit) passes through here first.
@@ -79,8 +82,33 @@ impl Disk {
         })
     }
 
-    /// Names in directories that are on their way to a sync of something else: only where that does
-    /// not carry them along.
+    /// Names in directories that are on the disk before the next durable metadata is. Several callers'
+    /// are synced together; where there is one journal, one sync carries all.
+    pub(crate) fn sync_dirs_before_metadata(&self, dirs: &[PathBuf]) {
+        self.owed().extend(dirs.iter().cloned());
+    }
+
+    /// Syncs what is owed. A sync of the metadata's file would not: it is overwritten in place, and then
+    /// the journal has nothing to do with it.
+    pub(crate) fn sync_owed(&self) -> Result<(), IoFailure> {
+        let owed = std::mem::take(&mut *self.owed());
+        for dir in &owed {
+            if let Err(error) = self.sync_dir(dir)
+                && error.source.kind() != io::ErrorKind::NotFound
+            {
+                self.owed().extend(owed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn owed(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names in directories that are on their way to a sync of a new file: only where that does not carry
+    /// them along.
     pub(crate) fn sync_dirs_on_the_way(&self, dirs: &[PathBuf]) -> Result<(), IoFailure> {
         if self.one_journal {
             return Ok(());

@@ -178,7 +178,8 @@ impl LayerDraft {
             // A directory that the metadata does not name: left behind by a crash.
             shared.discard(&target)?;
             shared.disk.rename(&dir, &target)?;
-            shared.disk.sync_dirs_on_the_way(&[shared.layout.layers(), shared.layout.drafts()])
+            shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
+            Ok(())
         });
         if made.is_err() && !dir.exists() {
             // Undo of the rename: the files are the draft's again.

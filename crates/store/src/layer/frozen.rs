@@ -126,7 +126,7 @@ impl Layers {
             let recipe = File::open(draft.join(RECIPE)).at("open", draft.join(RECIPE))?;
             self.shared.disk.sync_files(&[(recipe, draft.join(RECIPE))])?;
             self.shared.disk.rename(&draft.join(RECIPE), &dir.join(RECIPE))?;
-            self.shared.disk.sync_dirs_on_the_way(std::slice::from_ref(&dir))?;
+            self.shared.disk.sync_dirs_before_metadata(std::slice::from_ref(&dir));
             Ok(contents)
         });
         // What cannot be removed now is removed at the next open.

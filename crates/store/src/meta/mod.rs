@@ -198,6 +198,9 @@ impl Meta {
     }
 
     fn apply(&self, writes: &[Write], durability: Durability) -> Result<(), MetaError> {
+        if durability == Durability::Durable {
+            self.disk.sync_owed().map_err(failed("write"))?;
+        }
         self.disk.step("commit metadata").map_err(failed("write"))?;
         let mut transaction = self.db.begin_write().map_err(failed("write"))?;
         if durability == Durability::Unsynced {

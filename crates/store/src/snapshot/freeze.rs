@@ -76,7 +76,9 @@ impl OverlayDriver {
             let made = self.shelf.layers.record_frozen(planned, |shared| {
                 shared.disk.exchange(&place, &dir)?;
                 layer::become_layer(shared, &place)?;
-                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers(), shared.layout.snapshots()])
+                let dirs = [place.clone(), shared.layout.layers(), shared.layout.snapshots()];
+                shared.disk.sync_dirs_before_metadata(&dirs);
+                Ok(())
             });
             Ok(made?)
         });
@@ -121,7 +123,8 @@ impl OverlayDriver {
             let target = shared.layout.layer(&planned.chain_id);
             let made = self.shelf.layers.record_frozen(planned, |shared| {
                 shared.disk.rename(&draft, &target)?;
-                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers()])
+                shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
+                Ok(())
             });
             Ok(made?)
         });
@@ -192,7 +195,8 @@ impl OverlayDriver {
             let target = shared.layout.layer(&planned.chain_id);
             let made = self.shelf.layers.record_frozen(planned, |shared| {
                 shared.disk.rename(&draft, &target)?;
-                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers()])
+                shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
+                Ok(())
             });
             Ok(made?)
         });

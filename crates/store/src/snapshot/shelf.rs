@@ -107,7 +107,8 @@ impl Shelf {
         self.complete(key, |dir| {
             finish(dir).map_err(Into::into)?;
             describe(dir, info)?;
-            // Where one journal has everything, the next durable write carries this along.
+            // Where there is one journal nobody waits for it: a crash of the machine in the next seconds can
+            // take the directory of a container away that has done nothing yet.
             if !info.volatile {
                 self.shared.disk.sync_dirs_on_the_way(&[dir.to_owned(), self.shared.layout.snapshots()])?;
             }
@@ -178,7 +179,8 @@ impl Shelf {
         self.shared.disk.exchange(draft, &dir)?;
         let old = self.pins().insert(key.clone(), pin).flatten();
         self.let_go(old)?;
-        Ok(self.shared.disk.sync_dirs_on_the_way(&[self.shared.layout.snapshots()])?)
+        self.shared.disk.sync_dirs_before_metadata(&[self.shared.layout.snapshots()]);
+        Ok(())
     }
 
     /// Notes what a snapshot stands on now.

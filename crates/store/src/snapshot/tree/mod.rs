@@ -203,7 +203,8 @@ impl TreeDriver {
         let made = cloned.map_err(SnapshotError::from).and_then(|()| {
             let made = self.shelf.layers.record_frozen(planned, |shared| {
                 shared.disk.rename(&draft, &target)?;
-                shared.disk.sync_dirs_on_the_way(&[shared.layout.layers()])
+                shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
+                Ok(())
             });
             let layer = made?;
             // Last: what is read-only cannot be renamed.
