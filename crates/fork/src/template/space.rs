@@ -25,6 +25,10 @@ pub(crate) struct Flags {
 
 /// At most so many bytes by one call: a larger one would not be interrupted for long.
 const CHUNK: u64 = 256 << 20;
+/// Bytes of a huge page.
+const HUGE: u64 = 2 << 20;
+/// A huge page is worth its while from so many bytes on: at most an eighth is memory for nothing.
+const DENSE: u64 = HUGE / 8 * 7;
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 
 /// Reads the flags of all mappings, from the snapshot: that takes its time.
@@ -84,7 +88,7 @@ pub(super) fn fill(
     debug_assert_eq!(state.mappings.len(), flags.len());
     let pagemap = procfs::open(snapshot, "pagemap", false)?;
     let mut batch = Batch::new(puppet.area);
-    let (mut ranges, mut protections) = (Vec::new(), Vec::new());
+    let (mut ranges, mut protections, mut dense) = (Vec::new(), Vec::new(), Vec::new());
     for (mapping, flags) in flags.iter().filter(|(mapping, _)| is_own(mapping)) {
         let own = inspect::own_pages(pagemap.as_fd(), mapping.start..mapping.end)
             .map_err(Error::own("list the source's pages"))?;
@@ -94,9 +98,13 @@ pub(super) fn fill(
         if writable != mapping.protection {
             protections.push(mapping);
         }
+        if mapping.inode == 0 {
+            dense.extend(dense_blocks(mapping, &own));
+        }
         ranges.extend(own);
     }
     puppet.run(&batch, deadline)?;
+    prepare_huge(puppet, &dense, deadline)?;
     let copied = copy(puppet, &ranges, snapshot, channel, deadline)?;
     let mut batch = Batch::new(puppet.area);
     for mapping in protections {
@@ -105,6 +113,47 @@ pub(super) fn fill(
     }
     puppet.run(&batch, deadline)?;
     Ok(copied)
+}
+
+/// Where huge pages are worth their while: whole ones within the mapping that are nearly full of the
+/// source's pages. What is not its own is zero in the source and in the huge page.
+fn dense_blocks(mapping: &Mapping, own: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut filled: BTreeMap<u64, u64> = BTreeMap::new();
+    for range in own {
+        let mut at = range.start;
+        while at < range.end {
+            let block = at / HUGE * HUGE;
+            let end = range.end.min(block + HUGE);
+            *filled.entry(block).or_default() += end - at;
+            at = end;
+        }
+    }
+    let whole = |block: u64| mapping.start <= block && block + HUGE <= mapping.end;
+    let mut dense: Vec<Range<u64>> = Vec::new();
+    for (block, _) in filled.into_iter().filter(|(block, bytes)| whole(*block) && *bytes >= DENSE) {
+        match dense.last_mut() {
+            Some(last) if last.end == block => last.end += HUGE,
+            _ => dense.push(block..block + HUGE),
+        }
+    }
+    dense
+}
+
+/// Has huge pages where the source has data all over: they are filled faster, and a fork copies one
+/// entry for each instead of 512. A clone that writes to one gets 4 KiB of its own, as ever. By
+/// MADV_COLLAPSE (Linux 6.1), which leaves the mapping's own advice alone; it wants one page to be there.
+fn prepare_huge(puppet: &Puppet, dense: &[Range<u64>], deadline: Instant) -> Result<()> {
+    let mut batch = Batch::new(puppet.area);
+    for range in dense {
+        for block in range.clone().step_by(HUGE as usize) {
+            spill(puppet, &mut batch, 2, 16, deadline)?;
+            // A call that writes to its argument: the set of pending signals.
+            batch.attempt("touch a page", libc::SYS_rt_sigpending, &[block, 8]);
+        }
+        let arguments = [range.start, range.end - range.start, libc::MADV_COLLAPSE as u64];
+        batch.attempt("huge pages", libc::SYS_madvise, &arguments);
+    }
+    puppet.run(&batch, deadline).map(drop)
 }
 
 /// Whether a template holds it: shared files are mapped by each clone from its own root.
@@ -190,6 +239,16 @@ pub(super) fn copy(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_and_nearly_full_huge_pages() {
+        let line = "00100000-00a00000 rw-p 00000000 00:00 0";
+        let mapping = Mapping::parse(line).unwrap();
+        // The first block begins before the mapping; the second has a hole of a page; the third is half full.
+        let own = [0x10_0000..0x30_0000, 0x30_1000..0x50_0000, 0x60_0000..0x80_0000];
+        assert_eq!(dense_blocks(&mapping, &own), [0x20_0000..0x40_0000, 0x60_0000..0x80_0000]);
+        assert_eq!(dense_blocks(&mapping, &[]), []);
+    }
 
     #[test]
     fn flags_are_read() {
