@@ -51,7 +51,8 @@ impl Containerd {
 
     fn ctr(&self, args: &[&str]) -> Done {
         let mut command = Command::new(self.programs.join("ctr"));
-        command.arg("--address").arg(self.here.join("sock")).args(args).stdin(Stdio::null());
+        command.arg("--address").arg(self.here.join("sock")).args(["--namespace", &namespace()]);
+        command.args(args).stdin(Stdio::null());
         let output = command.output().unwrap();
         Done {
             command: format!("ctr {args:?}"),
@@ -81,6 +82,10 @@ impl Drop for Containerd {
         for id in self.ctr(&["task", "ls", "-q"]).out.split_whitespace() {
             self.ctr(&["task", "rm", "-f", id]);
         }
+        // Tasks' cgroups are below one of the namespace's name, which stays.
+        for parent in cgroup_parents() {
+            drop(std::fs::remove_dir(parent));
+        }
         drop(self.daemon.kill());
         drop(self.daemon.wait());
         if let Err(error) = std::fs::remove_dir_all(&self.here) {
@@ -89,18 +94,25 @@ impl Drop for Containerd {
     }
 }
 
-/// A cgroup of that name, in whatever hierarchy.
-fn has_cgroup(id: &str) -> bool {
+/// Containerd's, not the kernel's: nothing else is in it.
+fn namespace() -> String {
+    format!("seacow-t{}", std::process::id())
+}
+
+/// Where tasks' cgroups are, in every hierarchy.
+fn cgroup_parents() -> Vec<PathBuf> {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
-    hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).any(|at| at.join("default").join(id).exists())
+    hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|at| at.join(namespace())).collect()
+}
+
+fn has_cgroup(id: &str) -> bool {
+    cgroup_parents().iter().any(|parent| parent.join(id).exists())
 }
 
 fn memory_limit(id: &str) -> String {
-    let files = [
-        format!("/sys/fs/cgroup/memory/default/{id}/memory.limit_in_bytes"),
-        format!("/sys/fs/cgroup/default/{id}/memory.max"),
-    ];
-    files.iter().find_map(|file| std::fs::read_to_string(file).ok()).unwrap().trim().to_owned()
+    let files = ["memory.limit_in_bytes", "memory.max"];
+    let all = cgroup_parents().into_iter().flat_map(|parent| files.map(|file| parent.join(id).join(file)));
+    all.map(std::fs::read_to_string).find_map(Result::ok).unwrap().trim().to_owned()
 }
 
 #[test]
@@ -158,7 +170,7 @@ fn the_life_of_a_task() {
     assert_eq!(containerd.status(&id), "");
     containerd.ctr(&["container", "delete", &id]).ok();
     assert!(!has_cgroup(&id));
-    assert!(!Path::new("/run/containerd/runc/default").join(&id).exists());
+    assert!(!Path::new("/run/containerd/runc").join(namespace()).join(&id).exists());
 }
 
 /// With a terminal, whose other end is ours by way of `script`.
@@ -166,9 +178,10 @@ fn the_life_of_a_task() {
 fn a_task_with_a_terminal() {
     let Some(containerd) = Containerd::start("tty") else { return };
     let line = format!(
-        "{} --address {} run --rm -t --runc-binary {} --rootfs {} seacow-{}-tty sh -c 'tty; exit 5'",
+        "{} --address {} --namespace {} run --rm -t --runc-binary {} --rootfs {} seacow-{}-tty sh -c 'tty; exit 5'",
         containerd.programs.join("ctr").display(),
         containerd.here.join("sock").display(),
+        namespace(),
         dist().join("seacow-runtime").display(),
         containerd.here.join("rootfs").display(),
         std::process::id()
