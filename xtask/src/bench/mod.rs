@@ -10,6 +10,7 @@
 //! | [`options`] | command line |
 //! | [`lab`] | the engines under measurement, started when a section needs them |
 //! | [`peers`] | seacowd, dockerd, podman, bare runtimes |
+//! | [`disk`] | the file systems that they work on |
 //! | [`sections`] | one file per thing that is measured |
 //! | [`sampler`] | runs and times command lines, here or inside a peer's namespaces |
 //! | [`http`], [`api`] | the engines' API, without a client program |
@@ -19,6 +20,7 @@
 //! | [`trace`] | the engine's own marks on the start path |
 
 mod api;
+mod disk;
 mod http;
 mod image;
 mod lab;
@@ -44,7 +46,7 @@ use report::Report;
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
-        Some("start") => start(&Options::parse(rest)?),
+        Some("start") => start(&Options::parse(rest)?, rest),
         Some(sampler::COMMAND) => sampler::serve(),
         Some("storage") => storage::run(rest),
         Some("vm") => crate::vm::bench(vm_rounds(rest)?),
@@ -61,16 +63,21 @@ fn vm_rounds(args: &[String]) -> Result<usize> {
     text.parse().with_context(|| format!("rounds: {text:?} is not a number"))
 }
 
-fn start(options: &Options) -> Result<()> {
+fn start(options: &Options, words: &[String]) -> Result<()> {
     let dist = build::given_or_dist()?;
     shell::become_root()?;
-    packages::ensure(&["busybox-static", "iptables", "procps"], "the benchmark")?;
+    if !disk::is_fresh() {
+        packages::ensure(&["busybox-static", "e2fsprogs", "iptables", "procps"], "the benchmark")?;
+        if options.fresh_disk {
+            return disk::run_on_fresh(words);
+        }
+    }
     let lab = Lab::new(dist, options)?;
     if options.trace {
         return trace::print(&lab, options);
     }
     let mut report = Report::default();
-    report.print_machine();
+    report.print_machine(&disk::describe()?);
     for section in &options.sections {
         (section.measure)(&lab, options, &mut report)?;
     }

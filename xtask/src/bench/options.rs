@@ -9,6 +9,7 @@ const USAGE: &str = "Usage: cargo xtask bench start [options]
   --only SECTION     only this one; may be repeated
   --rounds N         isolated rounds of each measurement (default 20)
   --containers N     containers that section alive starts (default 1000)
+  --fresh-disk       data roots on a new ext4, exec roots on a tmpfs, as most hosts have them
   --quick            5 rounds, 100 containers, one second of load
   --trace            print where the time of a warm and of a cold start goes, nothing else
 
@@ -26,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) containers: usize,
     /// How long 8 clients run containers as fast as they can, in seconds.
     pub(crate) load: u64,
+    /// On a disk like most hosts'.
+    pub(crate) fresh_disk: bool,
     /// The engine's marks instead of measurements.
     pub(crate) trace: bool,
 }
@@ -33,8 +36,14 @@ pub(crate) struct Options {
 impl Options {
     /// Reads the words after `bench start`.
     pub(crate) fn parse(args: &[String]) -> Result<Self> {
-        let mut options =
-            Self { sections: ALL.iter().collect(), rounds: 20, containers: 1000, load: 5, trace: false };
+        let mut options = Self {
+            sections: ALL.iter().collect(),
+            rounds: 20,
+            containers: 1000,
+            load: 5,
+            fresh_disk: false,
+            trace: false,
+        };
         let mut only: Vec<&str> = Vec::new();
         let mut words = args.iter();
         while let Some(word) = words.next() {
@@ -44,6 +53,7 @@ impl Options {
                 "--rounds" => options.rounds = number(word, value()?)?,
                 "--containers" => options.containers = number(word, value()?)?,
                 "--quick" => (options.rounds, options.containers, options.load) = (5, 100, 1),
+                "--fresh-disk" => options.fresh_disk = true,
                 "--trace" => options.trace = true,
                 _ => bail!("unknown option {word:?}\n\n{}", usage()),
             }

@@ -19,10 +19,11 @@ struct Bar {
 
 impl Report {
     /// On what all of this was measured.
-    pub(crate) fn print_machine(&self) {
+    pub(crate) fn print_machine(&self, disk: &str) {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         println!("Linux {}, {cpus} processors", read("/proc/sys/kernel/osrelease").trim());
+        println!("{disk}");
         println!("load before: {}", read("/proc/loadavg").trim());
     }
 

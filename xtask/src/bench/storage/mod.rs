@@ -75,7 +75,7 @@ pub(super) fn run(args: &[String]) -> Result<()> {
     let size = if wanted.changes { wanted.size } else { 1 };
     lab.image.tar = image::with_file(&lab.image, size << 20)?;
     let mut report = Report::default();
-    report.print_machine();
+    report.print_machine(&super::disk::describe()?);
     let subjects = subject::all(&lab);
     std::fs::remove_file(&lab.image.tar).context("remove the image's tar")?;
     if wanted.changes {
