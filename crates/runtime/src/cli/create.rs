@@ -15,7 +15,7 @@ use super::args::{Globals, Parsed};
 use super::bundle::{self, Bundle};
 use super::error::CliError;
 use super::log::Log;
-use super::state::{self, Record, START_SOCKET, StateDir, Status};
+use super::state::{self, Lock, Record, START_SOCKET, StateDir, Status};
 use super::streams::{self, Foreground};
 use super::{delete, hooks, start};
 
@@ -72,9 +72,9 @@ fn make(globals: &Globals, parsed: &Parsed, away: bool) -> Result<Made, CliError
     check_console(bundle.process.terminal, console, away)?;
     let cgroups = Cgroups::new(&bundle.prepare.cgroups_path)?;
     let alone = check_cgroups(&cgroups, &globals.log)?;
-    let _lock = state_dir.make()?;
+    let lock = state_dir.make()?;
     let making = Making { log: &globals.log, parsed, bundle: &bundle, dir: &state_dir, inherited };
-    making.make(console).inspect_err(|_| {
+    making.make(console, lock).inspect_err(|_| {
         // The first error is told; the handle of init has killed it by now.
         if alone {
             let _ = cgroups.kill_all();
@@ -154,7 +154,7 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn make(&self, console: Option<&Path>) -> Result<Made, CliError> {
+    fn make(&self, console: Option<&Path>, lock: Lock) -> Result<Made, CliError> {
         let (bundle, dir, log) = (self.bundle, self.dir, self.log);
         let id = self.parsed.id()?;
         // Whoever kills us from here on leaves a record by which `delete` finds everything.
@@ -187,6 +187,9 @@ impl Making<'_> {
         if let Some(path) = self.parsed.value("pid-file") {
             write_pid(Path::new(path), record.pid)?;
         }
+        // All that others need is written. Init has copies of our descriptors: were we killed once it
+        // does not depend on us any more, it would hold the lock until its start.
+        drop(lock);
         let running = created.detach(listener.as_fd(), self.inherited.all)?;
         log.debug("init: closing the pipe to signal completion; it waits for its start");
         Ok(Made { id: id.to_owned(), running, terminal })
