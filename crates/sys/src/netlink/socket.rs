@@ -52,8 +52,6 @@ pub struct Socket {
     sequence: u32,
 }
 
-/// One datagram of answers: the kernel fills at most 32 KiB per dump step.
-const DATAGRAM: usize = 64 << 10;
 /// Acknowledgements of a large batch wait in the receive buffer, about 800 bytes each.
 const RECEIVE_BUFFER: libc::c_int = 4 << 20;
 
@@ -235,9 +233,15 @@ impl AsFd for Socket {
 }
 
 fn receive(fd: BorrowedFd<'_>, flags: RecvFlags) -> Result<Vec<u8>, Errno> {
-    let mut buffer = vec![0; DATAGRAM];
     loop {
-        let (got, _, from) = rustix::io::retry_on_intr(|| {
+        // A step of a dump has up to 32 KiB and an acknowledgement 36 bytes: pages that a shim has
+        // touched once stay its own.
+        let mut nothing: [u8; 0] = [];
+        let (_, length, _) = rustix::io::retry_on_intr(|| {
+            rustix::net::recvfrom(fd, nothing.as_mut_slice(), flags | RecvFlags::TRUNC | RecvFlags::PEEK)
+        })?;
+        let mut buffer = vec![0; length];
+        let (_, got, from) = rustix::io::retry_on_intr(|| {
             rustix::net::recvfrom(fd, buffer.as_mut_slice(), flags | RecvFlags::TRUNC)
         })?;
         let sender = from.and_then(|a| SocketAddrNetlink::try_from(a).ok());
