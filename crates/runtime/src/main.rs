@@ -9,9 +9,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// As in the shim: musl's own allocator gives single pages back and asks for them again.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: seacow_sys::heap::Heap = seacow_sys::heap::Heap;
 
 fn main() -> ExitCode {
     cli::run()

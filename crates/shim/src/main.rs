@@ -46,9 +46,8 @@ use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 use seacow_spec::shim::PROTOCOL_VERSION;
 
-/// musl's own gives every page back at once and asks for it again, dozens of times in each start.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: seacow_sys::heap::Heap = seacow_sys::heap::Heap;
 
 const USAGE: &str = "\
 usage: seacow-shim --dir DIR       be the parent of a container; the daemon's socket is standard input

@@ -13,6 +13,7 @@ pub mod bpf;
 pub mod btrfs;
 pub mod command;
 pub mod cred;
+pub mod heap;
 pub mod inspect;
 pub mod loopdev;
 pub mod memory;
