@@ -77,6 +77,7 @@ impl Rows {
             clones.push(world.clone_of(family, network));
             self.add(format!("{name}: further clone"), began.elapsed());
         }
+        family.tidy();
         for clone in &mut clones {
             clone.lines.number();
         }

@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Family {
     pid: i32,
     made: Option<Generation>,
+    /// The one before. Its end takes milliseconds, for which nobody should wait.
+    last: Option<Generation>,
 }
 
 /// One fork.
@@ -61,7 +63,7 @@ pub struct Forked {
 impl Family {
     /// Of a process that was not forked yet.
     pub fn new(pid: i32) -> Self {
-        Self { pid, made: None }
+        Self { pid, made: None, last: None }
     }
 
     /// Stops the source, takes its state and a copy-on-write copy of its memory, lets it go, and makes
@@ -76,6 +78,7 @@ impl Family {
         pause_at_most: Duration,
         while_stopped: impl FnOnce() -> std::result::Result<(), String>,
     ) -> Result<Forked> {
+        self.tidy();
         let began = Instant::now();
         let mut source = Source::stop(self.pid, began + pause_at_most)?;
         let ours: Vec<i32> = self.made.iter().map(|made| made.snapshot.puppet.pid).collect();
@@ -87,7 +90,7 @@ impl Family {
         let pause = began.elapsed();
         let template = self.template_of(&state, &snapshot)?;
         let (copied, ready) = (template.copied, began.elapsed());
-        self.made = Some(Generation { state, snapshot, template });
+        self.last = self.made.replace(Generation { state, snapshot, template });
         Ok(Forked { pause, caller, ready, copied })
     }
 
@@ -125,10 +128,16 @@ impl Family {
         clone::make(&made.template, &made.state, spec, Instant::now() + PATIENCE)
     }
 
+    /// Ends the template and the snapshot before the last fork's, which nobody needs any more: when there
+    /// is time. The next fork does it first.
+    pub fn tidy(&mut self) {
+        self.last = None;
+    }
+
     /// Lets go of templates and snapshots, and has the source take note of the latter, for which it
     /// stands still once more for some hundred microseconds.
     pub fn retire(mut self, pause_at_most: Duration) -> Result<()> {
-        self.made = None;
+        (self.made, self.last) = (None, None);
         let mut source = Source::stop(self.pid, Instant::now() + pause_at_most)?;
         let buried = snapshot::bury(&mut source);
         source.release().and(buried)

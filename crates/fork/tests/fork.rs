@@ -17,7 +17,7 @@ use seacow_fork::{Error, Family, Reason, Target, examine};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 16] = [
     ("a_static_program_with_one_of_everything", one_of_everything),
     ("its_threads_go_on_too", with_threads),
     ("confined_by_user_and_filter", confined),
@@ -26,6 +26,8 @@ const TESTS: [Test; 14] = [
     ("an_asyncio_server_answers_in_every_clone", asyncio_server),
     ("memory_is_shared_and_written_apart", memory_apart),
     ("the_second_fork_copies_what_is_different", second_fork),
+    ("memory_that_no_fork_inherits_is_there", not_forked_memory),
+    ("clones_are_born_in_their_cgroups", cgroups),
     ("reasons_are_given_and_nothing_is_touched", reasons),
     ("the_callers_failure_lets_the_source_go", callers_failure),
     ("a_clone_that_cannot_be_made_vanishes", half_made),
@@ -308,6 +310,107 @@ fn second_fork() {
         reads_on(&mut clone, at, 45);
         last = reads_on(&mut source, last, 20);
     }
+}
+
+fn not_forked_memory() {
+    let program = "
+import ctypes, mmap, time
+m = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m[:] = bytes(range(256)) * 4096
+m.madvise(mmap.MADV_DONTFORK)
+n = 0
+while True:
+    n += 1
+    assert m[:] == bytes(range(256)) * 4096
+    print(n, 'ok')
+    time.sleep(0.002)
+";
+    let mut source = start(&[PYTHON, "-c", program], How::default());
+    reads_on(&mut source, 0, 1);
+    let pid = source.pid;
+    let kept_out = |pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+        text.lines().filter(|line| line.starts_with("VmFlags:") && line.contains(" dc")).count()
+    };
+    let before = kept_out(pid);
+    assert!(before > 0);
+    let mut family = Family::new(pid);
+    family.fork(&target(&source), PAUSE, || Ok(())).unwrap();
+    let clone = World::new().clone_of(&family, &World::network());
+    assert_eq!((kept_out(pid), kept_out(clone.pid)), (before, before));
+    family.retire(PAUSE).unwrap();
+    drop(clone);
+    forks_right(start(&[PYTHON, "-c", program], How::default()));
+}
+
+/// A cgroup of version 2, removed at the end.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounted = table.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2 is mounted");
+        let root = std::path::Path::new(mounted.split(' ').nth(4).unwrap());
+        let path = root.join(format!("seacow-fork-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        let text = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        until("the cgroup is empty", || std::fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+fn cgroups() {
+    let (born, joined, of_source) = (Cgroup::new("born"), Cgroup::new("joined"), Cgroup::new("source"));
+    let mut source = start(&[PYTHON, "-c", BIG], How::default());
+    std::fs::write(of_source.0.join("cgroup.procs"), source.pid.to_string()).unwrap();
+    reads_on(&mut source, 0, 1);
+    // What else is in its cgroup is a further process, whoever's child it is.
+    let in_cgroup = Target { cgroup: Some(&of_source.0), ..target(&source) };
+    assert_eq!(examine(&in_cgroup).unwrap(), []);
+    let stranger = start(&[PYTHON, "-c", BIG], How::default());
+    std::fs::write(of_source.0.join("cgroup.procs"), stranger.pid.to_string()).unwrap();
+    assert_eq!(examine(&in_cgroup).unwrap(), [Reason::MoreProcesses { pids: vec![stranger.pid] }]);
+    drop(stranger);
+    let mut family = Family::new(source.pid);
+    family.fork(&in_cgroup, PAUSE, || Ok(())).unwrap();
+    let root = seacow_sys::mount::clone_tree_at(std::path::Path::new("/"), true).unwrap();
+    let network = World::network();
+    let (_read, write) = rustix::pipe::pipe().unwrap();
+    let directory = std::fs::File::open(&born.0).unwrap();
+    let list = std::fs::File::options().write(true).open(joined.0.join("cgroup.procs")).unwrap();
+    let mut spec = seacow_fork::Spec {
+        mounts: common::mounts(&root),
+        network: Some(network.as_fd()),
+        cgroup: Some(directory.as_fd()),
+        streams: vec![write.as_fd()],
+        host_name: "clone".into(),
+        ..Default::default()
+    };
+    let held = family.clone_from(&spec).unwrap();
+    assert_eq!(born.processes(), [held.pid()]);
+    drop(held);
+    until("the clone is gone", || born.processes().is_empty());
+    let root = seacow_sys::mount::clone_tree_at(std::path::Path::new("/"), true).unwrap();
+    spec.mounts = common::mounts(&root);
+    spec.join = vec![list.as_fd()];
+    let held = family.clone_from(&spec).unwrap();
+    assert_eq!((born.processes(), joined.processes()), (vec![], vec![held.pid()]));
+    // Its namespace begins at the cgroup that it ended up in.
+    let output = Command::new("nsenter")
+        .args(["-t", &held.pid().to_string(), "-C", "--", "cat", &format!("/proc/{}/cgroup", held.pid())])
+        .output()
+        .unwrap();
+    let seen = String::from_utf8(output.stdout).unwrap();
+    assert!(seen.lines().any(|line| line == "0::/"), "{seen} {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn reasons() {
