@@ -38,7 +38,8 @@ pub enum Mount<'a> {
         target: CString,
     },
     /// A file system that belongs to the clone's namespaces (proc, sysfs, mqueue, devpts) or to nobody
-    /// else (tmpfs) is made and put at this place, which must not be a symbolic link.
+    /// else (tmpfs) is made and put at this place, which must not be a symbolic link. The first of them is
+    /// `/proc`, by which the others' places are reached.
     New {
         /// Its kind.
         kind: CString,
