@@ -60,15 +60,17 @@ fn found_by_name_id_and_the_beginning_of_an_id() {
         assert_eq!(images.resolve(text).unwrap().id, one.id, "{text}");
     }
     assert_eq!(images.resolve("localhost:5000/x/bb:v2").unwrap().repo_tags(), ["localhost:5000/x/bb:v2"]);
-    for (text, message) in [
-        ("nosuch", "No such image: nosuch:latest"),
-        ("bb:v2", "No such image: bb:v2"),
-        ("BAD", "No such image: BAD"),
-        ("", "No such image: "),
-        ("sha256:", "No such image: sha256:"),
-    ] {
+    for (text, message) in [("nosuch", "No such image: nosuch:latest"), ("bb:v2", "No such image: bb:v2")] {
         let error = images.resolve(text).unwrap_err();
         assert_eq!((error.class(), error.to_string().as_str()), (ErrorClass::NotFound, message));
+    }
+    for (text, message) in [
+        ("BAD", "invalid reference format: repository name (library/BAD) must be lowercase"),
+        ("", "invalid reference format"),
+        ("sha256:", "invalid reference format"),
+    ] {
+        let error = images.resolve(text).unwrap_err();
+        assert_eq!((error.class(), error.to_string().as_str()), (ErrorClass::InvalidArgument, message));
     }
     // A name goes before the beginning of an id.
     let name = two.id.hex()[..6].to_owned();

@@ -5,8 +5,9 @@
 //! to the device and nothing of what a kernel kept in memory, which is what a power cut leaves.
 
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use seacow_store::Store;
@@ -17,6 +18,8 @@ use crate::disks::{Disk, mount_privately, mount_with};
 
 /// How many cuts; `SEACOW_POWER_CUTS` has another number.
 const CUTS: usize = 8;
+/// How often the work is done meanwhile, at least.
+const ROUNDS: usize = 2;
 
 #[test]
 fn a_store_on_ext4_survives_power_cuts() {
@@ -44,46 +47,40 @@ fn cut_at_random(kind: Disk) {
         let dir = store.dir.path().strip_prefix(&at).unwrap().to_owned();
         let (home, options) = (store.dir.path().to_owned(), store.options());
         store.store = None;
-        let done = AtomicBool::new(false);
-        let taken = std::thread::scope(|scope| {
+        let (done, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
-                let mut rounds = 0;
                 while !done.load(Ordering::SeqCst) {
                     let store = Store::open(options.clone()).unwrap();
                     crash::work(&store).unwrap();
-                    rounds += 1;
+                    rounds.fetch_add(1, Ordering::SeqCst);
                 }
-                rounds
             });
-            let taken = take(&file, shared, cuts);
+            // All kinds of moments have come when the work was done a few times.
+            let mut taken = 0;
+            while (taken < cuts || rounds.load(Ordering::SeqCst) < ROUNDS) && !worker.is_finished() {
+                take(&file, &shared.join(format!("cut{}", taken % cuts)));
+                taken += 1;
+            }
             done.store(true, Ordering::SeqCst);
-            (taken, worker.join().unwrap())
         });
-        assert!(taken.1 > 1, "the work was done {} times", taken.1);
         assert!(home.exists());
-        for cut in 0..taken.0 {
+        for cut in 0..cuts {
             check(kind, shared, cut, &dir);
         }
     });
 }
 
-/// Clones the disk now and then.
-fn take(file: &Path, shared: &Path, cuts: usize) -> usize {
-    let mut state = std::process::id();
-    for cut in 0..cuts {
-        // xorshift32
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        // The moments are the point: nothing is waited for.
-        let until = Instant::now() + Duration::from_millis(u64::from(state % 90) + 1);
-        while Instant::now() < until {
-            std::thread::yield_now();
-        }
-        let (from, to) = (File::open(file).unwrap(), File::create(shared.join(format!("cut{cut}"))).unwrap());
-        rustix::fs::ioctl_ficlone(&to, &from).unwrap();
+/// Clones the disk, at a moment that nobody has chosen.
+fn take(file: &Path, to: &Path) {
+    let random = RandomState::new().build_hasher().finish();
+    // The moment is the point: nothing is waited for.
+    let until = Instant::now() + Duration::from_millis(random % 90 + 1);
+    while Instant::now() < until {
+        std::thread::yield_now();
     }
-    cuts
+    let (from, to) = (File::open(file).unwrap(), File::create(to).unwrap());
+    rustix::fs::ioctl_ficlone(&to, &from).unwrap();
 }
 
 /// Mounted again, it is a store in which nothing is missing and nothing left over.
