@@ -116,6 +116,10 @@ impl Engine {
     /// done by then, the start need not wait for. A failure is the start's to meet again and report.
     pub(super) fn make_ready_meanwhile(&self, container: &Arc<Container>) {
         let Ok(guard) = Arc::clone(&container.ops).try_lock_owned() else { return };
+        if container.cell().removed {
+            // By somebody who has seen it before its creator got here.
+            return;
+        }
         let (engine, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
             let _busy = engine.0.pool.busy();
