@@ -248,6 +248,8 @@ fn networks_none_bridge_and_host() {
     };
     assert_eq!(links("none").trim(), "lo");
     assert!(links("bridge").contains("eth0"));
+    let addresses = engine.docker(&["run", "--rm", "bb", "cat", "/proc/net/if_inet6"]).ok();
+    assert!(!addresses.contains("eth0"), "IPv6 that nobody asked for: {addresses}");
     engine
         .docker(&[
             "run",

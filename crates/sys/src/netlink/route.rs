@@ -34,6 +34,20 @@ pub fn link_up_by_name(batch: &mut Batch, name: &str) {
     });
 }
 
+/// Keeps the kernel from giving a link an IPv6 address of its own when it is raised. Refused by a
+/// kernel without IPv6.
+pub fn no_link_local(batch: &mut Batch, index: u32) {
+    const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+    const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+    batch.request(format!("keep IPv6 off link {index}"), libc::RTM_NEWLINK, 0, |m| {
+        link_header(m, index, 0, 0).nested(libc::IFLA_AF_SPEC, |m| {
+            m.nested(u16::from(AF_INET6), |m| {
+                m.attr_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+            });
+        });
+    });
+}
+
 /// Adds an address with its prefix length to a link. An IPv6 address is usable at once (no
 /// duplicate address detection: addresses come from our own pool).
 pub fn address_add(batch: &mut Batch, link: u32, address: IpAddr, prefix: u8) {
