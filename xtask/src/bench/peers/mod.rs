@@ -89,12 +89,15 @@ fn remove_cgroups(name: &str) {
     }
 }
 
-/// Files in there cannot be removed, and go with their directory.
+/// Files in there cannot be removed, and go with their directory; where a hierarchy is not mounted,
+/// podman makes plain ones.
 fn remove_cgroup(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
             remove_cgroup(&path)?;
+        } else {
+            let _ = std::fs::remove_file(&path);
         }
     }
     std::fs::remove_dir(dir)
