@@ -49,14 +49,14 @@ FROM ${BASE} AS first
 ARG WHO=nobody
 ENV GREETING="hello there" TWO=2
 LABEL maker=sea "kind of"=cow
-WORKDIR /work/dir
+WORKDIR /made/dir
 COPY a.txt sub/ ./
 ADD sub /added
 RUN echo "$GREETING $WHO" > greeting && \
     cat a.txt b.txt > both
 RUN ["sh", "-c", "echo exec-form > exec"]
 FROM bb
-COPY --from=first /work/dir/ /from/
+COPY --from=first /made/dir/ /from/
 COPY --chown=user:extra a.txt /owned
 COPY . /all/
 USER user

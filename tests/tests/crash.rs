@@ -39,13 +39,16 @@ fn containers_outlive_the_daemon() {
         ])
         .ok();
     engine
-        .docker(&["run", "-d", "--name", "meanwhile", "bb", "sh", "-c", "sleep 0.3; echo lonely; exit 5"])
+        .docker(&["run", "-d", "--name", "meanwhile", "bb", "sh", "-c", "sleep 3; echo lonely; exit 5"])
         .ok();
-    engine.docker(&["run", "-d", "--rm", "--name", "fleeting", "bb", "sleep", "0.3"]).ok();
+    let meanwhile = pid_of(&engine, "meanwhile");
+    engine.docker(&["run", "-d", "--rm", "--name", "fleeting", "bb", "sleep", "3"]).ok();
+    let fleeting = pid_of(&engine, "fleeting");
     engine.docker(&["create", "--name", "never", "bb", "echo", "now"]).ok();
     let pid = pid_of(&engine, "stays");
     engine.kill_daemon();
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    let is_over = |pid: i32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
+    eventually("both ended without a daemon", || is_over(meanwhile) && is_over(fleeting));
     engine.restart_daemon();
 
     assert_eq!(pid_of(&engine, "stays"), pid);

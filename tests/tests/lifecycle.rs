@@ -66,9 +66,9 @@ fn stop_kills_what_does_not_listen() {
 #[test]
 fn the_stop_signal_is_the_image_s_or_the_user_s() {
     let engine = Engine::start();
-    let script = "trap 'exit 3' USR1; while :; do sleep 0.05; done";
+    let script = "trap 'exit 3' USR1; touch /ready; while :; do sleep 0.05; done";
     engine.docker(&["run", "-d", "--name", "box", "--stop-signal", "USR1", "bb", "sh", "-c", script]).ok();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    eventually("the trap is set", || engine.docker(&["exec", "box", "ls", "/ready"]).code == 0);
     engine.docker(&["stop", "box"]).ok();
     assert_eq!(engine.inspect("box", "{{.State.ExitCode}}"), "3");
     engine.docker(&["kill", "-s", "NOSUCH", "box"]).code(1);

@@ -173,6 +173,7 @@ fn a_killed_daemon_leaves_nothing_frozen_and_nothing_half() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
+        // The moment is what is tried: nothing is waited for.
         std::thread::sleep(std::time::Duration::from_millis(3 + round * 9));
         engine.kill_daemon();
         taking.wait().unwrap();

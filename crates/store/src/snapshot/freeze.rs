@@ -119,15 +119,7 @@ impl OverlayDriver {
         let shared = &self.shelf.shared;
         let planned = self.shelf.layers.plan_frozen(info.base.as_ref(), None)?;
         let draft = shared.layout.new_draft()?;
-        let made = self.merge(key, info, mode, &draft).and_then(|()| {
-            let target = shared.layout.layer(&planned.chain_id);
-            let made = self.shelf.layers.record_frozen(planned, |shared| {
-                shared.disk.rename(&draft, &target)?;
-                shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
-                Ok(())
-            });
-            Ok(made?)
-        });
+        let made = self.merge(key, info, mode, &draft).and_then(|()| self.place(planned, &draft));
         // Nothing is there, or what was made in vain.
         let _ = shared.discard(&draft);
         let layer = made?;
@@ -154,11 +146,7 @@ impl OverlayDriver {
             UpperMode::Move => {}
             UpperMode::Copy => {
                 let copy = draft.join("top");
-                if info.metacopy {
-                    self.copy_resolved(info, &top, &copy)?;
-                } else {
-                    copy_upper(&top, &copy)?;
-                }
+                self.copy_plain(info, &top, &copy)?;
                 top = copy;
             }
         }
@@ -185,26 +173,32 @@ impl OverlayDriver {
     ) -> Result<Layer, SnapshotError> {
         let shared = &self.shelf.shared;
         let draft = shared.layout.new_draft()?;
-        let (upper, fs) = (self.upper(key), draft.join(FS));
-        let copied = if info.metacopy {
-            self.copy_resolved(info, &upper, &fs).map(drop)
-        } else {
-            copy_upper(&upper, &fs).map_err(SnapshotError::from)
-        };
-        let made = copied.and_then(|()| {
-            let target = shared.layout.layer(&planned.chain_id);
-            let made = self.shelf.layers.record_frozen(planned, |shared| {
-                shared.disk.rename(&draft, &target)?;
-                shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
-                Ok(())
-            });
-            Ok(made?)
-        });
+        let copied = self.copy_plain(info, &self.upper(key), &draft.join(FS));
+        let made = copied.and_then(|()| self.place(planned, &draft));
         if made.is_err() {
             // Moved already, it is a directory that no metadata names.
             let _ = shared.discard(&draft);
         }
         made
+    }
+
+    /// A copy of an upper directory that is understood without a mount's options.
+    fn copy_plain(&self, info: &SnapshotInfo, upper: &Path, to: &Path) -> Result<(), SnapshotError> {
+        if info.metacopy {
+            return self.copy_resolved(info, upper, to).map(drop);
+        }
+        Ok(copy_upper(upper, to)?)
+    }
+
+    /// Makes a draft the directory of a layer.
+    fn place(&self, planned: LayerInfo, draft: &Path) -> Result<Layer, SnapshotError> {
+        let target = self.shelf.shared.layout.layer(&planned.chain_id);
+        let made = self.shelf.layers.record_frozen(planned, |shared| {
+            shared.disk.rename(draft, &target)?;
+            shared.disk.sync_dirs_before_metadata(&[shared.layout.layers()]);
+            Ok(())
+        });
+        Ok(made?)
     }
 
     pub(super) fn begin_again(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
