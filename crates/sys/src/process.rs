@@ -294,11 +294,13 @@ pub fn inherited_fd(number: RawFd) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// Gives the calling process a new, empty session keyring.
-pub fn new_session_keyring(name: &CStr) -> Result<(), Errno> {
+/// Gives the calling process a new, empty session keyring that nobody can join by a name.
+pub fn new_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    // SAFETY: the name is a C string that lives across the call.
-    let id = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    // SAFETY: without a name the call reads no memory of ours.
+    let id = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
     crate::raw::check(id).map(drop)
 }
 

@@ -17,6 +17,7 @@ use super::namespaces::{Plan, User};
 use super::{stages, userns};
 use crate::cgroup::{self, Cgroups};
 use crate::error::{Error, Step};
+use crate::mounts::cgroup_view::View;
 use crate::mounts::stage::Stage;
 use crate::mounts::{devices, place, rootfs};
 use crate::process::ahead::Ahead;
@@ -203,7 +204,13 @@ fn settle(setup: &Setup<'_>, stage: &mut Stage, trace: &mut Trace) -> Result<(),
     for (kind, fd) in setup.plan.join.iter().filter(|(kind, _)| *kind == Kinds::CGROUP && !ahead) {
         ns::enter(fd.as_fd(), *kind).step(|| "join cgroup namespace".into())?;
     }
-    stage.finish(setup.prepare, setup.cgroups, setup.plan.new_cgroup)?;
+    let view = match (setup.plan.new_cgroup, setup.plan.has_user_namespace()) {
+        (false, _) => View::Bound,
+        // It has no right to the host's mounts.
+        (true, true) => View::Mounted,
+        (true, false) => View::Either,
+    };
+    stage.finish(setup.prepare, setup.cgroups, view)?;
     trace.lap("cgroup namespace and view, masks");
     if setup.plan.owns(Kinds::NETWORK) {
         network::raise_loopback()?;
@@ -250,7 +257,7 @@ fn configure(
     trace.lap("devices, terminal, remaining masks, cwd");
     stages::before_root(setup.socket.as_fd(), create, root.as_fd())?;
     // Hooks may have made the network devices that these are about.
-    sysctl::apply(&linux.sysctl, setup.plan)?;
+    sysctl::apply(&linux.sysctl, setup.plan, stage.settings())?;
     enter_root(root.as_fd(), create, linux, setup.manner.no_pivot)?;
     trace.lap("sysctls, pivot_root");
     wire::send_configured(setup.socket.as_fd(), master.as_ref().map(|m| m.as_fd()))?;

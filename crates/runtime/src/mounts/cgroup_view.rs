@@ -1,19 +1,33 @@
 //! What a container sees of its cgroups at `/sys/fs/cgroup`.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::Mode;
 use seacow_spec::oci::runtime::Mount;
 use seacow_sys::Errno;
-use seacow_sys::mount::{self, Attributes, Change, MountFlags};
+use seacow_sys::mount::{self, Attributes, Change, MountFlags, Propagation};
 
 use super::options::Options;
 use crate::cgroup::{Cgroups, Layout};
 use crate::error::{Error, Step};
 
-/// Mounts it at `at`, a path of ours. With a cgroup namespace of its own the container mounts the
-/// hierarchies and sees its cgroup as the root; without one its cgroup's directories are bound.
-pub(crate) fn place(at: &Path, entry: &Mount, cgroups: &Cgroups, own_namespace: bool) -> Result<(), Error> {
+/// How the container comes to its view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Its own mounts of the trees, of which its cgroup namespace shows its own part.
+    Mounted,
+    /// Its cgroup's directories, bound.
+    Bound,
+    /// It has a cgroup namespace, and may bind what the host has mounted. Of version 1 the directories
+    /// are bound, which is the same mount in the end: to mount a hierarchy the kernel walks through all
+    /// version 2 cgroups of the machine (`cgroup_lock_and_drain_offline`), a millisecond and a half for
+    /// the nine of a container that is one among a thousand.
+    Either,
+}
+
+/// Mounts it at `at`, a path of ours.
+pub(crate) fn place(at: &Path, entry: &Mount, cgroups: &Cgroups, view: View) -> Result<(), Error> {
     let options = Options::parse(&entry.options);
     rustix::fs::mkdir(at, Mode::from(0o755))
         .or_else(|e| if e == Errno::EXIST { Ok(()) } else { Err(e) })
@@ -21,13 +35,12 @@ pub(crate) fn place(at: &Path, entry: &Mount, cgroups: &Cgroups, own_namespace: 
     match cgroups.layout() {
         Layout::V2 { mount: host } => {
             let what = || format!("mount cgroup2 on {}", entry.destination);
-            if own_namespace {
-                own_tree(at, &options).step(what)
-            } else {
-                bind(&host.join(cgroups.path()), at, &options).step(what)
+            match view {
+                View::Mounted | View::Either => own_tree(at, &options).step(what),
+                View::Bound => bind(&host.join(cgroups.path()), at, &options).step(what),
             }
         }
-        Layout::V1 { .. } => place_v1(at, &options, cgroups, own_namespace),
+        Layout::V1 { .. } => place_v1(at, &options, cgroups, view),
     }
 }
 
@@ -46,12 +59,15 @@ fn own_tree(at: &Path, options: &Options) -> Result<(), Errno> {
 }
 
 fn bind(from: &Path, at: &Path, options: &Options) -> Result<(), Errno> {
-    mount::bind(from, at, false)?;
-    mount::change_at(at, &Change { set: options.set, ..Change::default() })
+    let tree = mount::clone_tree_at(from, false)?;
+    // A copy of the host's would receive what is mounted there later.
+    let propagation = Some(Propagation::Private);
+    mount::change(tree.as_fd(), &Change { set: options.set, propagation, ..Change::default() })?;
+    mount::attach_at(tree.as_fd(), at)
 }
 
 /// A tmpfs with one directory per hierarchy.
-fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, own_namespace: bool) -> Result<(), Error> {
+fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, view: View) -> Result<(), Error> {
     let Layout::V1 { hierarchies, .. } = cgroups.layout() else { return Ok(()) };
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount::mount_at("tmpfs", "tmpfs", at, plain, "mode=755")
@@ -61,11 +77,14 @@ fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, own_namespace: bool
         let dir = at.join(name);
         let what = || format!("mount cgroup {}", hierarchy.mount_options());
         rustix::fs::mkdir(&dir, Mode::from(0o755)).step(what)?;
-        if own_namespace {
-            mount::mount_at("cgroup", "cgroup", &dir, options.flags(), &hierarchy.mount_options())
-                .step(what)?;
-        } else {
-            bind(&hierarchy.mount.join(cgroups.path()), &dir, options).step(what)?;
+        match view {
+            View::Mounted => {
+                let which = hierarchy.mount_options();
+                mount::mount_at("cgroup", "cgroup", &dir, options.flags(), &which).step(what)?;
+            }
+            View::Bound | View::Either => {
+                bind(&hierarchy.mount.join(cgroups.path()), &dir, options).step(what)?;
+            }
         }
         // cpu and cpuacct are found by their own names also where one hierarchy has both.
         for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str()) {

@@ -1,6 +1,6 @@
 //! Mounts that do not depend on the image, on a private tmpfs, ready to be moved.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, XattrFlags};
@@ -10,6 +10,7 @@ use seacow_sys::Errno;
 use seacow_sys::mount::{self, Attributes, Change, MountFlags};
 use seacow_sys::rooted::Root;
 
+use super::cgroup_view::View;
 use super::masks::{self, Covers};
 use super::options::Options;
 use super::{cgroup_view, devices, lent, place};
@@ -24,6 +25,7 @@ pub(crate) struct Stage {
     tops: Vec<String>,
     covers: Covers,
     covered: Vec<String>,
+    settings: Option<OwnedFd>,
 }
 
 impl Stage {
@@ -55,7 +57,7 @@ impl Stage {
 
     fn bare() -> Result<Self, Error> {
         let covers = Covers::null()?;
-        Ok(Self { dir: ".".into(), tops: Vec::new(), covers, covered: Vec::new() })
+        Ok(Self { dir: ".".into(), tops: Vec::new(), covers, covered: Vec::new(), settings: None })
     }
 
     /// Makes its own directories.
@@ -87,19 +89,15 @@ impl Stage {
     }
 
     /// Mounts the view of the cgroups, then hides and protects paths.
-    pub(crate) fn finish(
-        &mut self,
-        prepare: &Prepare,
-        cgroups: &Cgroups,
-        own_cgroupns: bool,
-    ) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self, prepare: &Prepare, cgroups: &Cgroups, view: View) -> Result<(), Error> {
         for entry in prepare.mounts.iter().filter(|m| m.kind == "cgroup" || m.kind == "cgroup2") {
             let at = self.at(&entry.destination)?;
             make_dirs(&self.trees(), &at)?;
-            cgroup_view::place(&at, entry, cgroups, own_cgroupns)?;
+            cgroup_view::place(&at, entry, cgroups, view)?;
             self.note(&entry.destination);
         }
         let root = Root::open(&self.trees()).step(|| "open the stage".into())?;
+        self.settings = settings(&root);
         for path in &prepare.readonly_paths {
             if self.holds(path) {
                 masks::make_readonly(&root, path)?;
@@ -180,6 +178,11 @@ impl Stage {
         Ok(())
     }
 
+    /// The directory of the kernel's settings, not yet read-only, in the container's own `/proc`.
+    pub(crate) fn settings(&self) -> Option<BorrowedFd<'_>> {
+        self.settings.as_ref().map(AsFd::as_fd)
+    }
+
     /// Whether it is the caller's directory ([`Stage::open_here`]).
     pub(crate) fn is_here(&self) -> bool {
         self.dir == Path::new(".")
@@ -220,6 +223,11 @@ impl Stage {
     fn holds(&self, path: &str) -> bool {
         self.tops.iter().any(|top| Path::new(path).starts_with(top))
     }
+}
+
+/// `None` when `/proc` is not among the staged trees, or is without settings.
+fn settings(trees: &Root) -> Option<OwnedFd> {
+    trees.locate_dir(Path::new("/proc/sys")).ok()
 }
 
 /// The file system of message queues is there, one per IPC namespace, before anybody mounts it, and

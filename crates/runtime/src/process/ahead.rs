@@ -48,9 +48,10 @@ impl Ahead {
     }
 }
 
-/// A session keyring of its own: keys of the host's session are not the container's.
+/// A session keyring of its own: keys of the host's session are not the container's. Without a name:
+/// the kernel would compare it with all keyrings of that name first.
 pub(super) fn new_keyring() -> Result<(), Error> {
-    match process::new_session_keyring(c"_ses.seacow") {
+    match process::new_session_keyring() {
         // No keyrings in this kernel, or the quota of keys is used up: there are none to leak then,
         // or Docker's containers would not start either.
         Ok(()) | Err(Errno::NOSYS | Errno::DQUOT) => Ok(()),

@@ -13,7 +13,7 @@ use super::Error;
 pub(super) fn check(linux: &Linux, kinds: Kinds) -> Result<(), Error> {
     missing(linux)?;
     for key in linux.sysctl.keys() {
-        crate::process::sysctl::file_of(key, |kind| kinds.contains(kind))?;
+        crate::process::sysctl::below_proc_sys(key, |kind| kinds.contains(kind))?;
     }
     for (index, entry) in linux.devices.iter().enumerate() {
         device(index, entry)?;
