@@ -29,5 +29,11 @@ mod trace;
 pub mod validate;
 mod wire;
 
+/// Words of a configuration that are understood here, for those who ask before they write one.
+pub mod known {
+    pub use crate::mounts::options::NAMES as MOUNT_OPTIONS;
+    pub use crate::validate::linux::{MEMORY_POLICIES, MEMORY_POLICY_FLAGS};
+}
+
 pub use error::Error;
 pub use init::Streams;

@@ -172,7 +172,16 @@ fn what_is_missing_is_said() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("is not implemented"), "{words:?}");
     }
     let features: serde_json::Value = serde_json::from_str(&bundle.ok(&["features"])).unwrap();
-    assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+    let linux = &features["linux"];
+    for part in ["seccomp", "apparmor", "selinux", "netDevices"] {
+        assert_eq!(linux[part]["enabled"], true, "{part}");
+    }
+    assert_eq!(linux["intelRdt"]["enabled"], false);
+    assert_eq!(linux["mountExtensions"]["idmap"]["enabled"], true);
+    let has = |list: &serde_json::Value, word: &str| list.as_array().unwrap().iter().any(|w| w == word);
+    assert!(has(&linux["namespaces"], "user") && has(&linux["namespaces"], "time"));
+    assert!(has(&features["hooks"], "startContainer") && has(&features["mountOptions"], "rro"));
+    assert!(has(&linux["memoryPolicy"]["modes"], "MPOL_INTERLEAVE"));
 }
 
 #[test]

@@ -12,9 +12,10 @@ mod common;
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use bundle::Bundle;
+use common::holder::Holder;
 use seacow_spec::oci::runtime::{IdMapping, LinuxNamespace, NamespaceKind, Spec, TimeOffset};
 
 fn map(container_id: u32, host_id: u32, size: u32) -> IdMapping {
@@ -217,40 +218,6 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         assert!(Command::new("umount").arg(&self.0).status().unwrap().success());
-    }
-}
-
-/// A process in namespaces of its own, until the end of its input.
-struct Holder(Child);
-
-impl Holder {
-    fn new(flags: &[&str]) -> Self {
-        let mut child = Command::new("unshare")
-            .args(flags)
-            .args(["sh", "-c", "echo up; exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut word = [0; 3];
-        use std::io::Read;
-        child.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
-        Self(child)
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
-    }
-
-    fn path(&self, kind: &str) -> String {
-        format!("/proc/{}/ns/{kind}", self.0.id())
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
     }
 }
 

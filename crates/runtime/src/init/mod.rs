@@ -25,6 +25,7 @@ pub(crate) mod handle;
 pub(crate) mod idmaps;
 pub(crate) mod launch;
 pub(crate) mod namespaces;
+mod netdevices;
 mod soft;
 mod stages;
 mod userns;
@@ -39,7 +40,7 @@ use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
 
 use self::handle::Child;
-use self::namespaces::{Plan, User};
+use self::namespaces::{Network, Plan, User};
 use crate::cgroup::Cgroups;
 use crate::error::{Error, Step};
 use crate::mounts::sources;
@@ -91,6 +92,7 @@ pub struct Prepared {
     privileged: bool,
     user_namespace: bool,
     parent_opens: bool,
+    network: Network,
     rare_namespaces: Option<Kinds>,
     stage: PathBuf,
     settled: bool,
@@ -153,6 +155,7 @@ impl Prepared {
             user_namespace: plan.has_user_namespace(),
             parent_opens: plan.parent_opens,
             rare_namespaces: plan.rare(),
+            network: plan.into_network(),
             stage: stage.to_owned(),
             settled: false,
             trace,
@@ -220,6 +223,10 @@ impl Prepared {
             soft::set_devices(&self.cgroups, &resources.devices, self.privileged)?;
             self.trace.lap("further device rules");
         }
+        let lent = match &create.spec.linux {
+            Some(linux) => netdevices::lend(&self.network, self.child.pid, &linux.net_devices)?,
+            None => netdevices::Lent::default(),
+        };
         if self.user_namespace {
             foreign::prepare(self.child.pid, create, &streams)?;
         }
@@ -252,6 +259,7 @@ impl Prepared {
             cgroups: self.cgroups,
             namespaces: self.namespaces,
             rare_namespaces: self.rare_namespaces,
+            lent,
             terminal,
             agent,
             trace: self.trace,
@@ -266,6 +274,7 @@ pub struct Created {
     cgroups: Cgroups,
     namespaces: Held,
     rare_namespaces: Option<Kinds>,
+    lent: netdevices::Lent,
     terminal: Option<OwnedFd>,
     agent: Option<Agent>,
     trace: Trace,
@@ -308,6 +317,7 @@ impl Created {
             ended => told.and(ended)?,
         }
         self.trace.lap("start until exec");
+        self.lent.keep();
         let (pid, pidfd) = self.child.release();
         let Self { cgroups, namespaces, rare_namespaces, .. } = self;
         Ok(Running { pid, pidfd, cgroups, namespaces, rare_namespaces })
@@ -315,13 +325,14 @@ impl Created {
 
     /// Lets init outlive the caller: it will be started by [`start_detached`] through a connection
     /// to `listener`. The program will inherit descriptors 3 to 2 + `preserve_fds`.
-    pub fn detach(self, listener: BorrowedFd<'_>, preserve_fds: u32) -> Result<Running, Error> {
+    pub fn detach(mut self, listener: BorrowedFd<'_>, preserve_fds: u32) -> Result<Running, Error> {
         wire::send_detach(self.child.socket(), preserve_fds, listener)?;
         match self.child.answer()? {
             Some(FromChild::Detached) => {}
             Some(_) => return Err(handle::out_of_order()),
             None => return Err(self.child.lost("be detached")),
         }
+        self.lent.keep();
         let (pid, pidfd) = self.child.release();
         let Self { cgroups, namespaces, rare_namespaces, .. } = self;
         Ok(Running { pid, pidfd, cgroups, namespaces, rare_namespaces })

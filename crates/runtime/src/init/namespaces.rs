@@ -40,6 +40,17 @@ pub(crate) enum User {
     Joined(OwnedFd),
 }
 
+/// The network that init has or will have: it joins somebody's at a moment of its own.
+#[derive(Debug)]
+pub(crate) enum Network {
+    /// The caller's.
+    Same,
+    /// A new one, there since init is.
+    New,
+    /// Somebody's.
+    Joined(OwnedFd),
+}
+
 impl Plan {
     pub(crate) fn of(wanted: &[LinuxNamespace], settings: &NamespaceSettings) -> Result<Self, Error> {
         let mut plan = Self {
@@ -127,6 +138,16 @@ impl Plan {
             User::Joined(_) => true,
             User::New => joins || self.owns(Kinds::TIME),
             User::Same => self.owns(Kinds::TIME),
+        }
+    }
+
+    /// What remains of it when init exists.
+    pub(crate) fn into_network(self) -> Network {
+        let new = self.owns(Kinds::NETWORK);
+        match self.join.into_iter().find(|(kind, _)| *kind == Kinds::NETWORK) {
+            Some((_, fd)) => Network::Joined(fd),
+            None if new => Network::New,
+            None => Network::Same,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The rest of `linux`.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 use rustix::fs::FileType;
@@ -12,6 +13,7 @@ use super::Error;
 
 pub(super) fn check(linux: &Linux, kinds: Kinds) -> Result<(), Error> {
     missing(linux)?;
+    net_devices(linux, kinds)?;
     for key in linux.sysctl.keys() {
         crate::process::sysctl::below_proc_sys(key, |kind| kinds.contains(kind))?;
     }
@@ -57,11 +59,40 @@ fn missing(linux: &Linux) -> Result<(), Error> {
     if linux.intel_rdt.is_some() {
         return Err(Error::missing("linux.intelRdt", "cache and bandwidth allocation by resctrl"));
     }
-    if !linux.net_devices.is_empty() {
-        return Err(Error::missing("linux.netDevices", "moving network devices of the host"));
-    }
     linux.memory_policy.as_ref().map(memory_policy).transpose().map(drop)
 }
+
+/// Network devices and the names that they get.
+fn net_devices(linux: &Linux, kinds: Kinds) -> Result<(), Error> {
+    if !linux.net_devices.is_empty() && !kinds.contains(Kinds::NETWORK) {
+        let why = "needs a network namespace, or the devices would stay where they are";
+        return Err(Error::field("linux.netDevices", why));
+    }
+    let mut taken = BTreeSet::new();
+    for (name, device) in &linux.net_devices {
+        if !is_interface_name(name) {
+            return Err(Error::field("linux.netDevices", format!("{name:?} is not a device's name")));
+        }
+        let inside = if device.name.is_empty() { name } else { &device.name };
+        let wrong = |what| Err(Error::field(format!("linux.netDevices.{name}.name"), what));
+        if !is_interface_name(inside) {
+            return wrong(format!("{inside:?} is not a device's name"));
+        }
+        if !taken.insert(inside) {
+            return wrong(format!("a second device would be called {inside}"));
+        }
+    }
+    Ok(())
+}
+
+/// What the kernel takes as the name of a network device, but for patterns, which it would fill in.
+fn is_interface_name(name: &str) -> bool {
+    let fits = (1..=IFNAMSIZ).contains(&name.len()) && name != "." && name != "..";
+    fits && !name.contains(['/', ':', '%', '\0']) && !name.contains(char::is_whitespace)
+}
+
+/// Bytes of an interface's name, without its terminating zero.
+const IFNAMSIZ: usize = 15;
 
 /// A device node, as mknod takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,29 +159,32 @@ pub(crate) fn personality(wanted: &Personality) -> Result<u64, Error> {
     }
 }
 
+/// Policies, each at its number.
+pub const MEMORY_POLICIES: [&str; 7] = [
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+/// What may be added to a policy, with its bit.
+pub const MEMORY_POLICY_FLAGS: [(&str, i32); 3] = [
+    ("MPOL_F_STATIC_NODES", 1 << 15),
+    ("MPOL_F_RELATIVE_NODES", 1 << 14),
+    ("MPOL_F_NUMA_BALANCING", 1 << 13),
+];
+
 /// The policy and its nodes, as set_mempolicy(2) takes them. Which nodes a policy needs, and which
 /// there are, the kernel knows.
 pub(crate) fn memory_policy(wanted: &MemoryPolicy) -> Result<(i32, CpuSet), Error> {
-    const MODES: [&str; 7] = [
-        "MPOL_DEFAULT",
-        "MPOL_PREFERRED",
-        "MPOL_BIND",
-        "MPOL_INTERLEAVE",
-        "MPOL_LOCAL",
-        "MPOL_PREFERRED_MANY",
-        "MPOL_WEIGHTED_INTERLEAVE",
-    ];
-    const FLAGS: [(&str, i32); 3] = [
-        ("MPOL_F_STATIC_NODES", 1 << 15),
-        ("MPOL_F_RELATIVE_NODES", 1 << 14),
-        ("MPOL_F_NUMA_BALANCING", 1 << 13),
-    ];
-    let known = MODES.iter().zip(0..).find(|(name, _)| **name == wanted.mode);
+    let known = MEMORY_POLICIES.iter().zip(0..).find(|(name, _)| **name == wanted.mode);
     let Some((_, mut mode)) = known else {
         return Err(Error::field("linux.memoryPolicy.mode", format!("unknown mode {:?}", wanted.mode)));
     };
     for (index, flag) in wanted.flags.iter().enumerate() {
-        let Some((_, bit)) = FLAGS.iter().find(|(name, _)| name == flag) else {
+        let Some((_, bit)) = MEMORY_POLICY_FLAGS.iter().find(|(name, _)| name == flag) else {
             let path = format!("linux.memoryPolicy.flags[{index}]");
             return Err(Error::field(path, format!("unknown flag {flag:?}")));
         };

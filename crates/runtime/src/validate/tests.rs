@@ -88,6 +88,7 @@ fn the_wrong_field_is_named() {
             "linux.resources.memory.limit: -2 is below -1",
         ),
         ("/linux/resources", json!({"memory": {"limit": "x"}}), "linux.resources.memory.limit: malformed"),
+        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices: needs a network namespace"),
         ("/linux/maskedPaths", json!(["/a", "b"]), "linux.maskedPaths[1]: "),
         ("/linux/cgroupsPath", json!("/a/../b"), "linux.cgroupsPath: "),
         ("/process/cwd", json!("srv"), "process.cwd: \"srv\" is not an absolute path"),
@@ -144,12 +145,34 @@ fn the_wrong_field_is_named() {
 }
 
 #[test]
-fn what_is_not_built_is_said() {
-    for (field, value) in [("intelRdt", json!({"closID": "x"})), ("netDevices", json!({"eth0": {}}))] {
-        let (class, text) = outcome(&with(&format!("/linux/{field}"), value)).unwrap_err();
-        assert_eq!(class, ErrorClass::NotImplemented);
-        assert!(text.starts_with(&format!("linux.{field} is not implemented")), "{text}");
+fn names_of_network_devices() {
+    let check = |devices: Value| {
+        let mut document = with("/linux/netDevices", devices);
+        document["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "network"}));
+        outcome(&document).map_err(|(_, text)| text)
+    };
+    for good in
+        [json!({"eth0": {}, "eth1": {"name": "eth2"}}), json!({"e": {"name": "f"}, "f": {"name": "e"}})]
+    {
+        assert_eq!(check(good).unwrap(), Vec::<String>::new());
     }
+    for name in ["", ".", "..", "a/b", "a b", "a:b", "eth%d", "sixteen_byte_name"] {
+        let error = check(json!({name: {}})).unwrap_err();
+        assert!(error.starts_with("linux.netDevices: ") && error.ends_with("not a device's name"), "{error}");
+        if !name.is_empty() {
+            let error = check(json!({"eth0": {"name": name}})).unwrap_err();
+            assert!(error.starts_with("linux.netDevices.eth0.name: "), "{error}");
+        }
+    }
+    let error = check(json!({"eth0": {}, "eth1": {"name": "eth0"}})).unwrap_err();
+    assert_eq!(error, "linux.netDevices.eth1.name: a second device would be called eth0");
+}
+
+#[test]
+fn what_is_not_built_is_said() {
+    let (class, text) = outcome(&with("/linux/intelRdt", json!({"closID": "x"}))).unwrap_err();
+    assert_eq!(class, ErrorClass::NotImplemented);
+    assert!(text.starts_with("linux.intelRdt is not implemented"), "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod bundle;
+pub(crate) mod holder;
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,14 @@
-//! The OCI runtime specification's `config.json` for Linux, version 1.2.
+//! The OCI runtime specification's `config.json` for Linux, version 1.3.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Version written into `ociVersion`.
+/// Version written into `ociVersion`: what we write has nothing that is newer.
 pub const VERSION: &str = "1.2.0";
+
+/// The newest version whose fields are known.
+pub const NEWEST: &str = "1.3.0";
 
 /// The whole document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -19,6 +19,7 @@
 mod attribute;
 mod batch;
 mod listener;
+pub mod moving;
 pub mod route;
 mod socket;
 
