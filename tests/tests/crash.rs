@@ -38,15 +38,19 @@ fn containers_outlive_the_daemon() {
             "trap 'exit 7' TERM; i=0; while :; do echo $((i=i+1)); sleep 0.05; done",
         ])
         .ok();
-    engine
-        .docker(&["run", "-d", "--name", "meanwhile", "bb", "sh", "-c", "sleep 3; echo lonely; exit 5"])
-        .ok();
+    // Goes with the engine.
+    let word = engine.exec_root().join("word");
+    std::fs::create_dir(&word).unwrap();
+    let (bind, script) = (format!("{}:/w", word.display()), "while [ ! -e /w/end ]; do sleep 0.05; done");
+    let then = format!("{script}; echo lonely; exit 5");
+    engine.docker(&["run", "-d", "--name", "meanwhile", "-v", &bind, "bb", "sh", "-c", &then]).ok();
     let meanwhile = pid_of(&engine, "meanwhile");
-    engine.docker(&["run", "-d", "--rm", "--name", "fleeting", "bb", "sleep", "3"]).ok();
+    engine.docker(&["run", "-d", "--rm", "--name", "fleeting", "-v", &bind, "bb", "sh", "-c", script]).ok();
     let fleeting = pid_of(&engine, "fleeting");
     engine.docker(&["create", "--name", "never", "bb", "echo", "now"]).ok();
     let pid = pid_of(&engine, "stays");
     engine.kill_daemon();
+    std::fs::write(word.join("end"), "").unwrap();
     let is_over = |pid: i32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
     eventually("both ended without a daemon", || is_over(meanwhile) && is_over(fleeting));
     engine.restart_daemon();

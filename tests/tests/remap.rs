@@ -270,21 +270,24 @@ fn with_whole_copies_as_well() {
     assert_eq!(engine.docker(&look).ok(), "1000:1000");
 }
 
-/// Ours as a command, and those that `SEACOW_TEST_RUNTIMES` names: they are given the namespaces, and
-/// files and volumes with the maps applied.
+/// Ours as a command, and those that `SEACOW_TEST_RUNTIMES` names.
+fn other_runtimes() -> Vec<String> {
+    let mut runtimes = vec![seacow_tests::dist().join("seacow-runtime")];
+    match std::env::var_os("SEACOW_TEST_RUNTIMES") {
+        Some(list) => runtimes.extend(std::env::split_paths(&list)),
+        None => println!("SKIPPED: SEACOW_TEST_RUNTIMES names no other runtime than our own"),
+    }
+    runtimes.into_iter().map(|path| path.into_os_string().into_string().unwrap()).collect()
+}
+
+/// They are given the namespaces, and files and volumes with the maps applied.
 #[test]
 fn other_runtimes_have_the_same_ids() {
     let engine = Remapped::start();
     if engine.skip_on_docker() {
         return;
     }
-    let mut runtimes = vec![seacow_tests::dist().join("seacow-runtime")];
-    match std::env::var_os("SEACOW_TEST_RUNTIMES") {
-        Some(list) => runtimes.extend(std::env::split_paths(&list)),
-        None => println!("SKIPPED: SEACOW_TEST_RUNTIMES names no other runtime than our own"),
-    }
-    for (number, runtime) in runtimes.iter().enumerate() {
-        let runtime = runtime.to_str().unwrap();
+    for (number, runtime) in other_runtimes().iter().enumerate() {
         println!("---- {runtime}");
         let run = |options: &[&str], command: &[&str]| {
             let all = [&["run", "--rm", "--runtime", runtime], options, &["bb"], command].concat();
@@ -320,11 +323,58 @@ fn other_runtimes_have_the_same_ids() {
         engine.docker(&["stop", "-t", "0", "box"]).ok();
         engine.docker(&["start", "box"]).ok();
         engine.docker(&["exec", "box", "ls", "/mine"]).ok();
-        // Joining the user namespace of another container is not built, and says so.
-        engine
-            .docker(&["run", "--rm", "--runtime", runtime, "--network", "container:box", "bb", "true"])
-            .fails(125, "is not implemented in seacow yet");
         engine.docker(&["rm", "-f", "box"]).ok();
+    }
+}
+
+/// Whoever joins a namespace joins the user namespace that owns it, made by whichever runtime.
+#[test]
+fn other_runtimes_join_the_namespaces_of_another_container() {
+    let engine = Remapped::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let donors = [None, Some(seacow_tests::dist().join("seacow-runtime"))];
+    for donor in donors.iter().map(|path| path.as_ref().map_or("seacow", |path| path.to_str().unwrap())) {
+        let start =
+            ["run", "-d", "--name", "donor", "--ipc=shareable", "--runtime", donor, "bb", "sleep", "1000"];
+        engine.docker(&start).ok();
+        let of_donor =
+            |kind: &str| engine.docker(&["exec", "donor", "readlink", &format!("/proc/self/ns/{kind}")]).ok();
+        for runtime in other_runtimes() {
+            let run = |mode: &str, script: &str| {
+                let words =
+                    ["run", "--rm", "--runtime", &runtime, "-v", "shared:/v", mode, "bb", "sh", "-c", script];
+                engine.docker(&words).ok()
+            };
+            for kind in ["network", "ipc", "pid"] {
+                let name = if kind == "network" { "net" } else { kind };
+                let script = format!(
+                    "readlink /proc/self/ns/user; readlink /proc/self/ns/{name}; tr -s ' ' < /proc/self/uid_map; \
+                     stat -c %u:%g /bin/sh /v; echo x > /made && stat -c %u:%g /made"
+                );
+                let seen = run(&format!("--{kind}=container:donor"), &script);
+                let expected =
+                    format!("{}\n{}\n 0 {} 65536\n0:0\n0:0\n0:0", of_donor("user"), of_donor(name), ROOT.0);
+                assert_eq!(seen, expected, "{runtime} in the {kind} of a container of {donor}");
+            }
+            // As long as it lives, and an exec of it, whatever becomes of the other.
+            let words = ["run", "-d", "--name", "guest", "--runtime", &runtime, "--pid=container:donor"];
+            engine.docker(&[&words[..], &["bb", "sleep", "1000"]].concat()).ok();
+            let ids = ["exec", "guest", "sh", "-c", "id -u; readlink /proc/self/ns/user"];
+            assert_eq!(engine.docker(&ids).ok(), format!("0\n{}", of_donor("user")));
+            assert_eq!(outside(&engine.inspect("guest", "{{.State.Pid}}")), ROOT);
+            engine.docker(&["rm", "-f", "guest"]).ok();
+        }
+        // One with the host's ids stays out of reach, and one that does not run is named.
+        engine.docker(&["rm", "-f", "donor"]).ok();
+        engine.docker(&["create", "--name", "donor", "bb", "true"]).ok();
+        for runtime in other_runtimes() {
+            engine
+                .docker(&["run", "--rm", "--runtime", &runtime, "--ipc=container:donor", "bb", "true"])
+                .fails(125, "donor");
+        }
+        engine.docker(&["rm", "-f", "donor"]).ok();
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn remap<'a>(record: &Record, config: &'a Config) -> Option<&'a Remap
 /// Refuses what a remapped container cannot have, in Docker's words.
 ///
 /// # Errors
-/// Privileges or namespaces of the host, or another runtime in the namespaces of another container.
+/// Privileges or namespaces of the host.
 pub(crate) fn check(record: &Record, config: &Config) -> Result<(), ContainerError> {
     let host = &record.host_config;
     if remap(record, config).is_none() {
@@ -34,11 +34,6 @@ pub(crate) fn check(record: &Record, config: &Config) -> Result<(), ContainerErr
     }
     if host.pid_mode == "host" {
         return Err(Invalid::RemappedPid.into());
-    }
-    let foreign = config.runtimes.find(&host.runtime).map_err(Invalid::from)?.is_some();
-    if foreign && donors(record).next().is_some() {
-        let what = format!("the runtime {:?} in another container's user namespace", host.runtime);
-        return Err(ContainerError::Unsupported(what));
     }
     Ok(())
 }

@@ -1,53 +1,70 @@
-//! A user namespace that is made before the container.
+//! A user namespace that is made, or found, before the container.
 //!
 //! Runtimes make one themselves when told to; but the root file system and volumes have the
 //! container's own ids on the disk and are mounted with the namespace's maps before the runtime is
-//! asked for anything. So it is made here, and named to the runtime by its path.
+//! asked for anything. So it is made here, and named to the runtime by its path. Somebody's that shall
+//! be joined is held here likewise, and outlives him until the container is made.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use seacow_spec::oci::runtime::NamespaceKind;
+use seacow_spec::oci::runtime::{IdMapping, NamespaceKind};
 use seacow_spec::shim::{Create, Prepare};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
 
+use super::UserNamespace;
 use crate::error::{Error, Step};
 use crate::init::handle::{Child, out_of_order};
 use crate::init::idmaps;
+use crate::init::namespaces::open;
 use crate::mounts::mapped::{self, Viewer};
+use crate::validate::maps;
 use crate::wire::{self, FromChild};
 
 /// A user namespace, held by descriptor.
 #[derive(Debug)]
 pub struct Ids {
     user: OwnedFd,
+    uids: Vec<IdMapping>,
+    gids: Vec<IdMapping>,
+    /// Its root, as the host knows him.
     root: (u32, u32),
 }
 
 impl Ids {
-    /// The user namespace that a container gets for itself; `None` where it has the host's ids.
+    /// The user namespace that a container gets for itself or joins; `None` where it has the host's
+    /// ids.
     ///
     /// # Errors
-    /// The kernel refuses, or it shall be somebody else's.
+    /// The kernel refuses, or what shall be joined is not there or has no root.
     pub fn of(prepare: &Prepare) -> Result<Option<Self>, Error> {
-        let Some(wanted) = prepare.namespaces.iter().find(|ns| ns.kind == NamespaceKind::User) else {
+        let mut namespaces = prepare.namespaces.iter().enumerate();
+        let Some((index, wanted)) = namespaces.find(|(_, ns)| ns.kind == NamespaceKind::User) else {
             return Ok(None);
         };
-        if !wanted.path.is_empty() {
-            let what = "another OCI runtime in the user namespace of another container".into();
-            return Err(Error::NotImplemented { what });
-        }
         let settings = &prepare.settings;
-        let user = idmaps::namespace(&settings.uid_mappings, &settings.gid_mappings)?;
-        let first = |maps: &[seacow_spec::oci::runtime::IdMapping]| maps.first().map_or(0, |map| map.host_id);
-        Ok(Some(Self { user, root: (first(&settings.uid_mappings), first(&settings.gid_mappings)) }))
+        let (user, uids, gids) = if wanted.path.is_empty() {
+            let user = idmaps::namespace(&settings.uid_mappings, &settings.gid_mappings)?;
+            (user, settings.uid_mappings.clone(), settings.gid_mappings.clone())
+        } else {
+            let Some(user) = open(index, wanted, Kinds::USER)? else { return Ok(None) };
+            let (uids, gids) = idmaps::of(user.as_fd())?;
+            (user, uids, gids)
+        };
+        let root = maps::to_host(&uids, 0).zip(maps::to_host(&gids, 0));
+        let root = root.ok_or_else(|| Error::Invalid { what: "a user namespace without a root".into() })?;
+        Ok(Some(Self { user, uids, gids, root }))
     }
 
-    /// A path that names it for as long as this value lives.
-    pub fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", process::own_pid(), self.user.as_raw_fd())
+    /// What the runtime is told of it, valid for as long as this value lives.
+    pub fn for_runtime(&self) -> UserNamespace {
+        UserNamespace {
+            path: format!("/proc/{}/fd/{}", process::own_pid(), self.user.as_raw_fd()),
+            uid_mappings: self.uids.clone(),
+            gid_mappings: self.gids.clone(),
+        }
     }
 
     pub(crate) fn namespace(&self) -> BorrowedFd<'_> {

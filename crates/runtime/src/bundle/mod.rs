@@ -24,4 +24,4 @@ pub use ids::Ids;
 pub use mounts::Mounts;
 pub use network::Network;
 pub use process::{process, process_in};
-pub use spec::{Ready, spec};
+pub use spec::{Ready, UserNamespace, spec};

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{major, minor};
 use seacow_spec::oci::runtime::{
-    DeviceRule, Linux, LinuxDevice, LinuxResources, Mount, NamespaceKind, Process, Root, Seccomp, Spec,
+    DeviceRule, IdMapping, Linux, LinuxDevice, LinuxResources, Mount, NamespaceKind, Process, Root, Seccomp,
+    Spec,
 };
 use seacow_spec::shim::{Create, Prepare, SeccompChoice};
 
@@ -28,8 +29,19 @@ pub struct Ready {
     pub process: Process,
     /// The network namespace, if the container gets one of its own.
     pub network: Option<String>,
-    /// The user namespace, likewise.
-    pub user: Option<String>,
+    /// The user namespace, if it does not have the host's.
+    pub user: Option<UserNamespace>,
+}
+
+/// A user namespace that is there.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// Names it to the runtime.
+    pub path: String,
+    /// What the runtime might not find out: its maps of users and groups.
+    pub uid_mappings: Vec<IdMapping>,
+    /// See `uid_mappings`.
+    pub gid_mappings: Vec<IdMapping>,
 }
 
 /// `config.json` of the container that `prepare` and `create` describe.
@@ -39,14 +51,15 @@ pub struct Ready {
 pub fn spec(prepare: &Prepare, create: &Create, ready: Ready) -> Result<Spec, Error> {
     let wanted = create.spec.linux.clone().unwrap_or_default();
     let mut namespaces = prepare.namespaces.clone();
-    for namespace in namespaces.iter_mut().filter(|ns| ns.path.is_empty()) {
-        let path = match namespace.kind {
-            NamespaceKind::Network => &ready.network,
-            NamespaceKind::User => &ready.user,
-            _ => &None,
-        };
-        namespace.path = path.clone().unwrap_or_default();
+    for namespace in &mut namespaces {
+        match (namespace.kind, &ready.network, &ready.user) {
+            (NamespaceKind::Network, Some(path), _) => namespace.path.clone_from(path),
+            (NamespaceKind::User, _, Some(user)) => namespace.path.clone_from(&user.path),
+            _ => {}
+        }
     }
+    let (uid_mappings, gid_mappings) =
+        ready.user.map(|user| (user.uid_mappings, user.gid_mappings)).unwrap_or_default();
     let mut mounts = prepare.mounts.clone();
     mounts.extend(ready.mounts);
     if !wanted.mount_label.is_empty() {
@@ -70,8 +83,8 @@ pub fn spec(prepare: &Prepare, create: &Create, ready: Ready) -> Result<Spec, Er
             resources: Some(resources(wanted.resources.clone().unwrap_or_default(), prepare.privileged)),
             cgroups_path: prepare.cgroups_path.clone(),
             namespaces,
-            uid_mappings: prepare.settings.uid_mappings.clone(),
-            gid_mappings: prepare.settings.gid_mappings.clone(),
+            uid_mappings,
+            gid_mappings,
             time_offsets: prepare.settings.time_offsets.clone(),
             devices,
             seccomp,

@@ -1,7 +1,7 @@
 //! Writing the maps of a user namespace: by ourselves where we may, otherwise by the two programs
 //! that distributions give to everybody.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
 use seacow_spec::oci::runtime::IdMapping;
@@ -9,8 +9,9 @@ use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::unix;
 
-use super::handle::Child;
+use super::handle::{Child, out_of_order};
 use crate::error::{Error, Step};
+use crate::wire::{self, FromChild};
 
 /// Fills the new user namespace of a process.
 pub(crate) fn write(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Error> {
@@ -80,4 +81,47 @@ pub(crate) fn namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedF
             ns::open(child.pid, Kinds::USER).step(|| "open a user namespace".into())
         }
     }
+}
+
+/// The maps of somebody's user namespace, users' and groups'. Only processes in there show them, so one
+/// of ours enters it.
+pub(crate) fn of(namespace: BorrowedFd<'_>) -> Result<(Vec<IdMapping>, Vec<IdMapping>), Error> {
+    let (ours, theirs) = unix::stream_pair().step(|| "make a socket pair".into())?;
+    match process::clone3(&Clone::default()).step(|| "clone a helper".into())? {
+        Cloned::Child => {
+            drop(ours);
+            let entered = process::die_with_parent()
+                .step(|| "tie the helper to the shim's life".into())
+                .and_then(|()| ns::enter(namespace, Kinds::USER).step(|| "join the user namespace".into()));
+            let told = match &entered {
+                Ok(()) => wire::send_need_maps(theirs.as_fd()),
+                Err(error) => wire::send_failed(theirs.as_fd(), &error.report()),
+            };
+            // Until the parent has what it wants, or is gone.
+            let _ = told.map(|()| unix::receive(theirs.as_fd(), &mut [0]));
+            process::exit_now(0);
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(theirs);
+            // Killed and reaped at the end of this function.
+            let helper = Child::new(pid, pidfd, ours)?;
+            match helper.answer()? {
+                Some(FromChild::NeedMaps) => Ok((read(helper.pid, "uid_map")?, read(helper.pid, "gid_map")?)),
+                Some(_) => Err(out_of_order()),
+                None => Err(helper.lost("join a user namespace")),
+            }
+        }
+    }
+}
+
+fn read(pid: i32, name: &str) -> Result<Vec<IdMapping>, Error> {
+    let path = format!("/proc/{pid}/{name}");
+    let text = std::fs::read_to_string(&path).step(|| format!("read {path}"))?;
+    let line = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(IdMapping { container_id: next()?, host_id: next()?, size: next()? })
+    };
+    let maps: Option<Vec<_>> = text.lines().map(line).collect();
+    maps.ok_or_else(|| Error::Invalid { what: format!("{path} is no map: {text:?}") })
 }

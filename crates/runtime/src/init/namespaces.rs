@@ -158,7 +158,7 @@ impl Plan {
 }
 
 /// Opens a namespace to join; `None` when we are in it, which some kinds refuse to join again.
-fn open(index: usize, namespace: &LinuxNamespace, kind: Kinds) -> Result<Option<OwnedFd>, Error> {
+pub(crate) fn open(index: usize, namespace: &LinuxNamespace, kind: Kinds) -> Result<Option<OwnedFd>, Error> {
     let at = || format!("linux.namespaces[{index}].path");
     let wrong = |what: String| Error::from(validate::Error::field(at(), what));
     let LinuxNamespace { path, .. } = namespace;

@@ -211,7 +211,7 @@ impl Foreign {
             mounts: mounts.sources(&create.spec.mounts, self.ids.as_ref()).map_err(of_runtime)?,
             process: process.map_err(of_runtime)?,
             network: self.network.as_ref().map(Network::path),
-            user: self.ids.as_ref().map(Ids::path),
+            user: self.ids.as_ref().map(Ids::for_runtime),
         };
         let spec = bundle::spec(&self.prepare, create, ready).map_err(of_runtime)?;
         self.runtime.files().write("bundle/config.json", &spec).map_err(report)?;
