@@ -61,6 +61,7 @@ fn run_in_every_way() {
     assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
     engine.seacow(&["run", "--rm", "bb", "nosuchcmd"]).fails(127, "executable file not found in $PATH");
     engine.seacow(&["run", "--rm", "bb", "/etc/passwd"]).fails(126, "permission denied");
+    engine.seacow(&["run", "--rm", "bb", "/etc"]).fails(126, "is a directory");
     engine.seacow(&["run", "--rm", "nosuch", "true"]).fails(125, "nosuch");
     engine.seacow(&["run", "--nosuchflag"]).fails(125, "nosuchflag");
     engine.seacow(&["nosuchverb"]).code(1);

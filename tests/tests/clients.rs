@@ -81,6 +81,7 @@ fn every_verb() {
         assert_eq!((said.out.as_str(), said.err.as_str()), ("out\n", "err\n"));
         docker(&["run", "--rm", "bb", "nosuch"]).code(127);
         docker(&["run", "--rm", "bb", "/etc/passwd"]).code(126);
+        docker(&["run", "--rm", "bb", "/etc"]).code(126);
         docker(&["run", "--rm", "bb", "sh", "-c", "exit 42"]).code(42);
         assert_eq!(docker(&["stop", "-t", "0", "chest"]).ok(), "chest");
         assert!(docker(&["ps", "-a"]).ok().contains("Exited (137)"));

@@ -68,6 +68,7 @@ fn output_input_and_exit_statuses() {
         run(&["bb", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).code(137);
         run(&["bb", "nosuchcmd"]).fails(127, "nosuchcmd");
         run(&["bb", "/etc/passwd"]).fails(126, "ermission denied");
+        run(&["bb", "/etc"]).fails(126, "ermission denied");
         run(&["-u", "nobodyhere", "bb", "true"])
             .fails(125, "unable to find user nobodyhere: no matching entries in passwd file");
         let args = ["run", "-i", "--rm", "--runtime", runtime, "bb", "wc", "-c"];

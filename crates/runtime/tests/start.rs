@@ -374,7 +374,7 @@ fn refusals(bench: &mut Bench) {
         ("nosuchcmd", "exec: \"nosuchcmd\": executable file not found in $PATH", Some(127)),
         ("/etc/passwd", "exec: \"/etc/passwd\": permission denied", Some(126)),
         ("/no/such", "exec: \"/no/such\": stat /no/such: no such file or directory", Some(127)),
-        ("/etc", "exec: \"/etc\": is a directory", Some(126)),
+        ("/etc", "exec: \"/etc\": is a directory: permission denied", Some(126)),
         ("garbage", "exec /bin/garbage: exec format error", Some(126)),
     ];
     for (command, text, code) in expected {

@@ -127,7 +127,8 @@ pub(crate) fn go_text(errno: Errno) -> String {
         Errno::PERM => "operation not permitted",
         Errno::NOEXEC => "exec format error",
         Errno::NOTDIR => "not a directory",
-        Errno::ISDIR => "is a directory",
+        // The kernel's answer to who executes one, and what clients older than the words before it look for.
+        Errno::ISDIR => "is a directory: permission denied",
         Errno::LOOP => "too many levels of symbolic links",
         Errno::TOOBIG => "argument list too long",
         Errno::TXTBSY => "text file busy",
@@ -152,7 +153,7 @@ mod tests {
         let not_found = "exec: \"nosuchcmd\": executable file not found in $PATH".to_owned();
         assert_eq!(text("nosuchcmd", "/bin:/usr/bin"), (not_found, 127));
         assert_eq!(text("/etc/passwd", ""), ("exec: \"/etc/passwd\": permission denied".into(), 126));
-        assert_eq!(text("/etc", ""), ("exec: \"/etc\": is a directory".into(), 126));
+        assert_eq!(text("/etc", ""), ("exec: \"/etc\": is a directory: permission denied".into(), 126));
         let missing = "exec: \"/no/such\": stat /no/such: no such file or directory".to_owned();
         assert_eq!(text("/no/such", ""), (missing, 127));
         assert_eq!(find("sh", &["PATH=/nosuch:/bin".into()]).unwrap(), Path::new("/bin/sh"));

@@ -255,9 +255,11 @@ fn in_common_words(mut text: &str) -> String {
             false => format!("exec: {name:?}: executable file not found in $PATH"),
         };
     }
+    // crun's answer to a program that is a directory, where runc has the kernel's.
+    let text = text.replace("open executable: Operation not permitted", "open executable: Permission denied");
     ["No such file or directory", "Permission denied", "Not a directory"]
         .iter()
-        .fold(text.to_owned(), |text, words| text.replace(words, &words.to_lowercase()))
+        .fold(text, |text, words| text.replace(words, &words.to_lowercase()))
 }
 
 /// What crun did not find: it puts the name in the middle of the words that clients look for.
@@ -292,6 +294,12 @@ mod tests {
         let path = crun.replace("`x`", "`/x`");
         assert_eq!(in_common_words(&path), "exec: \"/x\": stat /x: no such file or directory");
         assert_eq!(exit_code("open executable: Permission denied"), Some(126));
+        let directory = in_common_words("open executable: Operation not permitted");
+        assert_eq!(
+            (directory.as_str(), exit_code(&directory)),
+            ("open executable: permission denied", Some(126))
+        );
+        assert_eq!(exit_code("mount: Operation not permitted"), None);
         assert_eq!(exit_code("something else"), None);
     }
 
