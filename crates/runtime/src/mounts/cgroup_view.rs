@@ -77,15 +77,19 @@ fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, view: View) -> Resu
         let dir = at.join(name);
         let what = || format!("mount cgroup {}", hierarchy.mount_options());
         rustix::fs::mkdir(&dir, Mode::from(0o755)).step(what)?;
+        let which = hierarchy.mount_options();
+        let mounted = || mount::mount_at("cgroup", "cgroup", &dir, options.flags(), &which);
+        let bound = || bind(&hierarchy.mount.join(cgroups.path()), &dir, options);
         match view {
-            View::Mounted => {
-                let which = hierarchy.mount_options();
-                mount::mount_at("cgroup", "cgroup", &dir, options.flags(), &which).step(what)?;
-            }
-            View::Bound | View::Either => {
-                bind(&hierarchy.mount.join(cgroups.path()), &dir, options).step(what)?;
-            }
+            View::Mounted => mounted(),
+            View::Bound => bound(),
+            View::Either => bound().or_else(|errno| match errno {
+                // Nobody could make the cgroup; the container is in the caller's.
+                Errno::NOENT => mounted(),
+                other => Err(other),
+            }),
         }
+        .step(what)?;
         // cpu and cpuacct are found by their own names also where one hierarchy has both.
         for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str()) {
             match rustix::fs::symlink(name, at.join(controller)) {
