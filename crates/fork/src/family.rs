@@ -128,6 +128,13 @@ impl Family {
         clone::make(&made.template, &made.state, spec, Instant::now() + PATIENCE)
     }
 
+    /// Processes that stand still in the source's pid namespace and cgroup, as the caller sees them: what is
+    /// kept of its memory. The first is the last fork's. A source that ends waits until they have been
+    /// let go, so whoever sees one of them end drops the family.
+    pub fn kept(&self) -> impl Iterator<Item = i32> {
+        self.made.iter().chain(&self.last).map(|generation| generation.snapshot.puppet.pid)
+    }
+
     /// Ends the template and the snapshot before the last fork's, which nobody needs any more: when there
     /// is time. The next fork does it first.
     pub fn tidy(&mut self) {

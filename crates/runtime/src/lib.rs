@@ -25,6 +25,7 @@ pub mod process;
 mod rights;
 pub mod seal;
 pub mod seccomp;
+pub mod surroundings;
 mod trace;
 pub mod validate;
 mod wire;

@@ -1,21 +1,24 @@
 //! One container of our own runtime, from its first process to its last cgroup.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
+use seacow_fork::{Family, Held, Mount, Spec};
 use seacow_runtime::exec;
 use seacow_runtime::init::{Created, Prepared, Running, Streams};
 use seacow_runtime::seccomp::notify::Agent;
+use seacow_runtime::surroundings::{Placed, Surroundings};
 use seacow_spec::oci::state::{State, Status};
-use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, Prepare, Program, Stdio};
+use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, NewClone, Prepare, Program, Stdio};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
 
 use crate::cleanup::start_time;
 use crate::dir::Dir;
 use crate::group::Group;
-use crate::io::Ends;
+use crate::io::{Ends, Standard};
 
 /// A step of the shim itself that failed, around the runtime's.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +31,15 @@ enum Failed {
     OutOfOrder(&'static str),
     #[error("init made no terminal")]
     NoTerminal,
+    #[error("a clone with a terminal is not implemented")]
+    TerminalOfClone,
 }
 
 impl Classified for Failed {
     fn class(&self) -> ErrorClass {
         match self {
             Self::OutOfOrder(_) => ErrorClass::Conflict,
+            Self::TerminalOfClone => ErrorClass::NotImplemented,
             Self::Kernel { .. } | Self::Dir(_) | Self::NoTerminal => ErrorClass::Internal,
         }
     }
@@ -55,11 +61,16 @@ pub(crate) struct Made {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// What became of a clone: the process and our ends of its streams.
+pub(crate) type MadeClone = Result<(Made, Ends), ErrorReport>;
+
 /// How far init is. Dropping one that does not run yet kills and reaps it.
 enum Life {
     Prepared(Prepared),
     Created(Created),
     Running(Running),
+    /// A clone that stands still.
+    Held(Held),
     /// It failed on the way; why was told to whoever asked for the step.
     Failed,
 }
@@ -101,6 +112,66 @@ impl Container {
         Ok((container, made))
     }
 
+    /// Makes a clone from another container's last fork, which stands still until it is started. What a
+    /// cleanup would need is written before anything exists that it would have to remove.
+    pub(crate) fn clone_of(
+        order: &NewClone,
+        network: Option<BorrowedFd<'_>>,
+        family: &Family,
+        streams: &[Standard],
+        dir: &Dir,
+    ) -> Result<(Self, MadeClone), ErrorReport> {
+        let prepare = &order.prepare;
+        let record = CleanupRecord {
+            id: prepare.id.clone(),
+            cgroups_path: prepare.cgroups_path.clone(),
+            init: None,
+            runtime: None,
+        };
+        dir.write_cleanup(&record).map_err(report)?;
+        let mut container = Self {
+            id: prepare.id.clone(),
+            state: order.create.state.clone(),
+            life: Life::Failed,
+            group: Group::new(prepare)?,
+            record: None,
+        };
+        let made = container.hold(order, network, family, streams, dir, record);
+        Ok((container, made))
+    }
+
+    fn hold(
+        &mut self,
+        order: &NewClone,
+        network: Option<BorrowedFd<'_>>,
+        family: &Family,
+        streams: &[Standard],
+        dir: &Dir,
+        mut record: CleanupRecord,
+    ) -> MadeClone {
+        let (theirs, ours) = self::streams(order.create.stdio)?;
+        let ours = ours.ok_or_else(|| report(Failed::TerminalOfClone))?;
+        let cgroups = self.group.cgroups();
+        let around = Surroundings::new(cgroups, &order.prepare, &order.create, &dir.stage());
+        let around = around.map_err(|error| error.report())?;
+        let spec = spec_of(order, &around, network, &theirs, streams)?;
+        let held = family.clone_from(&spec).map_err(|error| ErrorReport::of(&error))?;
+        let made = made(held.pid(), held.pidfd())?;
+        record.init = start_time(made.pid).map(|started| (made.pid, started));
+        dir.write_cleanup(&record).map_err(report)?;
+        self.life = Life::Held(held);
+        Ok((made, ours))
+    }
+
+    /// Ends a clone that was not let go yet, and takes note of its end, which only its tracer can.
+    pub(crate) fn end_held(&mut self) -> bool {
+        let held = matches!(self.life, Life::Held(_));
+        if held {
+            self.life = Life::Failed;
+        }
+        held
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> &ContainerId {
         &self.id
@@ -130,7 +201,7 @@ impl Container {
         self.settle(dir)?;
         let connected = match &mut self.life {
             Life::Prepared(prepared) => prepared.connect(link).map_err(|error| error.report()),
-            Life::Created(_) | Life::Running(_) | Life::Failed => {
+            Life::Created(_) | Life::Running(_) | Life::Held(_) | Life::Failed => {
                 return Err(report(Failed::OutOfOrder("connect comes after a successful prepare")));
             }
         };
@@ -145,7 +216,7 @@ impl Container {
         self.settle(dir)?;
         let prepared = match std::mem::replace(&mut self.life, Life::Failed) {
             Life::Prepared(prepared) => prepared,
-            other @ (Life::Created(_) | Life::Running(_) | Life::Failed) => {
+            other @ (Life::Created(_) | Life::Running(_) | Life::Held(_) | Life::Failed) => {
                 self.life = other;
                 return Err(report(Failed::OutOfOrder("create comes once, after a successful prepare")));
             }
@@ -165,7 +236,7 @@ impl Container {
     pub(crate) fn recast(&self, program: &Program) -> Result<(), ErrorReport> {
         match &self.life {
             Life::Created(created) => created.recast(program).map_err(|error| error.report()),
-            Life::Prepared(_) | Life::Running(_) | Life::Failed => {
+            Life::Prepared(_) | Life::Running(_) | Life::Held(_) | Life::Failed => {
                 Err(report(Failed::OutOfOrder("another program comes between create and start")))
             }
         }
@@ -176,6 +247,13 @@ impl Container {
         match std::mem::replace(&mut self.life, Life::Failed) {
             Life::Created(created) => {
                 self.life = Life::Running(created.start().map_err(|error| error.report())?);
+                Ok(())
+            }
+            Life::Held(held) => {
+                let clone = held.release().map_err(|error| ErrorReport::of(&error))?;
+                let cgroups = self.group.cgroups().clone();
+                let running = Running::of_clone(clone.pid, clone.pidfd, cgroups);
+                self.life = Life::Running(running.map_err(|error| error.report())?);
                 Ok(())
             }
             other @ (Life::Prepared(_) | Life::Running(_) | Life::Failed) => {
@@ -207,6 +285,56 @@ impl Container {
         let made = Made { pid: started.pid, pidfd: started.pidfd };
         Ok((made, ours.or(started.terminal.map(Ends::Terminal))))
     }
+}
+
+/// What the library is told about a clone.
+fn spec_of<'a>(
+    order: &NewClone,
+    around: &'a Surroundings,
+    network: Option<BorrowedFd<'a>>,
+    theirs: &'a Streams,
+    streams: &[Standard],
+) -> Result<Spec<'a>, ErrorReport> {
+    let Streams::Files { stdin, stdout, stderr } = theirs else {
+        return Err(report(Failed::TerminalOfClone));
+    };
+    let end = |which: &Standard| match which {
+        Standard::Input => stdin.as_fd(),
+        Standard::Output => stdout.as_fd(),
+        Standard::Error => stderr.as_fd(),
+    };
+    let text = |text: &str| {
+        CString::new(text)
+            .map_err(|_| ErrorReport::new(ErrorClass::InvalidArgument, format!("a NUL in {text:?}")))
+    };
+    let mount = |placed: &'a Placed| -> Result<Mount<'a>, ErrorReport> {
+        Ok(match placed {
+            Placed::Root(tree) => Mount::Root(tree.as_fd()),
+            Placed::Tree { tree, target } => Mount::Attach { tree: tree.as_fd(), target: text(target)? },
+            Placed::New { kind, target, flags, options } => Mount::New {
+                kind: text(kind)?,
+                target: text(target)?,
+                flags: *flags,
+                options: text(options)?,
+            },
+            Placed::Bind { source, target, flags } => {
+                let (source, target) = (text(source)?, text(target)?);
+                Mount::Bind { source, target, flags: *flags, optional: true }
+            }
+        })
+    };
+    let label = |(file, label): &(String, String)| Ok((text(file)?, label.clone()));
+    Ok(Spec {
+        mounts: around.mounts.iter().map(mount).collect::<Result<_, _>>()?,
+        network,
+        cgroup: around.born_in.as_ref().map(AsFd::as_fd),
+        join: around.tasks.iter().map(AsFd::as_fd).collect(),
+        streams: streams.iter().map(end).collect(),
+        host_name: order.create.spec.hostname.clone(),
+        domain_name: order.create.spec.domainname.clone(),
+        labels: around.labels.iter().map(label).collect::<Result<_, ErrorReport>>()?,
+        addresses: order.addresses.clone(),
+    })
 }
 
 pub(crate) fn made(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Made, ErrorReport> {

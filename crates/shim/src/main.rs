@@ -1,4 +1,4 @@
-//! `seacow-shim`: parent of one container.
+//! `seacow-shim`: parent of one container, and of those that are forked from it.
 //!
 //! It makes the container's first process (with the runtime, in-process), owns its standard
 //! streams, log and exit status, and outlives the daemon that started it. One thread, epoll, no
@@ -145,7 +145,7 @@ fn complain(error: &dyn std::fmt::Display) {
 
 /// Leaves the daemon's session and takes its socket. Not inlined: its caller stays on the stack.
 #[inline(never)]
-fn set_up(dir: &Path) -> Result<Box<serve::Shim>, Failure> {
+fn set_up(dir: &Path) -> Result<serve::Shim, Failure> {
     let failed = |step| move |errno: rustix::io::Errno| Failure::Setup(step, errno.into());
     // Whatever was leaked to us must not reach the container (CVE-2024-21626).
     seacow_sys::process::close_on_exec_from(3).map_err(failed("mark inherited descriptors"))?;

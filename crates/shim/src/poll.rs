@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::Timespec;
@@ -14,12 +15,16 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 /// Events taken per wake-up; more of them wait for the next turn.
 const BATCH: usize = 16;
 
+/// Number of a container of this shim: 0 is the one that it was started for.
+pub(crate) type MemberId = u16;
 /// Number of a process of the container as this shim counts them: 0 is init, execs follow.
 pub(crate) type ProcessId = u32;
 /// Number of a connection or of an attached client.
 pub(crate) type PeerId = u32;
-/// Process ids share a word with a tag and a peer id.
-pub(crate) const MAX_PROCESS_ID: ProcessId = (1 << 28) - 1;
+/// These numbers share a word with a tag: 4 bits and 12, 24, 24.
+pub(crate) const MAX_MEMBER_ID: MemberId = (1 << 12) - 1;
+pub(crate) const MAX_PROCESS_ID: ProcessId = (1 << 24) - 1;
+pub(crate) const MAX_PEER_ID: PeerId = (1 << 24) - 1;
 
 /// What a readiness event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(crate) enum Token {
     Listener,
     /// A signal for the shim itself.
     Signals,
+    /// What is kept of a fork has ended.
+    Snapshot,
     /// The OOM killer may have struck.
     OutOfMemory,
     /// Children nobody told us of.
@@ -47,7 +54,7 @@ pub(crate) enum Token {
 }
 
 impl Token {
-    fn pack(self) -> u64 {
+    fn pack(self, member: MemberId) -> u64 {
         let (tag, process, peer) = match self {
             Self::Listener => (0, 0, 0),
             Self::Signals => (1, 0, 0),
@@ -59,14 +66,17 @@ impl Token {
             Self::Stdout(process) => (7, process, 0),
             Self::Stderr(process) => (8, process, 0),
             Self::Client(process, peer) => (9, process, peer),
+            Self::Snapshot => (10, 0, 0),
         };
-        tag << 60 | u64::from(process & MAX_PROCESS_ID) << 32 | u64::from(peer)
+        let member = u64::from(member & MAX_MEMBER_ID);
+        tag << 60 | member << 48 | u64::from(process & MAX_PROCESS_ID) << 24 | u64::from(peer & MAX_PEER_ID)
     }
 
-    fn unpack(word: u64) -> Option<Self> {
-        let process = u32::try_from(word >> 32).unwrap_or(0) & MAX_PROCESS_ID;
-        let peer = u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
-        Some(match word >> 60 {
+    fn unpack(word: u64) -> Option<(MemberId, Self)> {
+        let low = |word: u64| u32::try_from(word & u64::from(MAX_PEER_ID)).unwrap_or(0);
+        let (process, peer) = (low(word >> 24), low(word));
+        let member = u16::try_from(word >> 48 & u64::from(MAX_MEMBER_ID)).unwrap_or(0);
+        let token = match word >> 60 {
             0 => Self::Listener,
             1 => Self::Signals,
             2 => Self::OutOfMemory,
@@ -77,15 +87,21 @@ impl Token {
             7 => Self::Stdout(process),
             8 => Self::Stderr(process),
             9 => Self::Client(process, peer),
+            10 => Self::Snapshot,
             _ => return None,
-        })
+        };
+        Some((member, token))
     }
 }
 
-/// The one epoll instance.
+/// Something is ready: whose, what, and how.
+pub(crate) type Ready = (MemberId, Token, EventFlags);
+
+/// The one epoll instance, as one of the shim's containers uses it.
 #[derive(Debug)]
 pub(crate) struct Poll {
-    epoll: OwnedFd,
+    epoll: Rc<OwnedFd>,
+    member: MemberId,
 }
 
 impl Poll {
@@ -94,18 +110,19 @@ impl Poll {
     /// # Errors
     /// The process or the system has no descriptors left.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
+        Ok(Self { epoll: Rc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?), member: 0 })
+    }
+
+    /// The same, as the container of that number uses it.
+    pub(crate) fn of(&self, member: MemberId) -> Self {
+        Self { epoll: Rc::clone(&self.epoll), member }
     }
 
     /// Waits until something is ready, at most that long if given, and appends to `ready` what it is.
     ///
     /// # Errors
     /// As epoll_wait(2); an interruption is no error.
-    pub(crate) fn wait(
-        &self,
-        ready: &mut Vec<(Token, EventFlags)>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         let empty = epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [empty; BATCH];
         // Rounded up to milliseconds on the way: to wake too early would be to wake again.
@@ -113,14 +130,15 @@ impl Poll {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
-        let count = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
+        let count = match epoll::wait(&*self.epoll, &mut events[..], timeout.as_ref()) {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR) => 0,
             Err(error) => return Err(error.into()),
         };
-        ready.extend(
-            events[..count].iter().filter_map(|event| Some((Token::unpack(event.data.u64())?, event.flags))),
-        );
+        ready.extend(events[..count].iter().filter_map(|event| {
+            let (member, token) = Token::unpack(event.data.u64())?;
+            Some((member, token, event.flags))
+        }));
         Ok(())
     }
 }
@@ -148,11 +166,11 @@ impl<F: AsFd> Watched<F> {
         if self.armed == interest {
             return Ok(());
         }
-        let data = EventData::new_u64(self.token.pack());
+        let data = EventData::new_u64(self.token.pack(poll.member));
         match (self.armed, interest) {
-            (None, Some(flags)) => epoll::add(&poll.epoll, &self.fd, data, flags)?,
-            (Some(_), Some(flags)) => epoll::modify(&poll.epoll, &self.fd, data, flags)?,
-            (Some(_), None) => epoll::delete(&poll.epoll, &self.fd)?,
+            (None, Some(flags)) => epoll::add(&*poll.epoll, &self.fd, data, flags)?,
+            (Some(_), Some(flags)) => epoll::modify(&*poll.epoll, &self.fd, data, flags)?,
+            (Some(_), None) => epoll::delete(&*poll.epoll, &self.fd)?,
             (None, None) => {}
         }
         self.armed = interest;
@@ -195,14 +213,17 @@ mod tests {
             Token::Signals,
             Token::OutOfMemory,
             Token::Children,
-            Token::Connection(u32::MAX),
+            Token::Snapshot,
+            Token::Connection(MAX_PEER_ID),
             Token::Exit(0),
             Token::Stdin(1),
             Token::Stdout(MAX_PROCESS_ID),
             Token::Stderr(3),
-            Token::Client(MAX_PROCESS_ID, u32::MAX),
+            Token::Client(MAX_PROCESS_ID, MAX_PEER_ID),
         ] {
-            assert_eq!(Token::unpack(token.pack()), Some(token));
+            for member in [0, 7, MAX_MEMBER_ID] {
+                assert_eq!(Token::unpack(token.pack(member)), Some((member, token)));
+            }
         }
         assert_eq!(Token::unpack(u64::MAX), None);
     }
@@ -217,7 +238,7 @@ mod tests {
         watched.arm(&poll, Some(EventFlags::IN)).unwrap();
         poll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
         assert_eq!(ready.len(), 1);
-        assert_eq!(ready[0].0, Token::Stdout(0));
+        assert_eq!((ready[0].0, ready[0].1), (0, Token::Stdout(0)));
         ready.clear();
         watched.arm(&poll, None).unwrap();
         poll.wait(&mut ready, Some(Duration::ZERO)).unwrap();

@@ -1,19 +1,20 @@
 //! Which runtime makes the container: ours, in this process ([`crate::container`]), or another, as
 //! a command ([`crate::foreign`]). Both have the same verbs.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use seacow_fork::Family;
 use seacow_spec::oci::runtime::LinuxResources;
-use seacow_spec::shim::{Create, Exec, NetworkConfig, Prepare, Program};
+use seacow_spec::shim::{Create, Exec, NetworkConfig, NewClone, Prepare, Program};
 use seacow_spec::{ContainerId, ErrorReport};
 use seacow_sys::process::Ended;
 
-use crate::container::{Container as Own, Made};
+use crate::container::{Container as Own, Made, MadeClone};
 use crate::dir::Dir;
 use crate::foreign::{Call, Foreign};
 use crate::group::Group;
-use crate::io::Ends;
+use crate::io::{Ends, Standard};
 
 /// A container.
 pub(crate) enum Container {
@@ -52,6 +53,27 @@ impl Container {
                 let begun = Begun { pid: foreign.pid(), init: None };
                 Ok((Self::Foreign(Box::new(foreign)), begun))
             }
+        }
+    }
+
+    /// Makes it as a clone from the last fork of another container. It is there, with whatever it has of
+    /// cgroups, also where the clone could not be made.
+    pub(crate) fn clone_of(
+        order: &NewClone,
+        network: Option<BorrowedFd<'_>>,
+        family: &Family,
+        streams: &[Standard],
+        dir: &Dir,
+    ) -> Result<(Self, MadeClone), ErrorReport> {
+        let (own, made) = Own::clone_of(order, network, family, streams, dir)?;
+        Ok((Self::Own(own), made))
+    }
+
+    /// Ends a clone that was not let go yet; tells whether there was one. Nothing is left to be waited for.
+    pub(crate) fn end_held(&mut self) -> bool {
+        match self {
+            Self::Own(own) => own.end_held(),
+            Self::Foreign(_) => false,
         }
     }
 

@@ -42,7 +42,7 @@ use crate::time::Timestamp;
 pub const BENEATH: &str = "seacow.beneath=";
 
 /// Version of this protocol. A newer daemon serves older shims; never the other way round.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// Largest frame: an environment of `ARG_MAX` (2 MiB on Linux by default) in JSON, with room.
 pub const MAX_FRAME: usize = 8 << 20;
 /// Name of the shim's socket in the container's exec directory.
@@ -137,6 +137,28 @@ pub enum Request {
     Status,
     /// Host pids of all processes in the container.
     Pids,
+    /// Asks for everything that stands in the way of a fork ([`Answer::Examined`]); touches nothing. Since
+    /// version 4, as are the four below.
+    Examine,
+    /// Forks the running program: its state and memory are taken, of which [`Request::Clone`] makes
+    /// clones. A stream socket comes with this frame; on it both sides speak [`Pause`] while the
+    /// program stands still.
+    Fork {
+        /// Milliseconds after which it goes on, whatever the daemon does.
+        pause_at_most: u32,
+    },
+    /// The stream socket that comes with this frame is, from now on, the connection for one more
+    /// container of this shim, which [`Request::Clone`] makes. It starts with [`Request::Hello`].
+    Sibling {
+        /// The new container's exec directory, which exists.
+        dir: PathBuf,
+    },
+    /// First after the greeting of a [`Request::Sibling`]'s connection, and in place of `Prepare` and
+    /// `Create`: makes a clone from the last fork of the container that it is a sibling of. A descriptor
+    /// of its network namespace comes with this frame, unless it has the host's.
+    Clone(Box<NewClone>),
+    /// Lets go of what is kept of the last fork: the next one begins from nothing.
+    Retire,
     /// Kills what still runs, removes cgroups and the exec directory's own files; the shim then exits.
     Delete,
 }
@@ -228,6 +250,61 @@ pub struct Create {
     /// fill in. Without it hooks are told an empty id.
     #[serde(default)]
     pub state: crate::oci::state::State,
+}
+
+/// What a clone is: an ordinary container in all but its program, which goes on from the source's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewClone {
+    /// As for a container of its own. All namespaces are new but the network's, which is given.
+    pub prepare: Prepare,
+    /// As for a container of its own; the process in it only describes further ones.
+    pub create: Create,
+    /// Addresses of the source's, and what they are for the clone: sockets that listen on one listen on
+    /// the other.
+    pub addresses: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+}
+
+impl NewClone {
+    /// Whether a network namespace comes with it.
+    pub fn has_network(&self) -> bool {
+        let network = |ns: &LinuxNamespace| ns.kind == crate::oci::runtime::NamespaceKind::Network;
+        self.prepare.namespaces.iter().any(network)
+    }
+}
+
+/// What is said while a program stands still to be forked, in frames, on a socket of its own: neither
+/// waits for anything else that is under way between the two.
+///
+/// ```text
+/// daemon                              shim
+///   │ ───── Request::Fork + socket ────▶ │  stop, look, take state and memory
+///   │ ◀──── Forking ──────────────────── │
+///   │       (files are snapshotted)      │  waits no longer than the deadline
+///   │ ───── Frozen | Failed ───────────▶ │  the program goes on
+///   │ ◀──── Answer::Forked ───────────── │
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pause {
+    /// The shim: it stands still, its memory is taken; now its files.
+    Forking,
+    /// The daemon: they are.
+    Frozen,
+    /// The daemon: they could not be; there is no fork.
+    Failed(ErrorReport),
+}
+
+/// What a fork took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// How long the program stood still, in microseconds.
+    pub pause: u64,
+    /// Of these, what the daemon's part took.
+    pub files: u64,
+    /// From the request until clones can be made, in microseconds.
+    pub ready: u64,
+    /// Bytes of memory that were copied.
+    pub copied: u64,
 }
 
 /// What a container executes, and as whom.
@@ -450,6 +527,18 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Pids`].
     Pids(Vec<i32>),
+    /// To [`Request::Examine`].
+    Examined {
+        /// One sentence each; empty when nothing stands in the way.
+        reasons: Vec<String>,
+    },
+    /// To [`Request::Fork`].
+    Forked(Forked),
+    /// To [`Request::Clone`]: it is complete, and stands still until [`Request::Start`].
+    Held {
+        /// The clone as the host sees it.
+        pid: i32,
+    },
     /// It could not be done.
     Failed(ErrorReport),
 }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends")]
 
-use seacow_spec::shim::{Answer, Decoder, FromShim, Request, ToShim, encode};
+use seacow_spec::shim::{Answer, Decoder, FromShim, Pause, Request, ToShim, encode};
 use serde_json::Value;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -66,6 +66,31 @@ const ASKED_OF_3: [&str; 2] = [
 /// A shim of version 3 greets, with a container that was created and not started.
 const SAID_BY_3: &str = r#"{"answer":{"seq":1,"answer":{"hello":{"version":3,"shim_pid":7,"status":{"id":"ID","state":{"state":"created","failure":null},"execs":[]}}}}}"#;
 
+/// What only a daemon of version 4 or later asks, of a shim that says version 4 or later.
+const ASKED_OF_4: [&str; 6] = [
+    r#"{"seq":1,"request":{"hello":{"version":4}}}"#,
+    r#"{"seq":2,"request":"examine"}"#,
+    r#"{"seq":3,"request":{"fork":{"pause_at_most":1000}}}"#,
+    r#"{"seq":4,"request":{"sibling":{"dir":"/run/seacow/c/x"}}}"#,
+    r#"{"seq":5,"request":{"clone":{"prepare":{"id":"ID","namespaces":[{"type":"network"}],"cgroups_path":"/seacow/x","mounts":[],"masked_paths":[],"readonly_paths":[],"privileged":false,"settings":{"uid_mappings":[],"gid_mappings":[],"time_offsets":{}}},"create":{"spec":{"ociVersion":"1.2.0","hostname":"h"},"user":"","extra_groups":[],"rootfs":{"directory":"/r"},"maps_root":false,"stdio":{"terminal":false,"rows":0,"cols":0,"open_stdin":false,"stdin_once":false},"log":"none","seccomp":"default","state":{"ociVersion":"","id":"","status":"creating","bundle":""}},"addresses":[["10.0.0.2","10.0.0.3"]]}}}"#,
+    r#"{"seq":6,"request":"retire"}"#,
+];
+
+/// What a shim of version 4 answers to these.
+const SAID_BY_4: [&str; 4] = [
+    r#"{"answer":{"seq":1,"answer":{"hello":{"version":4,"shim_pid":7,"status":{"id":null,"state":null,"execs":[]}}}}}"#,
+    r#"{"answer":{"seq":2,"answer":{"examined":{"reasons":["descriptor 0: a terminal"]}}}}"#,
+    r#"{"answer":{"seq":3,"answer":{"forked":{"pause":2400,"files":100,"ready":55000,"copied":94371840}}}}"#,
+    r#"{"answer":{"seq":5,"answer":{"held":{"pid":8}}}}"#,
+];
+
+/// What is said in a pause.
+const SAID_IN_A_PAUSE: [&str; 3] = [
+    r#""forking""#,
+    r#""frozen""#,
+    r#"{"failed":{"class":"internal","message":"no space left","causes":["no"]}}"#,
+];
+
 /// What a daemon of version 3 asks of its own shims before they run, and of any that runs.
 const ASKED_BY_3: [&str; 4] = [
     r#"{"seq":2,"request":{"prepare":{"id":"ID","namespaces":[],"cgroups_path":"/seacow/x","mounts":[],"masked_paths":["/proc/kcore"],"readonly_paths":[],"privileged":false,"settings":{"uid_mappings":[],"gid_mappings":[],"time_offsets":{}}}}}"#,
@@ -123,7 +148,7 @@ fn decoded<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
 
 #[test]
 fn greetings_of_every_version_are_understood() {
-    for (frame, wanted) in [(SAID_BY_2, 2), (SAID_BY_3, 3)] {
+    for (frame, wanted) in [(SAID_BY_2, 2), (SAID_BY_3, 3), (SAID_BY_4[0], 4)] {
         let FromShim::Answer { seq: 1, answer } = decoded(&bytes(frame)) else { panic!("{frame}") };
         let Answer::Hello { version, shim_pid: 7, status } = answer else { panic!("{answer:?}") };
         assert_eq!(version, wanted);
@@ -141,8 +166,11 @@ fn frames_since_version_2_are_the_same_bytes_as_ever() {
         assert_eq!(String::from_utf8_lossy(&now), String::from_utf8_lossy(&then));
         assert_eq!(now, then);
     }
-    ASKED_OF_2.iter().chain(&ASKED_OF_3).chain(&ASKED_BY_3).for_each(|frame| check::<ToShim>(frame));
-    SAID_SINCE_2.iter().chain(&[SAID_BY_2, SAID_BY_3]).for_each(|frame| check::<FromShim>(frame));
+    let asked = ASKED_OF_2.iter().chain(&ASKED_OF_3).chain(&ASKED_BY_3).chain(&ASKED_OF_4);
+    asked.for_each(|frame| check::<ToShim>(frame));
+    let said = SAID_SINCE_2.iter().chain(&[SAID_BY_2, SAID_BY_3]).chain(&SAID_BY_4);
+    said.for_each(|frame| check::<FromShim>(frame));
+    SAID_IN_A_PAUSE.iter().for_each(|frame| check::<Pause>(frame));
 }
 
 /// What an old daemon does not send has its default in a new shim, and what a newer peer adds is

@@ -7,7 +7,7 @@ mod sockets;
 mod spec;
 mod threads;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use crate::batch::Batch;
@@ -43,6 +43,11 @@ impl Held {
         self.puppet.pid
     }
 
+    /// A handle on it.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// Lets it run.
     pub fn release(self) -> Result<Clone> {
         // The first last: until then it is killed as a whole, should something fail.
@@ -60,9 +65,9 @@ impl Held {
 pub(crate) fn make(template: &Template, state: &State, spec: &Spec<'_>, deadline: Instant) -> Result<Held> {
     let puppet = fork(template, spec, deadline)?;
     let pidfd = seacow_sys::process::pidfd_open(puppet.pid).map_err(Error::own("open the clone"))?;
-    join_cgroups(&puppet, spec)?;
     surround(template, &puppet, state, spec, deadline)?;
     descriptors::open(template, &puppet, state, spec, deadline)?;
+    label(&puppet, state, spec, deadline)?;
     let threads = threads::make(&puppet, state, deadline)?;
     finish::states(template, &puppet, state, &threads, deadline)?;
     finish::oom_score(&puppet, state)?;
@@ -102,12 +107,30 @@ fn fetch(batch: &mut Batch, template: &Template, ours: i32) {
     batch.call("fetch a descriptor", libc::SYS_pidfd_getfd, &arguments);
 }
 
-fn join_cgroups(puppet: &Puppet, spec: &Spec<'_>) -> Result<()> {
+/// Has the clone join the cgroups that nobody can be born in.
+fn join_cgroups(batch: &mut Batch, template: &Template, spec: &Spec<'_>) {
     for file in &spec.join {
-        let pid = puppet.pid.to_string();
-        rustix::io::write(file, pid.as_bytes()).map_err(Error::own("put the clone into a cgroup"))?;
+        fetch(batch, template, file.as_raw_fd());
+        let itself = batch.data(b"0");
+        batch.call("join a cgroup", libc::SYS_write, &[0, itself, 1]);
+        batch.call("close a descriptor", libc::SYS_close, &[0]);
     }
-    Ok(())
+}
+
+/// Has the clone write the labels that it shall have: not before it has fetched all that it needs from us,
+/// which a label may forbid.
+fn label(puppet: &Puppet, state: &State, spec: &Spec<'_>, deadline: Instant) -> Result<()> {
+    let taken = |number: &u64| state.files.files.iter().any(|file| file.number as u64 == *number);
+    let free = (0..).find(|number| !taken(number)).unwrap_or_default();
+    let mut batch = Batch::new(puppet.area);
+    for (file, text) in &spec.labels {
+        let (file, bytes) = (batch.text(file.to_bytes()), batch.data(text.as_bytes()));
+        let flags = (libc::O_WRONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u64;
+        batch.call("open a label's file", libc::SYS_openat, &[libc::AT_FDCWD as u64, file, flags, 0]);
+        batch.call("write a label", libc::SYS_write, &[free, bytes, text.len() as u64]);
+        batch.call("close a descriptor", libc::SYS_close, &[free]);
+    }
+    puppet.run(&batch, deadline).map(drop)
 }
 
 /// Namespaces, mounts, host name, directory.
@@ -123,12 +146,17 @@ fn surround(
         batch.call("close a descriptor", libc::SYS_close, &[0]);
     }
     batch.call("close /proc", libc::SYS_close, &[template.channel.proc as u64]);
+    join_cgroups(&mut batch, template, spec);
     if state.session_leader {
         batch.call("session", libc::SYS_setsid, &[]);
     }
     batch.call("cgroup namespace", libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as u64]);
     let name = batch.data(spec.host_name.as_bytes());
     batch.call("host name", libc::SYS_sethostname, &[name, spec.host_name.len() as u64]);
+    if !spec.domain_name.is_empty() {
+        let name = batch.data(spec.domain_name.as_bytes());
+        batch.call("domain name", libc::SYS_setdomainname, &[name, spec.domain_name.len() as u64]);
+    }
     if let Some(network) = spec.network {
         fetch(&mut batch, template, network.as_raw_fd());
         batch.call("network namespace", libc::SYS_setns, &[0, libc::CLONE_NEWNET as u64]);

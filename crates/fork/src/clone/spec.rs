@@ -13,12 +13,18 @@ pub struct Spec<'a> {
     pub network: Option<BorrowedFd<'a>>,
     /// The cgroup v2 directory that it is born in.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// `cgroup.procs` files, open for writing, of further cgroups that it is put into (version 1).
+    /// `tasks` files of version 1 cgroups, open for writing: it joins them itself, by writing `0`. (Whoever
+    /// writes another's pid waits for the kernel, 5 to 10 ms.)
     pub join: Vec<BorrowedFd<'a>>,
     /// Its streams, in the order of the objects that were given for the source.
     pub streams: Vec<BorrowedFd<'a>>,
     /// Its host name.
     pub host_name: String,
+    /// Its domain name, unless it is empty.
+    pub domain_name: String,
+    /// Files of `/proc` that it writes to when all is mounted, and what: labels of security modules, which
+    /// nobody else can set.
+    pub labels: Vec<(CString, String)>,
     /// Own addresses of the source, and what they are for the clone: a listening socket that is bound to
     /// one is bound to the other.
     pub addresses: Vec<(IpAddr, IpAddr)>,

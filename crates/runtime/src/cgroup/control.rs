@@ -36,7 +36,7 @@ impl Cgroups {
     }
 
     /// The hierarchy that is asked for the processes: any, all have the same.
-    fn process_dir(&self) -> Option<PathBuf> {
+    pub fn process_dir(&self) -> Option<PathBuf> {
         match self.layout {
             Layout::V1 { hierarchies, .. } => {
                 let freezer = self.dir_of("freezer").or_else(|| self.dir_of("pids"));

@@ -26,7 +26,7 @@ pub(crate) mod idmaps;
 pub(crate) mod launch;
 pub(crate) mod namespaces;
 mod netdevices;
-mod soft;
+pub(crate) mod soft;
 mod stages;
 mod userns;
 
@@ -363,6 +363,17 @@ pub struct Running {
     /// Which kinds of namespace it has for itself that containers rarely have: user, time. `None`
     /// where they were joined by path, which may be the host's.
     pub rare_namespaces: Option<Kinds>,
+}
+
+impl Running {
+    /// A container whose first process was not made here but forked from another's: child of ours, in
+    /// new namespaces.
+    pub fn of_clone(pid: i32, pidfd: OwnedFd, cgroups: Cgroups) -> Result<Self, Error> {
+        let open = |kind| ns::open(pid, kind).step(|| format!("open a namespace of process {pid}"));
+        let namespaces =
+            Held { mount: open(Kinds::MOUNT)?, _others: vec![open(Kinds::NETWORK)?, open(Kinds::IPC)?] };
+        Ok(Self { pid, pidfd, cgroups, namespaces, rare_namespaces: Some(Kinds::empty()) })
+    }
 }
 
 /// Namespaces that are slow to take down. Held, they outlive init, whose end can then be reported

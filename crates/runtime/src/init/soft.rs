@@ -11,7 +11,7 @@ use crate::rights;
 
 /// The cgroup to be born in. With `all` also those that are joined later: by somebody who will not
 /// be able to wait for them.
-pub(super) fn create(cgroups: &Cgroups, all: bool) -> Result<Option<OwnedFd>, Error> {
+pub(crate) fn create(cgroups: &Cgroups, all: bool) -> Result<Option<OwnedFd>, Error> {
     let born_in = tolerate(cgroups.create_for_clone(), None)?;
     if all {
         create_rest(cgroups)?;
@@ -20,13 +20,13 @@ pub(super) fn create(cgroups: &Cgroups, all: bool) -> Result<Option<OwnedFd>, Er
 }
 
 /// The version 1 cgroups.
-pub(super) fn create_rest(cgroups: &Cgroups) -> Result<(), Error> {
+pub(crate) fn create_rest(cgroups: &Cgroups) -> Result<(), Error> {
     tolerate(cgroups.create_v1(), ())
 }
 
 /// Device rules that have to be there before init makes devices. Nobody without rights can make
 /// devices, so that where he has no cgroup the rules protect nothing.
-pub(super) fn set_devices(cgroups: &Cgroups, rules: &[DeviceRule], all: bool) -> Result<(), Error> {
+pub(crate) fn set_devices(cgroups: &Cgroups, rules: &[DeviceRule], all: bool) -> Result<(), Error> {
     match cgroups.set_devices(rules, all) {
         Err(_) if is_without(cgroups) => Ok(()),
         set => Ok(set?),
@@ -34,7 +34,7 @@ pub(super) fn set_devices(cgroups: &Cgroups, rules: &[DeviceRule], all: bool) ->
 }
 
 /// Limits, where there is a cgroup to have them.
-pub(super) fn apply(cgroups: &Cgroups, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
+pub(crate) fn apply(cgroups: &Cgroups, resources: &LinuxResources, all_devices: bool) -> Result<(), Error> {
     match cgroups.apply(resources, all_devices) {
         applied if !is_without_after(&applied, cgroups) => Ok(applied?),
         _ => {

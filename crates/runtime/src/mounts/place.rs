@@ -34,6 +34,20 @@ pub(crate) fn place(root: &Root, entry: &Mount, tree: Option<OwnedFd>) -> Result
 fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedFd>) -> Result<(), Error> {
     let Mount { source, destination, .. } = entry;
     let early = tree.is_some() && matches!(options.propagation, Some((Propagation::Shared, _)));
+    let tree = bound_tree(entry, options, tree)?;
+    let source_type =
+        FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);
+    let target = mount_point(root, Path::new(destination), source_type == FileType::Directory)?;
+    refuse_over_proc(target.as_fd(), destination, is_procfs(tree.as_fd(), destination)?)?;
+    let mounting = || format!("mount {source} on {destination}");
+    mount::attach(tree.as_fd(), target.as_fd()).step(mounting)?;
+    if early { renew(&tree, target.as_fd(), options).step(mounting) } else { Ok(()) }
+}
+
+/// What a bind mount puts in its place, with its attributes; `tree` is its source when it was cloned
+/// before.
+pub(crate) fn bound_tree(entry: &Mount, options: &Options, tree: Option<OwnedFd>) -> Result<OwnedFd, Error> {
+    let destination = &entry.destination;
     let tree = match tree {
         Some(tree) => tree,
         None => clone_source(entry, options)?,
@@ -50,13 +64,7 @@ fn place_bind(root: &Root, entry: &Mount, options: &Options, tree: Option<OwnedF
         let (set, clear) = (options.set_recursive, options.clear_recursive);
         change(Change { set, clear, recursive: true, ..Change::default() }, "recursive options")?;
     }
-    let source_type =
-        FileType::from_raw_mode(rustix::fs::fstat(&tree).step(|| format!("status of {source}"))?.st_mode);
-    let target = mount_point(root, Path::new(destination), source_type == FileType::Directory)?;
-    refuse_over_proc(target.as_fd(), destination, is_procfs(tree.as_fd(), destination)?)?;
-    let mounting = || format!("mount {source} on {destination}");
-    mount::attach(tree.as_fd(), target.as_fd()).step(mounting)?;
-    if early { renew(&tree, target.as_fd(), options).step(mounting) } else { Ok(()) }
+    Ok(tree)
 }
 
 /// Puts a copy in the place of a tree that was cloned before all others: mounts are listed in the
@@ -160,7 +168,7 @@ fn is_procfs(fd: BorrowedFd<'_>, what: &str) -> Result<bool, Error> {
 
 /// The options of a file system. A tmpfs without a mode takes that of the directory it is put on, as
 /// users of Docker expect of their `/tmp`.
-fn data_for(kind: &str, data: &str, target: BorrowedFd<'_>) -> Result<String, Errno> {
+pub(crate) fn data_for(kind: &str, data: &str, target: BorrowedFd<'_>) -> Result<String, Errno> {
     if kind != "tmpfs" || data.split(',').any(|option| option.starts_with("mode=")) {
         return Ok(data.to_owned());
     }

@@ -25,7 +25,7 @@ pub(crate) fn mount(
 ) -> Result<Root, Error> {
     let detached = match given {
         Some(detached) => detached,
-        None => detached(rootfs, linux, Some(stage))?,
+        None => detached(rootfs, linux, Some(&stage.host_view()))?,
     };
     let at = place_of(stage, rootfs);
     mount::attach_at(detached.as_fd(), &at)
@@ -38,11 +38,13 @@ pub(crate) fn open(rootfs: &Rootfs, linux: &Linux) -> Result<OwnedFd, Error> {
     detached(rootfs, linux, None)
 }
 
-fn detached(rootfs: &Rootfs, linux: &Linux, stage: Option<&Stage>) -> Result<OwnedFd, Error> {
+/// The root file system as a detached mount. A view of the host is attached at `view`, a path of a mount
+/// namespace that is the caller's alone, and may go from there when this is done.
+pub(crate) fn detached(rootfs: &Rootfs, linux: &Linux, view: Option<&Path>) -> Result<OwnedFd, Error> {
     match rootfs {
         Rootfs::Directory(dir) => directory(dir, keeps_master(linux)?),
         Rootfs::Overlay { lowers, upper } => {
-            let lowers = lower_dirs(stage, lowers)?;
+            let lowers = lower_dirs(view, lowers)?;
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
             if let ([only], None) = (lowers.as_slice(), upper) {
                 // An overlay of one read-only layer is the layer, read-only.
@@ -101,24 +103,23 @@ fn directory(dir: &Path, slave: Option<bool>) -> Result<OwnedFd, Error> {
 }
 
 /// Directories of the layers; the view of the host, if there is one, is mounted first.
-fn lower_dirs(stage: Option<&Stage>, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
+fn lower_dirs(at: Option<&Path>, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error> {
     let mut dirs = Vec::with_capacity(lowers.len());
     for lower in lowers {
         match lower {
             Lower::Dir(dir) => dirs.push(dir.clone()),
             Lower::HostView { mask, root } => {
-                let stage = stage.ok_or_else(|| Error::NotImplemented {
+                let at = at.ok_or_else(|| Error::NotImplemented {
                     what: "a view of the host in a user namespace".into(),
                 })?;
                 let layers = [mask.as_path(), root.as_path()];
                 let view = Overlay { lowers: &layers, upper: None, source: "seacow-host", context: None }
                     .mount(Attributes::READ_ONLY)?;
-                let at = stage.host_view();
-                if dirs.contains(&at) {
+                if dirs.iter().any(|dir| dir == at) {
                     return Err(Error::Invalid { what: "two views of the host in one root".into() });
                 }
-                mount::attach_at(view.as_fd(), &at).step(|| "attach the view of the host".into())?;
-                dirs.push(at);
+                mount::attach_at(view.as_fd(), at).step(|| "attach the view of the host".into())?;
+                dirs.push(at.to_owned());
             }
         }
     }

@@ -98,6 +98,6 @@ pub(crate) fn selinux_is_on() -> bool {
 }
 
 /// Whether AppArmor confines programs here.
-fn apparmor_is_on() -> bool {
+pub(crate) fn apparmor_is_on() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
 }

@@ -53,6 +53,14 @@ pub(crate) enum Ends {
     Terminal(OwnedFd),
 }
 
+/// A standard stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standard {
+    Input,
+    Output,
+    Error,
+}
+
 /// Why a client was not attached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
@@ -122,6 +130,17 @@ impl Io {
             log,
             ended: false,
         }
+    }
+
+    /// Our ends of pipes to the process, and which of its streams each is.
+    pub(crate) fn ends(&self) -> Vec<(Standard, std::os::fd::BorrowedFd<'_>)> {
+        if self.terminal {
+            return Vec::new();
+        }
+        let [stdout, stderr] = [&self.stdout, &self.stderr].map(|end| end.as_ref().map(|end| &end.watched));
+        let ends =
+            [(Standard::Input, self.stdin.as_ref()), (Standard::Output, stdout), (Standard::Error, stderr)];
+        ends.into_iter().filter_map(|(which, end)| Some((which, end?.as_fd()))).collect()
     }
 
     /// Attaches a client; returns the log's size at this moment.
@@ -205,6 +224,7 @@ impl Io {
             | Token::Signals
             | Token::OutOfMemory
             | Token::Children
+            | Token::Snapshot
             | Token::Connection(_)
             | Token::Exit(_) => {}
         }

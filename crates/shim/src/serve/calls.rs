@@ -11,7 +11,7 @@ use seacow_spec::lifecycle;
 use seacow_spec::shim::Answer;
 use seacow_sys::process::Ended;
 
-use super::Shim;
+use super::Member;
 use super::request::{Outcome, Refused, report};
 use crate::foreign::Call;
 use crate::poll::PeerId;
@@ -39,7 +39,7 @@ pub(super) enum Then {
     Resumed,
 }
 
-impl Shim {
+impl Member {
     /// Answers when the call has ended.
     pub(super) fn await_call(&mut self, call: Call, asker: (PeerId, u64), then: Then) -> Outcome {
         self.calls.push(UnderWay { call, asker, then });

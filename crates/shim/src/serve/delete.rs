@@ -11,7 +11,7 @@ use seacow_spec::{ErrorClass, ErrorReport};
 
 use super::process::Phase;
 use super::request::Refused;
-use super::{INIT, Shim};
+use super::{INIT, Member};
 use crate::poll::PeerId;
 use crate::runtime::Removal;
 
@@ -34,7 +34,7 @@ impl Deletion {
     }
 }
 
-impl Shim {
+impl Member {
     /// Kills everything. [`Self::progress_deletion`] does the rest.
     pub(super) fn begin_deletion(&mut self, asker: Option<(PeerId, u64)>) {
         if self.deleted_at.is_some() {
@@ -53,6 +53,11 @@ impl Shim {
 
     /// Kills init, and whatever else its cgroup holds. When init has ended that was done.
     fn kill(&mut self) {
+        // Of a source that ends it has to be let go.
+        self.forget_forks();
+        if self.end_held() {
+            return;
+        }
         let Some(init) = self.process(INIT).filter(|init| init.is_alive()) else { return };
         // ESRCH: it is dead, which is what is wanted.
         let _ = init.signal(SIGKILL);

@@ -8,7 +8,7 @@ use seacow_spec::{ErrorReport, Timestamp};
 
 use super::process::{Phase, Process};
 use super::request::{Outcome, Refused, report, stream_socket};
-use super::{INIT, Shim};
+use super::{INIT, Member};
 use crate::io::Io;
 use crate::log::Log;
 use crate::poll::PeerId;
@@ -17,7 +17,7 @@ use crate::runtime::Container;
 /// Exit status of a start that failed before the program was even looked for, as Docker has it.
 const START_FAILED: i32 = 128;
 
-impl Shim {
+impl Member {
     /// Answers as soon as the namespaces exist, and goes on while the daemon works on the network.
     pub(super) fn prepare(&mut self, from: PeerId, seq: u64, prepare: &Prepare) -> Outcome {
         if self.container.is_some() {
@@ -177,7 +177,7 @@ impl Shim {
     }
 }
 
-impl Drop for Shim {
+impl Drop for Member {
     fn drop(&mut self) {
         // The process ends with this value; what is left of the socket would only mislead. After a
         // deletion it is gone, and one of that name is our successor's.

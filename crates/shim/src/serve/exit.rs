@@ -9,18 +9,24 @@ use seacow_sys::process::try_wait;
 
 use super::process::Phase;
 use super::request::Refused;
-use super::{INIT, MAX_FINISHED, MAX_UNTOLD, Shim};
+use super::{INIT, MAX_FINISHED, MAX_UNTOLD, Member};
 use crate::poll::ProcessId;
+use crate::runtime::Container;
 
 /// How long the output of an ended process is waited for. With a pid namespace of its own every
 /// writer is dead by then and the pipes have ended; a container in the host's may leave writers.
 const DRAIN: Duration = Duration::from_secs(1);
 /// The status of a child that somebody else reaped: cannot happen, but must not hang a daemon.
 const UNKNOWN: i32 = 255;
+/// The status of a process that was killed by SIGKILL.
+const KILLED: i32 = 137;
 
-impl Shim {
+impl Member {
     /// A pidfd became readable.
     pub(super) fn on_exit(&mut self, id: ProcessId) {
+        if id == INIT && self.end_held() {
+            return;
+        }
         let Some(process) = self.process(id).filter(|process| process.is_alive()) else { return };
         let code = match try_wait(process.pidfd()) {
             Ok(Some(ended)) => ended.code(),
@@ -28,6 +34,15 @@ impl Shim {
             Err(_) => UNKNOWN,
         };
         self.on_end(id, code);
+    }
+
+    /// Ends a clone that was not let go yet, if this is one; only its tracer can take note of its end.
+    pub(super) fn end_held(&mut self) -> bool {
+        let ended = self.container.as_mut().is_some_and(Container::end_held);
+        if ended {
+            self.on_end(INIT, KILLED);
+        }
+        ended
     }
 
     /// A living process was reaped.
@@ -48,6 +63,7 @@ impl Shim {
         }
         process.phase = Phase::Draining { exit, until: Instant::now() + DRAIN };
         if id == INIT {
+            self.forget_forks();
             self.end_freezing(Refused::NotRunning("the container".to_owned()));
         }
     }

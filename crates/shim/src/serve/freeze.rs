@@ -22,7 +22,7 @@ use seacow_sys::process::Ended;
 
 use super::calls::Then;
 use super::request::{Outcome, Refused, report};
-use super::{INIT, Shim};
+use super::{INIT, Member};
 use crate::poll::PeerId;
 
 /// How long processes may take to freeze; one in an uninterruptible sleep delays it. A daemon waits
@@ -53,7 +53,7 @@ impl Freezing {
     }
 }
 
-impl Shim {
+impl Member {
     /// Answers when all processes are frozen.
     pub(super) fn pause(&mut self, from: PeerId, seq: u64) -> Outcome {
         self.after(lifecycle::Event::Paused).map_err(report)?;

@@ -6,7 +6,7 @@ use rustix::event::epoll::EventFlags;
 use seacow_runtime::cgroup::{OomNews, OomWatch};
 use seacow_spec::shim::Event;
 
-use super::Shim;
+use super::Member;
 use crate::poll::{Poll, Token, Watched};
 
 /// When to look at the counter again after a notice without a count: version 1 gives notice before
@@ -69,7 +69,7 @@ impl Memory {
     }
 }
 
-impl Shim {
+impl Member {
     /// As soon as there is a cgroup: with our own runtime long before the start, with another one
     /// after it.
     pub(super) fn watch_memory(&mut self) {

@@ -1,22 +1,19 @@
-//! The shim at work: one thread, one loop.
+//! The shim at work: one thread, one loop ([`turn`]), and what it does for each of its containers.
 //!
-//! ```text
-//! wait ─▶ each readiness: read, decide, write what goes at once ─▶ progress ─▶ arm ─▶ wait
-//! ```
-//! Handlers only change state and send; what follows from the new state (a drained process is
-//! reported, a deletion goes on, clients are closed, interests change) is worked out once after
-//! each batch. That order is a promise: an exit is sent to the daemons before the clients of that
-//! process are closed, so whoever sees the end of a stream and asks for the status gets it.
+//! A [`Member`] is one container: its daemons, processes, streams. Most shims have one for all their life;
+//! clones that are forked from a running container are further ones, since only its parent can make them.
 
 mod calls;
 mod delete;
 mod exec;
 mod exit;
+mod fork;
 mod freeze;
 mod memory;
 mod orphans;
 mod process;
 mod request;
+mod turn;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,13 +29,16 @@ use crate::conn::Connection;
 
 use crate::dir::{Dir, DirError};
 use crate::io::buffer::Buffer;
-use crate::poll::{MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
+use crate::poll::{MAX_PEER_ID, MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, Watched};
 use crate::runtime::Container;
 use calls::UnderWay;
 use delete::Deletion;
+use fork::{Birth, Kept, Source};
 use freeze::Freezing;
 use memory::Memory;
 use process::Process;
+
+pub(crate) use turn::Shim;
 
 /// Daemons connected at a time: the one in charge, its successor, a few tools.
 const MAX_CONNECTIONS: usize = 16;
@@ -47,17 +47,12 @@ const MAX_CONNECTIONS: usize = 16;
 const MAX_FINISHED: usize = 64;
 /// Ended execs that are remembered while there is no daemon, some 200 bytes each.
 pub(crate) const MAX_UNTOLD: usize = 1000;
-/// How long nothing must happen before memory is given back: taking it again costs page faults.
-const IDLE: Duration = Duration::from_millis(100);
 /// How long a shim without a container waits for daemons to read its last answer.
 const LINGER: Duration = Duration::from_secs(5);
 /// When to try again what the kernel had no memory for.
 const REARM: Duration = Duration::from_millis(100);
 /// Init's number among the shim's processes.
 const INIT: ProcessId = 0;
-const SIGTERM: i32 = 15;
-const SIGINT: i32 = 2;
-const SIGHUP: i32 = 1;
 
 /// Why a shim could not work at all.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +73,11 @@ pub(crate) enum ServeError {
     Dir(#[from] DirError),
 }
 
-/// All that a shim holds.
-pub(crate) struct Shim {
+/// One container, or what may become one.
+pub(crate) struct Member {
     poll: Poll,
     dir: Dir,
     listener: Option<Watched>,
-    signals: Watched<SignalFd>,
     connections: Vec<Connection>,
     next_peer: PeerId,
     container: Option<Container>,
@@ -110,28 +104,30 @@ pub(crate) struct Shim {
     deleted_at: Option<Instant>,
     /// When to try again to wait for what could not be waited for.
     rearm: Option<Instant>,
+    /// What its own forks have in common, once there is one.
+    source: Option<Box<Source>>,
+    /// What it is to be cloned from, until it was.
+    origin: Option<Kept>,
+    /// Siblings that have just been asked for.
+    births: Vec<Birth>,
     buffer: Buffer,
 }
 
-impl Shim {
-    /// A shim with one connected daemon.
+impl Member {
+    /// One with a connected daemon.
     ///
     /// # Errors
     /// The kernel objects that it needs cannot be made.
     #[inline(never)]
-    pub(crate) fn new(dir: Dir, daemon: OwnedFd) -> Result<Box<Self>, ServeError> {
-        let failed = |step| move |errno| ServeError::Setup { step, errno };
-        let poll = Poll::new()?;
-        let signals = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP]).map_err(failed("watch signals"))?;
+    fn new(dir: Dir, daemon: OwnedFd, poll: Poll) -> Result<Box<Self>, ServeError> {
         let listener = dir.listen()?;
         let nonblocking = rustix::fs::fcntl_getfl(&listener)
             .and_then(|flags| rustix::fs::fcntl_setfl(&listener, flags | rustix::fs::OFlags::NONBLOCK));
-        nonblocking.map_err(failed("listen without blocking"))?;
-        let mut shim = Box::new(Self {
+        nonblocking.map_err(|errno| ServeError::Setup { step: "listen without blocking", errno })?;
+        let mut member = Box::new(Self {
             poll,
             dir,
             listener: Some(Watched::new(listener, Token::Listener)),
-            signals: Watched::new(signals, Token::Signals),
             connections: Vec::new(),
             next_peer: 0,
             container: None,
@@ -149,59 +145,35 @@ impl Shim {
             deletion: None,
             deleted_at: None,
             rearm: None,
+            source: None,
+            origin: None,
+            births: Vec::new(),
             buffer: Buffer::default(),
         });
-        shim.connect(daemon);
-        Ok(shim)
+        member.connect(daemon);
+        Ok(member)
     }
 
-    /// Works until the container was deleted. What it calls is never inlined: this frame is on the
-    /// stack for ever, those of its calls are given back ([`Self::rest`]).
-    ///
-    /// # Errors
-    /// The kernel cannot poll.
-    pub(crate) fn run(mut self: Box<Self>) -> Result<(), ServeError> {
-        let mut ready = Vec::new();
-        let mut idle = false;
-        loop {
-            self.progress(Instant::now());
-            self.arm(Instant::now());
-            self.record_exit();
-            if self.is_over() {
-                return Ok(());
-            }
-            let due = self.due(Instant::now());
-            let wait = if idle { due } else { Some(due.map_or(IDLE, |due| due.min(IDLE))) };
-            if idle {
-                // Last, for what comes before it uses the stack as well.
-                self.rest();
-            }
-            self.poll.wait(&mut ready, wait)?;
-            idle = ready.is_empty();
-            for (token, flags) in ready.drain(..) {
-                self.on_ready(token, flags);
-            }
-        }
-    }
-
-    /// Gives back what only work needs. Most of a shim's life is waiting.
+    /// Gives back what only work needs. Most of a container's life is waiting.
     #[inline(never)]
     fn rest(&mut self) {
         self.buffer.release();
         self.connections.shrink_to_fit();
         self.processes.shrink_to_fit();
         self.finished.shrink_to_fit();
-        // Nothing is lost where this does not work but memory.
-        let _ = seacow_sys::memory::release_stack();
+        self.births = Vec::new();
+        self.tidy();
     }
 
     #[inline(never)]
     fn on_ready(&mut self, token: Token, flags: EventFlags) {
         match token {
             Token::Listener => self.on_listener(),
-            Token::Signals => self.on_signal(),
+            // The shim's own.
+            Token::Signals => {}
             Token::Children => self.on_children(),
             Token::OutOfMemory => self.on_out_of_memory(Instant::now()),
+            Token::Snapshot => self.forget_forks(),
             Token::Connection(id) => self.on_connection(id, flags),
             Token::Exit(id) => self.on_exit(id),
             Token::Stdin(id) | Token::Stdout(id) | Token::Stderr(id) | Token::Client(id, _) => {
@@ -220,6 +192,7 @@ impl Shim {
         self.look_at_memory(now);
         self.progress_freezing(now);
         self.progress_calls(now);
+        self.tidy_when_due(now);
         self.report_ended(now);
         if self.connections.is_empty() && !self.start_asked {
             self.begin_deletion(None);
@@ -237,8 +210,8 @@ impl Shim {
     /// a shim that gave up would take its container along.
     #[inline(never)]
     fn arm(&mut self, now: Instant) {
-        let Self { poll, processes, connections, listener, signals, .. } = self;
-        let mut armed = signals.arm(poll, Some(EventFlags::IN));
+        let Self { poll, processes, connections, listener, source, .. } = self;
+        let mut armed = source.as_mut().map_or(Ok(()), |source| source.arm(poll));
         if let Some(listener) = listener {
             let open = connections.len() < MAX_CONNECTIONS;
             armed = armed.and(listener.arm(poll, open.then_some(EventFlags::IN)));
@@ -255,23 +228,23 @@ impl Shim {
         self.rearm = armed.is_err().then(|| now + REARM);
     }
 
-    /// How long until something has to be done unasked.
+    /// When something has to be done unasked.
     #[inline(never)]
-    fn due(&self, now: Instant) -> Option<Duration> {
+    fn due(&self, now: Instant) -> Option<Instant> {
         let processes = self.processes.iter().filter_map(Process::deadline);
         let deletion = self.deletion.as_ref().map(Deletion::deadline);
         let memory = self.memory.as_ref().and_then(Memory::next_look);
         let freezing = self.freezing.as_ref().map(Freezing::next_look);
         let lingering = self.deleted_at.filter(|_| !self.connections.is_empty()).map(|at| at + LINGER);
-        let next = processes
+        processes
             .chain(deletion)
             .chain(memory)
             .chain(freezing)
             .chain(self.next_call_look(now))
             .chain(lingering)
             .chain(self.rearm)
-            .min()?;
-        Some(next.saturating_duration_since(now))
+            .chain(self.source.as_ref().and_then(|source| source.due()))
+            .min()
     }
 
     fn is_over(&self) -> bool {
@@ -282,7 +255,7 @@ impl Shim {
 
     fn connect(&mut self, socket: OwnedFd) {
         self.connections.push(Connection::new(self.next_peer, socket));
-        self.next_peer = self.next_peer.wrapping_add(1);
+        self.next_peer = (self.next_peer + 1) & MAX_PEER_ID;
     }
 
     fn on_listener(&mut self) {
@@ -290,18 +263,6 @@ impl Shim {
         // The socket's mode admits its owner only; a daemon that is gone again is no error.
         if let Ok(socket) = seacow_sys::unix::accept(listener.as_fd()) {
             self.connect(socket);
-        }
-    }
-
-    /// SIGTERM (a supervisor that stops everything) is passed on; the shim itself lives as long as
-    /// its container. SIGINT and SIGHUP are somebody's terminal and mean nothing here.
-    fn on_signal(&mut self) {
-        while let Ok(Some(received)) = self.signals.get().next_signal() {
-            if received.signal == SIGTERM
-                && let Some(init) = self.process(INIT)
-            {
-                let _ = init.signal(SIGTERM);
-            }
         }
     }
 

@@ -5,12 +5,12 @@ use rustix::event::epoll::EventFlags;
 use seacow_sys::process::try_wait_any;
 use seacow_sys::signal::SignalFd;
 
-use super::Shim;
+use super::Member;
 use crate::poll::{Token, Watched};
 
 const SIGCHLD: i32 = 17;
 
-impl Shim {
+impl Member {
     /// From now on children are reaped whoever they are. Without it (no descriptors left) they are
     /// reaped when the shim ends.
     pub(super) fn adopt_orphans(&mut self) {

@@ -9,7 +9,7 @@ use seacow_spec::lifecycle::{self, State};
 use seacow_spec::shim::{Answer, Attach, PROTOCOL_VERSION, Request, Target};
 use seacow_spec::{Classified, ErrorClass, ErrorReport};
 
-use super::Shim;
+use super::Member;
 use super::calls::Then;
 use super::freeze::PATIENCE as FREEZE_PATIENCE;
 use crate::poll::PeerId;
@@ -42,7 +42,7 @@ pub(super) enum Refused {
     #[error("exec {0} exists already")]
     ExecExists(String),
     /// The frame should have brought a descriptor.
-    #[error("no stream socket came with the request to attach")]
+    #[error("no stream socket came with the request")]
     NoDescriptor,
     /// The client cannot be attached.
     #[error(transparent)]
@@ -89,7 +89,8 @@ pub(super) type Outcome = Result<Option<Answer>, ErrorReport>;
 /// Whether a descriptor comes with it.
 pub(super) fn takes_descriptor(request: &Request) -> bool {
     match request {
-        Request::Attach(_) => true,
+        Request::Attach(_) | Request::Fork { .. } | Request::Sibling { .. } => true,
+        Request::Clone(order) => order.has_network(),
         Request::Exec(exec) => exec.attach.is_some(),
         Request::Hello { .. }
         | Request::Prepare(_)
@@ -105,6 +106,8 @@ pub(super) fn takes_descriptor(request: &Request) -> bool {
         | Request::Update { .. }
         | Request::Status
         | Request::Pids
+        | Request::Examine
+        | Request::Retire
         | Request::Delete => false,
     }
 }
@@ -114,7 +117,7 @@ pub(super) fn report(error: impl Into<Refused>) -> ErrorReport {
     ErrorReport::of(&error.into())
 }
 
-impl Shim {
+impl Member {
     pub(super) fn hello(&mut self, id: PeerId, version: u32) -> Answer {
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
             return Answer::Done;
@@ -171,6 +174,11 @@ impl Shim {
             Request::Resume => self.resume((from, seq)),
             Request::Update { resources } => self.update((from, seq), &resources),
             Request::Pids => self.pids(),
+            Request::Examine => self.examine(),
+            Request::Fork { pause_at_most } => self.fork(pause_at_most, descriptor),
+            Request::Sibling { dir } => self.sibling(&dir, descriptor),
+            Request::Clone(order) => self.clone_origin(&order, descriptor),
+            Request::Retire => self.retire(),
         };
         outcome.unwrap_or_else(|report| Some(Answer::Failed(report)))
     }
@@ -263,9 +271,14 @@ impl Shim {
         }
     }
 
-    fn pids(&mut self) -> Outcome {
-        match &mut self.container {
-            Some(container) => Ok(Some(Answer::Pids(container.group().pids()?))),
+    fn pids(&self) -> Outcome {
+        match &self.container {
+            Some(container) => {
+                let mut pids = container.group().pids()?;
+                let ours = self.source.as_ref().map(|_| self.kept_pids()).unwrap_or_default();
+                pids.retain(|pid| !ours.contains(pid));
+                Ok(Some(Answer::Pids(pids)))
+            }
             None => Ok(Some(Answer::Pids(Vec::new()))),
         }
     }

@@ -1,0 +1,400 @@
+//! What a clone of a running process has around it, from the same description as a container that is made
+//! from nothing: cgroups, and its mounts as a list.
+//!
+//! Such a process is not made by [`crate::init`], and there is no init that could mount: whoever makes the
+//! clone works the list off inside it. What does not belong to the clone's own namespaces is mounted here,
+//! detached.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use seacow_spec::oci::runtime::{Linux, LinuxResources, Mount, NamespaceKind};
+use seacow_spec::shim::{Create, Lower, Prepare, Rootfs};
+use seacow_sys::Errno;
+use seacow_sys::mount::{self, Attributes, Change, MountFlags, Propagation};
+use seacow_sys::ns::{self, Kinds};
+use seacow_sys::rooted::Root;
+
+use crate::cgroup::{Cgroups, Layout};
+use crate::error::{Error, Step};
+use crate::init::soft;
+use crate::mounts::options::Options;
+use crate::mounts::{devices, place, rootfs};
+use crate::process::labels;
+
+/// One mount. Targets are paths of the clone's root.
+#[derive(Debug)]
+pub enum Placed {
+    /// A detached tree becomes the root.
+    Root(OwnedFd),
+    /// A detached tree is put at a place.
+    Tree {
+        /// The tree.
+        tree: OwnedFd,
+        /// The place.
+        target: String,
+    },
+    /// A file system of the clone's namespaces is made.
+    New {
+        /// Its kind.
+        kind: String,
+        /// The place.
+        target: String,
+        /// MS_* bits.
+        flags: u64,
+        /// Options.
+        options: String,
+    },
+    /// Something is put at another place, too, where both exist.
+    Bind {
+        /// What.
+        source: String,
+        /// The place.
+        target: String,
+        /// MS_* bits.
+        flags: u64,
+    },
+}
+
+/// Everything around one clone.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The cgroup that it is born in.
+    pub born_in: Option<OwnedFd>,
+    /// `tasks` files of those that it joins by writing `0`.
+    pub tasks: Vec<OwnedFd>,
+    /// In order.
+    pub mounts: Vec<Placed>,
+    /// Files of its own `/proc` and the label that it writes to each.
+    pub labels: Vec<(String, String)>,
+}
+
+impl Surroundings {
+    /// Makes cgroups with their limits, and all mounts that can be made ahead. `stage` becomes (or is) an
+    /// empty directory of the host that only this container uses. The cgroups are the caller's to remove,
+    /// whatever comes of it.
+    pub fn new(cgroups: &Cgroups, prepare: &Prepare, create: &Create, stage: &Path) -> Result<Self, Error> {
+        refuse(cgroups, prepare)?;
+        let nothing = Linux::default();
+        let linux = create.spec.linux.as_ref().unwrap_or(&nothing);
+        let no_limits = LinuxResources::default();
+        let resources = linux.resources.as_ref().unwrap_or(&no_limits);
+        let born_in = soft::create(cgroups, true)?;
+        soft::set_devices(cgroups, &resources.devices, prepare.privileged)?;
+        soft::apply(cgroups, resources, prepare.privileged)?;
+        let tasks = cgroups.tasks_files().iter().map(|file| open_tasks(file)).collect::<Result<_, _>>()?;
+        let mut list = List { prepare, cgroups, mounts: Vec::new() };
+        list.fill(create, linux, stage)?;
+        Ok(Self { born_in, tasks, mounts: list.mounts, labels: labels_of(create)? })
+    }
+}
+
+/// What a clone cannot have.
+fn refuse(cgroups: &Cgroups, prepare: &Prepare) -> Result<(), Error> {
+    let missing = |what: &str| Err(Error::NotImplemented { what: what.into() });
+    for kind in [
+        NamespaceKind::Pid,
+        NamespaceKind::Mount,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Cgroup,
+    ] {
+        if !prepare.namespaces.iter().any(|ns| ns.kind == kind && ns.path.is_empty()) {
+            return missing("a clone in namespaces that are not its own");
+        }
+    }
+    if prepare.namespaces.iter().any(|ns| matches!(ns.kind, NamespaceKind::User | NamespaceKind::Time)) {
+        return missing("a clone with a user or time namespace");
+    }
+    if cgroups.by_systemd() {
+        return missing("a clone in a scope of systemd's");
+    }
+    Ok(())
+}
+
+fn open_tasks(file: &Path) -> Result<OwnedFd, Error> {
+    rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| format!("open {}", file.display()))
+}
+
+/// What confines it. The files are those of the `/proc` that was just mounted for it, before anything of
+/// the container's could put something in their place.
+fn labels_of(create: &Create) -> Result<Vec<(String, String)>, Error> {
+    let Some(process) = &create.spec.process else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    if !process.selinux_label.is_empty() && labels::selinux_is_on() {
+        all.push(("/proc/self/attr/current".to_owned(), process.selinux_label.clone()));
+    }
+    let profile = process.apparmor_profile.as_str();
+    if !matches!(profile, "" | "unconfined") && labels::apparmor_is_on() {
+        let own = "/proc/self/attr/apparmor/current";
+        let file = if Path::new(own).exists() { own } else { "/proc/self/attr/current" };
+        all.push((file.to_owned(), format!("changeprofile {profile}")));
+    }
+    Ok(all)
+}
+
+/// The list as it is being written.
+struct List<'a> {
+    prepare: &'a Prepare,
+    cgroups: &'a Cgroups,
+    mounts: Vec<Placed>,
+}
+
+impl List<'_> {
+    fn fill(&mut self, create: &Create, linux: &Linux, stage: &Path) -> Result<(), Error> {
+        let tree = root_tree(create, linux, stage)?;
+        let root = Root::from_fd(tree.try_clone().step(|| "duplicate a mount".into())?);
+        self.mounts.push(Placed::Root(tree));
+        let own = |entry: &&Mount| matches!(entry.kind.as_str(), "cgroup" | "cgroup2");
+        let prepared = &self.prepare.mounts;
+        let rest: Vec<&Mount> = prepared.iter().filter(|entry| !own(entry)).collect();
+        for entry in &rest {
+            if entry.destination == "/dev" && entry.kind == "tmpfs" {
+                self.dev(entry, linux, &create.spec.mounts)?;
+            } else {
+                self.add(entry, &root)?;
+            }
+        }
+        for entry in prepared.iter().filter(own) {
+            self.cgroup_view(entry)?;
+        }
+        for entry in &create.spec.mounts {
+            self.add(entry, &root)?;
+        }
+        self.cover(linux, &root);
+        Ok(())
+    }
+
+    fn add(&mut self, entry: &Mount, root: &Root) -> Result<(), Error> {
+        let options = Options::parse(&entry.options);
+        let target = entry.destination.clone();
+        if options.bind.is_some() || entry.kind == "bind" {
+            self.mounts.push(Placed::Tree { tree: place::bound_tree(entry, &options, None)?, target });
+            return Ok(());
+        }
+        match entry.kind.as_str() {
+            "proc" | "sysfs" | "devpts" | "mqueue" => {
+                // The file system of message queues takes no label with the mount.
+                let keep = |option: &&str| entry.kind != "mqueue" || !option.starts_with("context=");
+                let kept: Vec<&str> = options.data.split(',').filter(keep).collect();
+                let flags = u64::from(options.flags().bits());
+                self.mounts.push(Placed::New {
+                    kind: entry.kind.clone(),
+                    target,
+                    flags,
+                    options: kept.join(","),
+                });
+            }
+            "tmpfs" if !options.copy_up => {
+                let below = root.locate(Path::new(&target)).or_else(|_| root.locate(Path::new("/")));
+                let below = below.step(|| format!("find {target}"))?;
+                let data = place::data_for("tmpfs", &options.data, below.as_fd())
+                    .step(|| format!("find {target}"))?;
+                self.mounts.push(Placed::Tree { tree: tmpfs(entry, &data, options.set)?, target });
+            }
+            kind => {
+                return Err(Error::NotImplemented {
+                    what: format!("a mount of kind {kind} ({target}) in a clone"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// `/dev` with its nodes, and with the places for what is mounted in it.
+    fn dev(&mut self, entry: &Mount, linux: &Linux, further: &[Mount]) -> Result<(), Error> {
+        let options = Options::parse(&entry.options);
+        let tree = tmpfs(entry, &options.data, options.set.without(Attributes::READ_ONLY))?;
+        let dev = Root::from_fd(tree.try_clone().step(|| "duplicate a mount".into())?);
+        devices::populate(&dev, self.prepare.privileged)?;
+        let below = |path: &str| Path::new(path).strip_prefix("/dev").ok().map(Path::to_owned);
+        for mount in self.prepare.mounts.iter().chain(further) {
+            if let Some(path) = below(&mount.destination).filter(|path| !path.as_os_str().is_empty()) {
+                drop(
+                    dev.mkdir_all(&path, Mode::from(0o755))
+                        .step(|| format!("make mount point {}", mount.destination))?,
+                );
+            }
+        }
+        // What lies elsewhere is in the files of the source already.
+        let nodes: Vec<_> = linux
+            .devices
+            .iter()
+            .filter_map(|device| {
+                let path = Path::new("/").join(below(&device.path)?).display().to_string();
+                Some(seacow_spec::oci::runtime::LinuxDevice { path, ..device.clone() })
+            })
+            .collect();
+        devices::add(&dev, &nodes)?;
+        if options.set.contains(Attributes::READ_ONLY) {
+            set(&tree, Attributes::READ_ONLY, "/dev")?;
+        }
+        self.mounts.push(Placed::Tree { tree, target: entry.destination.clone() });
+        Ok(())
+    }
+
+    /// The hierarchies as the clone's own cgroup namespace shows them.
+    fn cgroup_view(&mut self, entry: &Mount) -> Result<(), Error> {
+        let options = Options::parse(&entry.options);
+        let flags = u64::from(options.flags().bits());
+        let target = entry.destination.clone();
+        let hierarchies = match self.cgroups.layout() {
+            Layout::V2 { .. } => {
+                self.mounts.push(Placed::New {
+                    kind: "cgroup2".into(),
+                    target,
+                    flags,
+                    options: String::new(),
+                });
+                return Ok(());
+            }
+            Layout::V1 { hierarchies, .. } => hierarchies,
+        };
+        let plain = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
+        let tree = tmpfs(entry, "mode=755", plain)?;
+        let mut views = Vec::new();
+        for hierarchy in hierarchies {
+            let Some(name) = hierarchy.mount.file_name() else { continue };
+            let making = || format!("make a place for cgroup {}", hierarchy.mount_options());
+            rustix::fs::mkdirat(&tree, name, Mode::from(0o755)).step(making)?;
+            for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str())
+            {
+                match rustix::fs::symlinkat(name, &tree, controller.as_str()) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno).step(|| format!("link cgroup {controller}")),
+                }
+            }
+            views.push(Placed::New {
+                kind: "cgroup".into(),
+                target: format!("{target}/{}", name.to_string_lossy()),
+                flags,
+                options: hierarchy.mount_options(),
+            });
+        }
+        if options.set.contains(Attributes::READ_ONLY) {
+            set(&tree, Attributes::READ_ONLY, &target)?;
+        }
+        self.mounts.push(Placed::Tree { tree, target });
+        self.mounts.append(&mut views);
+        Ok(())
+    }
+
+    /// Hidden and read-only paths.
+    fn cover(&mut self, linux: &Linux, root: &Root) {
+        let bind = |source: &str, target: &str, flags: MountFlags| Placed::Bind {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            flags: u64::from(flags.bits()),
+        };
+        for path in both(&self.prepare.readonly_paths, &linux.readonly_paths) {
+            // A bind loses what it is not told.
+            let flags = self.flags_at(path) | MountFlags::RDONLY | RECURSIVE;
+            self.mounts.push(bind(path, path, flags));
+        }
+        let mut cover: Option<&str> = None;
+        for path in both(&self.prepare.masked_paths, &linux.masked_paths) {
+            match (kind_of(path, root), cover) {
+                (None, _) => {}
+                (Some(FileType::Directory), Some(cover)) => {
+                    self.mounts.push(bind(cover, path, MountFlags::empty()));
+                }
+                (Some(FileType::Directory), None) => {
+                    cover = Some(path);
+                    self.mounts.push(Placed::New {
+                        kind: "tmpfs".into(),
+                        target: path.to_owned(),
+                        flags: u64::from(MountFlags::RDONLY.bits()),
+                        options: "size=0,nr_inodes=2".into(),
+                    });
+                }
+                (Some(_), _) => self.mounts.push(bind("/dev/null", path, MountFlags::empty())),
+            }
+        }
+    }
+
+    /// The flags of the prepared mount that a path lies in.
+    fn flags_at(&self, path: &str) -> MountFlags {
+        let holds = |entry: &&Mount| Path::new(path).starts_with(&entry.destination);
+        let inner = self.prepare.mounts.iter().filter(holds).max_by_key(|entry| entry.destination.len());
+        inner.map_or(MountFlags::empty(), |entry| Options::parse(&entry.options).flags())
+    }
+}
+
+/// The second list repeats the first, or has more.
+fn both<'a>(first: &'a [String], second: &'a [String]) -> impl Iterator<Item = &'a String> {
+    first.iter().chain(second.iter().filter(|path| !first.contains(path)))
+}
+
+/// MS_REC, which rustix keeps for itself.
+const RECURSIVE: MountFlags = MountFlags::from_bits_retain(0x4000);
+
+/// What kind of file a path will be in the clone. The kernel's file systems have the same in every
+/// container, but for processes.
+fn kind_of(path: &str, root: &Root) -> Option<FileType> {
+    let mode = if ["/proc/", "/sys/"].iter().any(|top| path.starts_with(top)) {
+        rustix::fs::stat(path).ok()?.st_mode
+    } else {
+        root.stat(Path::new(path)).ok()?.st_mode
+    };
+    Some(FileType::from_raw_mode(mode))
+}
+
+fn tmpfs(entry: &Mount, data: &str, attributes: Attributes) -> Result<OwnedFd, Error> {
+    let source = if entry.source.is_empty() { "tmpfs" } else { &entry.source };
+    let options: Vec<(&str, Option<&str>)> = data
+        .split(',')
+        .filter(|option| !option.is_empty())
+        .map(|option| match option.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (option, None),
+        })
+        .collect();
+    Ok(mount::filesystem("tmpfs", source, &options, attributes)?)
+}
+
+fn set(tree: &OwnedFd, attributes: Attributes, what: &str) -> Result<(), Error> {
+    mount::change(tree.as_fd(), &Change { set: attributes, ..Change::default() })
+        .step(|| format!("set options of {what}"))
+}
+
+fn root_tree(create: &Create, linux: &Linux, stage: &Path) -> Result<OwnedFd, Error> {
+    let on_host = match &create.rootfs {
+        Rootfs::Overlay { lowers, .. } => lowers.iter().any(|lower| matches!(lower, Lower::HostView { .. })),
+        Rootfs::Directory(_) => false,
+    };
+    let tree = if on_host {
+        leave_hosts_mounts()?;
+        match rustix::fs::mkdir(stage, Mode::from(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).step(|| format!("make stage {}", stage.display())),
+        }
+        let tree = rootfs::detached(&create.rootfs, linux, Some(stage));
+        // The overlay has its own hold on it.
+        let cleared = mount::unmount_detach(stage);
+        let tree = tree?;
+        cleared.step(|| "detach the view of the host".into())?;
+        tree
+    } else {
+        rootfs::detached(&create.rootfs, linux, None)?
+    };
+    if create.spec.root.as_ref().is_some_and(|root| root.readonly) {
+        set(&tree, Attributes::READ_ONLY, "the root")?;
+    }
+    Ok(tree)
+}
+
+/// Moves the calling process into a mount namespace of its own, once: views of the host have to be attached
+/// somewhere for a moment, and nobody else shall see them.
+fn leave_hosts_mounts() -> Result<(), Error> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    ns::unshare(Kinds::MOUNT).step(|| "leave the host's mount namespace".into())?;
+    mount::make_all(Propagation::Slave).step(|| "detach from the host's mounts".into())?;
+    DONE.store(true, Ordering::Relaxed);
+    Ok(())
+}

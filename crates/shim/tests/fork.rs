@@ -1,0 +1,407 @@
+//! A running container and the siblings that are made from it, over the protocol.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::*;
+use seacow_spec::shim::{
+    Answer, Create, Decoder, Forked, NewClone, OverlayUpper, Pause, Prepare, Request, Rootfs, Stdio, Target,
+    encode,
+};
+use seacow_spec::{ContainerId, ErrorClass, ErrorReport};
+
+/// Long enough for any machine.
+const PAUSE: u32 = 10_000;
+/// Counts the lines that it gets; no command of it is another process.
+const COUNTER: [&str; 3] = ["sh", "-c", "i=0; while read x; do i=$((i+1)); echo $i $x; done"];
+
+fn counter() -> (Shim, UnixStream) {
+    let stdio = Stdio { open_stdin: true, ..Stdio::default() };
+    let mut shim = Shim::create(&COUNTER, &Options { stdio, log: Some((1 << 20, 2)), ..Options::default() });
+    let client = shim.conn.attach(attach(true));
+    shim.start();
+    (shim, client)
+}
+
+/// Sends a line and reads what is said to it.
+fn counts(client: &mut UnixStream, line: &str, answer: &str) {
+    client.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut frame = vec![0; 8 + answer.len() + 1];
+    client.read_exact(&mut frame).unwrap();
+    assert_eq!(String::from_utf8_lossy(&frame[8..]), format!("{answer}\n"));
+}
+
+/// Asks for a fork; `files` is the daemon's part.
+fn fork(conn: &mut Conn, at_most: u32, files: impl FnOnce(UnixStream)) -> Result<Forked, ErrorReport> {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let seq = conn.send(Request::Fork { pause_at_most: at_most }, Some(theirs.into()));
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut decoder = Decoder::default();
+    let word = loop {
+        let mut bytes = [0; 512];
+        match ours.read(&mut bytes).unwrap() {
+            0 => break None,
+            len => decoder.push(&bytes[..len]),
+        }
+        if let Some(word) = decoder.next_message::<Pause>().unwrap() {
+            break Some(word);
+        }
+    };
+    if let Some(word) = word {
+        assert_eq!(word, Pause::Forking);
+        files(ours);
+    }
+    match conn.answer(seq) {
+        Answer::Forked(forked) => Ok(forked),
+        Answer::Failed(report) => Err(report),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn frozen(mut words: UnixStream) {
+    words.write_all(&encode(&Pause::Frozen).unwrap()).unwrap();
+}
+
+/// A sibling of a container.
+struct Sibling {
+    dir: tempfile::TempDir,
+    conn: Conn,
+    id: ContainerId,
+    pid: i32,
+}
+
+impl Sibling {
+    /// One that stands still.
+    fn held(source: &mut Shim) -> Self {
+        let dir = tempfile::Builder::new().prefix("seacow-shim-").tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let request = Request::Sibling { dir: dir.path().to_owned() };
+        let seq = source.conn.send(request, Some(theirs.into()));
+        let conn = Conn::new(ours);
+        let mut sibling = Self { dir, conn, id: ContainerId::random().unwrap(), pid: 0 };
+        assert_eq!(source.conn.answer(seq), Answer::Done);
+        assert!(sibling.conn.hello().state.is_none());
+        let order = sibling.order(source);
+        let seq = sibling.conn.send(Request::Clone(Box::new(order)), Some(network()));
+        match sibling.conn.answer(seq) {
+            Answer::Held { pid } => sibling.pid = pid,
+            other => panic!("{other:?}"),
+        }
+        sibling
+    }
+
+    fn cgroups_path(&self) -> String {
+        format!("/seacow-shim-test-{}", self.id)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("c-json.log")
+    }
+
+    /// As its source was made, with what is its own.
+    fn order(&self, source: &Shim) -> NewClone {
+        let stdio = Stdio { open_stdin: true, ..Stdio::default() };
+        let options = Options { stdio, log: Some((1 << 20, 2)), ..Options::default() };
+        let prepare = Prepare {
+            id: self.id.clone(),
+            cgroups_path: self.cgroups_path(),
+            ..source.prepare_request(&options)
+        };
+        let mut create: Create = source.create_request(&COUNTER, &options);
+        create.spec.hostname = "sibling".into();
+        let Rootfs::Overlay { lowers, .. } = create.rootfs else { panic!("an overlay") };
+        let upper = self.dir.path().join("upper");
+        copy_files(&source.dir.path().join("upper"), &upper);
+        let work = self.dir.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        let upper = Some(OverlayUpper { upper, work, volatile: true, metacopy: false });
+        create.rootfs = Rootfs::Overlay { lowers, upper };
+        create.log =
+            seacow_spec::shim::LogConfig::JsonFile { path: self.log(), max_size: 1 << 20, max_files: 2 };
+        NewClone { prepare, create, addresses: Vec::new() }
+    }
+
+    fn start(&mut self) {
+        match self.conn.ask(Request::Start) {
+            Answer::Started { pid, .. } => assert_eq!(pid, self.pid),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delete(mut self) {
+        self.conn.done(Request::Delete);
+        assert!(self.conn.is_closed());
+        self.assert_nothing_left();
+    }
+
+    fn assert_nothing_left(&self) {
+        assert!(is_dead(self.pid));
+        assert!(!self.dir.path().join("shim.sock").exists());
+        let name = self.cgroups_path();
+        for entry in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            assert!(!entry.path().join(name.trim_start_matches('/')).exists(), "{:?}", entry.path());
+        }
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// A network namespace that nobody lives in.
+fn network() -> OwnedFd {
+    std::thread::spawn(|| {
+        seacow_sys::ns::unshare(seacow_sys::ns::Kinds::NETWORK).unwrap();
+        seacow_sys::ns::open_path("/proc/thread-self/ns/net").unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+/// What `/proc/mounts` of a process says, without what differs from one container to the next.
+fn mount_table(pid: i32) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap();
+    let plain = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let flags: Vec<&str> = fields[3]
+            .split(',')
+            .filter(|option| {
+                !["upperdir=", "workdir=", "lowerdir", "uuid="].iter().any(|own| option.starts_with(own))
+            })
+            .collect();
+        // Whose null device lies on a hidden file is no matter.
+        let hidden = fields[2].ends_with("tmpfs") && fields[1].starts_with("/proc/");
+        if hidden {
+            format!("{} hidden", fields[1])
+        } else {
+            format!("{} {} {}", fields[1], fields[2], flags.join(","))
+        }
+    };
+    let mut table: Vec<String> = text.lines().map(plain).collect();
+    table.sort();
+    table
+}
+
+#[test]
+fn a_clone_goes_on_beside_its_source() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, mut client) = counter();
+    counts(&mut client, "a", "1 a");
+    std::fs::write(shim.dir.path().join("upper/file"), "of the source").unwrap();
+    assert_eq!(shim.conn.ask(Request::Examine), Answer::Examined { reasons: Vec::new() });
+    let forked = fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    assert!(forked.pause > 0 && forked.ready >= forked.pause, "{forked:?}");
+    let mut one = Sibling::held(&mut shim);
+    let mut two = Sibling::held(&mut shim);
+    // They stand still, the source does not.
+    counts(&mut client, "b", "2 b");
+    let mut clients = Vec::new();
+    for (sibling, line) in [(&mut one, "x"), (&mut two, "y")] {
+        let mut client = sibling.conn.attach(attach(true));
+        sibling.start();
+        counts(&mut client, line, &format!("2 {line}"));
+        assert_eq!(mount_table(sibling.pid), mount_table(shim.init));
+        clients.push(client);
+    }
+    assert_eq!(std::fs::read_to_string(one.log()).unwrap().matches("2 x").count(), 1);
+    // What is kept of the fork is none of the container's processes.
+    assert_eq!(shim.conn.pids(), [shim.init]);
+    assert_eq!(one.conn.pids(), [one.pid]);
+    let (id, stream) =
+        one.conn.exec(exec(&["sh", "-c", "hostname; cat /file; ls /proc/1/fd | wc -l"], Stdio::default()));
+    let (out, _) = demultiplex(&mut stream.unwrap());
+    assert_eq!(String::from_utf8_lossy(&out), "sibling\nof the source3\n");
+    assert_eq!(one.conn.exec_exit(&id).code, 0);
+    // The source goes, its shim and siblings stay.
+    shim.conn.done(Request::Delete);
+    assert!(shim.conn.is_closed());
+    shim.assert_nothing_left();
+    assert!(shim.child.try_wait().unwrap().is_none());
+    counts(&mut clients[0], "z", "3 z");
+    // A later daemon finds it by its own socket.
+    let mut later = Conn::connect(one.dir.path());
+    assert_eq!(later.hello().state.unwrap().pid(), Some(one.pid));
+    // Its exit status is its own.
+    later.done(Request::Signal { target: Target::Init, signal: 9, all: false });
+    assert_eq!(later.exit().code, 137);
+    assert!(one.dir.path().join("exit.json").exists());
+    one.delete();
+    counts(&mut clients[1], "z", "3 z");
+    two.delete();
+    shim.wait();
+}
+
+#[test]
+fn a_clone_can_be_forked() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, mut client) = counter();
+    counts(&mut client, "a", "1 a");
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    let mut child = Sibling::held(&mut shim);
+    let mut client = child.conn.attach(attach(true));
+    child.start();
+    counts(&mut client, "b", "2 b");
+    // A shim whose connection is the child's.
+    let mut as_source = Shim::around(child.dir, child.conn, child.id.clone(), child.pid);
+    fork(&mut as_source.conn, PAUSE, frozen).unwrap();
+    let mut grandchild = Sibling::held(&mut as_source);
+    let mut client = grandchild.conn.attach(attach(true));
+    grandchild.start();
+    counts(&mut client, "c", "3 c");
+    grandchild.delete();
+    as_source.conn.done(Request::Retire);
+    as_source.conn.done(Request::Delete);
+    shim.delete();
+}
+
+#[test]
+fn the_pause_ends_whatever_the_daemon_does() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, mut client) = counter();
+    counts(&mut client, "a", "1 a");
+    // It fails.
+    let why = ErrorReport::new(ErrorClass::Internal, "no space left");
+    let word = encode(&Pause::Failed(why.clone())).unwrap();
+    let failed = fork(&mut shim.conn, PAUSE, |mut words| words.write_all(&word).unwrap());
+    assert_eq!(failed.unwrap_err(), why);
+    counts(&mut client, "b", "2 b");
+    // It hangs up.
+    let failed = fork(&mut shim.conn, PAUSE, drop).unwrap_err();
+    assert_eq!(failed.class, ErrorClass::Unavailable, "{failed}");
+    counts(&mut client, "c", "3 c");
+    // It says nothing: the deadline is the shim's own.
+    let began = Instant::now();
+    let mut kept = None;
+    let failed = fork(&mut shim.conn, 200, |words| kept = Some(words)).unwrap_err();
+    assert_eq!(failed.class, ErrorClass::Unavailable, "{failed}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    counts(&mut client, "d", "4 d");
+    drop(kept);
+    // Nothing came of it.
+    let (_, theirs) = UnixStream::pair().unwrap();
+    let seq = shim.conn.send(Request::Sibling { dir: shim.dir.path().into() }, Some(theirs.into()));
+    assert!(matches!(shim.conn.answer(seq), Answer::Failed(_)));
+    shim.delete();
+}
+
+#[test]
+fn half_made_clones_go_with_their_daemon() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, mut client) = counter();
+    counts(&mut client, "a", "1 a");
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    let Sibling { dir, conn, id, pid } = Sibling::held(&mut shim);
+    drop(conn);
+    eventually("the end of the half-made clone", || is_dead(pid) && !dir.path().join("shim.sock").exists());
+    let gone = Sibling { dir, conn: Conn::new(UnixStream::pair().unwrap().0), id, pid };
+    gone.assert_nothing_left();
+    counts(&mut client, "b", "2 b");
+    shim.delete();
+}
+
+#[test]
+fn a_held_clone_that_is_killed_fails_its_start() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, _client) = counter();
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    let mut sibling = Sibling::held(&mut shim);
+    let pidfd = seacow_sys::process::pidfd_open(sibling.pid).unwrap();
+    seacow_sys::process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), 9).unwrap();
+    eventually("its end", || is_dead(sibling.pid));
+    let refused = sibling.conn.refused(Request::Start);
+    assert_eq!(refused.class, ErrorClass::Conflict, "{refused}");
+    sibling.delete();
+    shim.delete();
+}
+
+#[test]
+fn a_killed_shim_takes_the_family_along() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, mut client) = counter();
+    counts(&mut client, "a", "1 a");
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    let mut running = Sibling::held(&mut shim);
+    running.start();
+    let held = Sibling::held(&mut shim);
+    shim.child.kill().unwrap();
+    shim.child.wait().unwrap();
+    for (dir, pid) in
+        [(running.dir.path(), running.pid), (held.dir.path(), held.pid), (shim.dir.path(), shim.init)]
+    {
+        eventually("the end of the family", || is_dead(pid));
+        let output = std::process::Command::new(shim_program()).arg("--cleanup").arg(dir).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let exit = std::fs::read_to_string(dir.join("exit.json")).unwrap();
+        assert!(exit.contains("137"), "{exit}");
+    }
+    running.assert_nothing_left();
+    held.assert_nothing_left();
+    shim.assert_nothing_left();
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_and_nothing_is_touched() {
+    if !needs_root() {
+        return;
+    }
+    let mut shim = Shim::run(
+        &["sh", "-c", "sleep 1000 & exec 5</etc/passwd; read x; wait"],
+        &Options { stdio: Stdio { open_stdin: true, ..Stdio::default() }, ..Options::default() },
+    );
+    eventually("its child", || shim.conn.pids().len() == 2);
+    let Answer::Examined { reasons } = shim.conn.ask(Request::Examine) else { panic!("no answer") };
+    assert!(reasons.iter().any(|reason| reason.contains("further processes")), "{reasons:?}");
+    let refused = fork(&mut shim.conn, PAUSE, |_| panic!("it was stopped")).unwrap_err();
+    assert_eq!(refused.class, ErrorClass::NotImplemented);
+    assert!(refused.to_string().contains("further processes"), "{refused}");
+    // Paused, it is refused as such.
+    shim.conn.done(Request::Pause);
+    let refused = fork(&mut shim.conn, PAUSE, |_| panic!("it was stopped")).unwrap_err();
+    assert_eq!(refused.class, ErrorClass::Conflict, "{refused}");
+    shim.conn.done(Request::Resume);
+    shim.delete();
+}
+
+#[test]
+fn a_forked_container_is_paused_and_killed_as_ever() {
+    if !needs_root() {
+        return;
+    }
+    let (mut shim, mut client) = counter();
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    shim.conn.done(Request::Pause);
+    shim.conn.done(Request::Resume);
+    counts(&mut client, "a", "1 a");
+    // Forked again, from what is kept; then let go of.
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    counts(&mut client, "b", "2 b");
+    shim.conn.done(Request::Retire);
+    counts(&mut client, "c", "3 c");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shim.init)).unwrap();
+    assert_eq!(children.trim(), "");
+    fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    // Its end is not held up by what is kept in it.
+    shim.conn.signal(9);
+    assert_eq!(shim.conn.exit().code, 137);
+    shim.delete();
+}
