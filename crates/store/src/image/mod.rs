@@ -13,6 +13,7 @@ mod create;
 mod history;
 mod layout;
 mod load;
+mod members;
 pub(crate) mod record;
 mod remove;
 mod save;

@@ -10,6 +10,7 @@ use seacow_sys::rooted::Root;
 use super::LayerError;
 use super::commit::Unpacked;
 use super::draft::{Contents, EXTRA, LayerDraft, RECIPE};
+use super::loose::Depends;
 use super::place::{Place, PlacePolicy, Placed};
 use super::recipe::RecipeWriter;
 use crate::error::{At, IoFailure};
@@ -29,10 +30,14 @@ impl LayerDraft {
     /// # Errors
     /// The stream is broken, hostile or too large, or the disk failed; the draft is gone then.
     pub fn apply_tar(self, reader: impl Read + Send) -> Result<Unpacked, LayerError> {
+        let (contents, _) = self.unpack_tar(reader)?;
+        Ok(Unpacked::new(self, contents))
+    }
+
+    pub(super) fn unpack_tar(&self, reader: impl Read + Send) -> Result<(Contents, Depends), LayerError> {
         self.make_root()?;
         let unpacked = compress::unpack(reader).map_err(TarError::from)?;
-        let contents = self.unpack(Hashing::new(unpacked))?;
-        Ok(Unpacked::new(self, contents))
+        self.unpack(Hashing::new(unpacked))
     }
 
     /// The top directory, looking like the one below until the tar says otherwise.
@@ -43,11 +48,15 @@ impl LayerDraft {
         Ok(apply_root_attrs(&fs, &attrs)?)
     }
 
-    fn unpack<R: Read>(&self, mut stream: Hashing<R>) -> Result<Contents, LayerError> {
+    fn unpack<R: Read>(&self, mut stream: Hashing<R>) -> Result<(Contents, Depends), LayerError> {
         let limits = self.layers.shared.limits;
         let root = Root::open(&self.fs()).at("open", self.fs())?;
         let lowers = std::cell::RefCell::new(self.lowers()?);
-        let inherit = |path: &Path| inherited(&lowers, path);
+        let implied = std::cell::Cell::new(false);
+        let inherit = |path: &Path| {
+            implied.set(true);
+            inherited(&lowers, path)
+        };
         let keep = Root::open(&self.dir).and_then(|dir| dir.entry(Path::new(EXTRA))).at("open", &self.dir)?;
         let ids = Ids::default();
         let policy = PlacePolicy {
@@ -74,7 +83,8 @@ impl LayerDraft {
             return Err(LayerError::Damaged { chain: self.chain_of(&actual), reason });
         }
         let diff_id: Digest = stream.into_digest();
-        Ok(Contents { diff_id, tar_size, size, replaced: placed.replaced })
+        let depends = Depends { much: implied.get() || placed.root_is_opaque, has_top: placed.has_root };
+        Ok((Contents { diff_id, tar_size, size, replaced: placed.replaced }, depends))
     }
 }
 

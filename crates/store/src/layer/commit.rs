@@ -155,7 +155,7 @@ impl Layers {
 
 impl LayerDraft {
     /// Sync, rename into place, sync, metadata.
-    fn finish(&mut self, contents: Contents) -> Result<Layer, LayerError> {
+    pub(super) fn finish(&mut self, contents: Contents) -> Result<Layer, LayerError> {
         if !contents.replaced.is_empty() {
             self.write_moves(&contents)?;
         }
@@ -190,7 +190,7 @@ impl LayerDraft {
         made
     }
 
-    fn write_moves(&self, contents: &Contents) -> Result<(), LayerError> {
+    pub(super) fn write_moves(&self, contents: &Contents) -> Result<(), LayerError> {
         let path = self.dir.join(MOVES);
         let write = || -> std::io::Result<()> {
             serde_json::to_writer(File::create_new(&path)?, &contents.replaced).map_err(Into::into)

@@ -41,13 +41,7 @@ pub(super) struct Contents {
 
 impl LayerDraft {
     pub(super) fn begin(layers: &Layers, parent: Option<&ChainId>) -> Result<Self, LayerError> {
-        let parent = parent.map(|chain| layers.pin(chain)).transpose()?;
-        if let Some(parent) = &parent {
-            let limit = layers.shared.limits.max_layers;
-            if layers.stack(parent.chain_id())?.len() >= limit {
-                return Err(LayerError::TooDeep(limit));
-            }
-        }
+        let parent = layers.pin_below(parent)?;
         let dir = layers.shared.layout.new_draft()?;
         Ok(Self { layers: layers.clone(), parent, dir, done: false })
     }
@@ -89,6 +83,18 @@ impl Drop for LayerDraft {
 }
 
 impl Layers {
+    /// A handle on what a new layer will stand on.
+    pub(super) fn pin_below(&self, parent: Option<&ChainId>) -> Result<Option<Layer>, LayerError> {
+        let parent = parent.map(|chain| self.pin(chain)).transpose()?;
+        if let Some(parent) = &parent {
+            let limit = self.shared.limits.max_layers;
+            if self.stack(parent.chain_id())?.len() >= limit {
+                return Err(LayerError::TooDeep(limit));
+            }
+        }
+        Ok(parent)
+    }
+
     /// The directories of a stack, topmost first, as overlayfs would merge them.
     pub(crate) fn lowers(&self, top: Option<&ChainId>) -> Result<Lowers, LayerError> {
         let mut roots = Vec::new();

@@ -22,6 +22,7 @@ mod diff;
 mod draft;
 mod export;
 mod frozen;
+mod loose;
 mod place;
 mod recipe;
 
@@ -37,6 +38,7 @@ pub(crate) use draft::FS;
 pub use draft::LayerDraft;
 pub use frozen::Frozen;
 pub(crate) use frozen::{MARK, become_layer, finish_freezes, mark};
+pub(crate) use loose::Loose;
 pub use place::PlaceError;
 pub(crate) use place::{Place, PlacePolicy, path_of};
 
@@ -193,6 +195,10 @@ pub struct Layers {
 impl Layers {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Begins a layer on top of `parent` (`None`: the lowest one).

@@ -42,6 +42,11 @@ pub fn unpack<'a>(mut packed: impl Read + Send + 'a) -> io::Result<Box<dyn Read 
     })
 }
 
+/// Whether this is how a stream begins that [`unpack`] unpacks.
+pub(crate) fn is_packed(start: &[u8]) -> bool {
+    [GZIP, ZSTD, BZIP2, XZ].iter().any(|magic| start.starts_with(magic))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,6 +65,7 @@ pub(crate) struct Place<'a> {
     replaced: Vec<Replaced>,
     contents: u64,
     root_is_opaque: bool,
+    has_root: bool,
     buffer: Vec<u8>,
     unchecked: u64,
     parent: Option<Parent>,
@@ -83,6 +84,8 @@ pub(crate) struct Placed {
     pub(crate) replaced: Vec<Replaced>,
     /// The layer hides everything below it.
     pub(crate) root_is_opaque: bool,
+    /// The top directory had an entry of its own.
+    pub(crate) has_root: bool,
 }
 
 /// Reads the present member's content.
@@ -103,6 +106,7 @@ impl<'a> Place<'a> {
             replaced: Vec::new(),
             contents: 0,
             root_is_opaque: false,
+            has_root: false,
             buffer: vec![0; BUFFER],
             unchecked: 0,
             parent: None,
@@ -157,7 +161,7 @@ impl<'a> Place<'a> {
                 }
             }
         }
-        Ok(Placed { replaced: self.replaced, root_is_opaque: self.root_is_opaque })
+        Ok(Placed { replaced: self.replaced, root_is_opaque: self.root_is_opaque, has_root: self.has_root })
     }
 
     fn place_root(&mut self, member: &Member) -> Result<(), PlaceError> {
@@ -171,6 +175,7 @@ impl<'a> Place<'a> {
         let entry = self.root.entry(&self.base).map_err(step(member, "open the root"))?;
         self.attributes(member, &entry)?;
         self.directory_times.push((self.base.clone(), times(member)));
+        self.has_root = true;
         Ok(())
     }
 
