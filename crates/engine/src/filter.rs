@@ -21,6 +21,12 @@ pub enum FilterError {
     /// A value that the key does not take.
     #[error("invalid filter '{0}={1}'")]
     BadValue(String, String),
+    /// Docker takes one.
+    #[error("more than one until filter specified")]
+    SeveralTimes,
+    /// Not a time.
+    #[error(transparent)]
+    Time(#[from] crate::apitime::TimeError),
 }
 
 impl Classified for FilterError {
@@ -111,6 +117,20 @@ impl Filters {
         !self.values(key).any(|wanted| has_label(wanted, labels))
     }
 
+    /// The time of `until`, of the prune verbs.
+    ///
+    /// # Errors
+    /// There are several, or it is no time.
+    pub fn until(&self) -> Result<Option<seacow_spec::Timestamp>, FilterError> {
+        let mut values = self.values("until");
+        let Some(text) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(FilterError::SeveralTimes);
+        }
+        let bad = || FilterError::BadValue("until".into(), text.to_owned());
+        crate::apitime::parse(text)?.ok_or_else(bad).map(Some)
+    }
+
     /// The single truth value of the key.
     ///
     /// # Errors
@@ -159,6 +179,17 @@ mod tests {
         let filters = Filters::default().with("dangling", "perhaps");
         assert_eq!(filters.boolean("dangling").unwrap_err().to_string(), "invalid filter 'dangling=perhaps'");
         assert_eq!(Filters::default().with("dangling", "1").boolean("dangling"), Ok(Some(true)));
+    }
+
+    #[test]
+    fn one_time_or_none() {
+        let until = |values: &[&str]| {
+            values.iter().fold(Filters::default(), |filters, value| filters.with("until", value)).until()
+        };
+        assert_eq!(until(&[]), Ok(None));
+        assert_eq!(until(&["5"]), Ok(Some(seacow_spec::Timestamp::from_unix(5, 0))));
+        assert_eq!(until(&["1h", "2h"]), Err(FilterError::SeveralTimes));
+        assert!(until(&["yesterday"]).is_err() && until(&[""]).is_err());
     }
 
     #[test]

@@ -25,11 +25,13 @@
 //! | [`storefile`] | a store that shares extents on a host that cannot: an xfs in a file |
 //! | [`volume`] | plain named volumes |
 //! | [`point`] | what a container's files were, kept under a name |
+//! | [`census`] | who has which bytes of the disk |
 //! | [`record`] | opaque documents of the engine |
 //! | [`archive`] | `docker cp` and `export` on a container's root |
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod census;
 mod disk;
 mod error;
 mod fsutil;
@@ -53,6 +55,7 @@ pub mod volume;
 /// Paths below a container's root, for those who build images with us.
 pub use seacow_sys::{Errno, rooted};
 
+pub use census::{Census, Holder, Part};
 pub use disk::FaultHook;
 pub use error::IoFailure;
 pub use hash::{chain_id, chain_of, digest};

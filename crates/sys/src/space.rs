@@ -35,11 +35,25 @@ struct Fiemap {
 }
 
 const EXTENT_LAST: u32 = 0x1;
+/// Where it will be is not known yet.
+const EXTENT_NOWHERE: u32 = 0x2 | 0x4;
+/// It lies within the file's own metadata.
+const EXTENT_INLINE: u32 = 0x200;
 const EXTENT_SHARED: u32 = 0x2000;
 
-/// Bytes of a file that no other file shares with it, by the extents that the file system has for it
-/// now. `EOPNOTSUPP` where the file system does not tell.
-pub fn own_bytes(file: BorrowedFd<'_>) -> Result<u64, Errno> {
+/// A piece of a file as the file system has it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it lies, in the file system's own addresses; `None` while it was not written out.
+    pub at: Option<u64>,
+    /// Bytes of the file in it. Of a packed piece (btrfs), what is unpacked.
+    pub bytes: u64,
+    /// Another file, or another place of this one, has it too.
+    pub shared: bool,
+}
+
+/// Tells `each` piece of a file that has blocks of its own. `EOPNOTSUPP` where the file system does not tell.
+pub fn pieces(file: BorrowedFd<'_>, mut each: impl FnMut(Piece)) -> Result<(), Errno> {
     let mut map = Fiemap {
         start: 0,
         length: u64::MAX,
@@ -49,22 +63,37 @@ pub fn own_bytes(file: BorrowedFd<'_>) -> Result<u64, Errno> {
         reserved: 0,
         extents: [Extent::default(); BATCH],
     };
-    let mut own = 0u64;
     loop {
         // SAFETY: the ioctl reads the head of `struct fiemap` and writes it and at most `count`
         // extents behind it; Fiemap has that layout with room for BATCH of them.
         let done = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP, &raw mut map) };
         raw::check(done.into())?;
         let found = map.extents.get(..map.mapped as usize).unwrap_or_default();
-        let Some(last) = found.last() else { return Ok(own) };
-        let unshared = found.iter().filter(|extent| extent.flags & EXTENT_SHARED == 0);
-        own = unshared.fold(own, |sum, extent| sum.saturating_add(extent.length));
+        let Some(last) = found.last() else { return Ok(()) };
+        for extent in found.iter().filter(|extent| extent.flags & EXTENT_INLINE == 0) {
+            each(Piece {
+                at: (extent.flags & EXTENT_NOWHERE == 0).then_some(extent.physical),
+                bytes: extent.length,
+                shared: extent.flags & EXTENT_SHARED != 0,
+            });
+        }
         let next = last.logical.saturating_add(last.length);
         if last.flags & EXTENT_LAST != 0 || next <= map.start {
-            return Ok(own);
+            return Ok(());
         }
         map.start = next;
     }
+}
+
+/// Bytes of a file that no other file shares with it. `EOPNOTSUPP` where the file system does not tell.
+pub fn own_bytes(file: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut own = 0u64;
+    pieces(file, |piece| {
+        if !piece.shared {
+            own = own.saturating_add(piece.bytes);
+        }
+    })?;
+    Ok(own)
 }
 
 #[repr(C)]

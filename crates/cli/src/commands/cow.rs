@@ -1,7 +1,7 @@
 //! `cow`: the copy-on-write ledger. What is shared, with whom; what was copied, and what it costs.
 
 use seacow_spec::docker::snapshot::Snapshot;
-use seacow_spec::docker::system::{CowContainer, CowImage, CowLedger};
+use seacow_spec::docker::system::{CowContainer, CowImage, CowLedger, CowObject};
 
 use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome};
@@ -11,20 +11,20 @@ use crate::format::short_id;
 use crate::format::units::human_size;
 
 const FLAGS: &[Flag] = &[
-    Flag::new(
-        NO,
-        "format",
-        Kind::Str,
-        "Format output using a custom template, one row per container and image",
-    ),
+    Flag::new(NO, "format", Kind::Str, "Format output using a custom template, one row per object"),
     Flag::new(NO, "json", Kind::Bool, "Print the whole ledger as JSON"),
     Flag::new(NO, "files", Kind::Bool, "List every copied file (default: the five largest)"),
+    Flag::new(NO, "layers", Kind::Bool, "Show layers too"),
 ];
 
 /// `cow`
 pub(crate) const COMMAND: Command = Command {
-    usage: "[OPTIONS] [CONTAINER|IMAGE...]",
-    about: "Show what containers and images share, and what was copied",
+    usage: "[OPTIONS] [CONTAINER|IMAGE|VOLUME|SNAPSHOT|LAYER...]",
+    about: "Show what containers, images and volumes share, and what was copied",
+    long: "Show for every container, image, volume and snapshot which bytes of the disk it has alone, which it \
+           shares, and with whom; and what containers have copied.\n\nWhere the file system shares extents \
+           (xfs, btrfs) these are compared, elsewhere whole files. Snapshots are written CONTAINER@SNAPSHOT and \
+           VOLUME@SNAPSHOT, layers as their chain id or its beginning. Every file of the store is looked at.",
     flags: &[FLAGS],
     args: Args::AtLeast(0),
     run,
@@ -68,9 +68,15 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         let text = serde_json::to_string_pretty(&ledger);
         return crate::outln(&text.map_err(|e| Failure::Refused(e.to_string()))?);
     }
-    let containers = ledger.containers.iter().map(container_row);
-    let snapshots = ledger.snapshots.iter().map(snapshot_row);
-    let rows = containers.chain(snapshots).chain(ledger.images.iter().map(image_row)).collect();
+    let shown = |kind: &[CowObject]| kind.iter().map(object_row).collect::<Vec<_>>();
+    let mut rows: Vec<Row> = ledger.containers.iter().map(container_row).collect();
+    rows.extend(ledger.snapshots.iter().map(snapshot_row));
+    rows.extend(ledger.images.iter().map(image_row));
+    rows.extend(shown(&ledger.volumes));
+    rows.extend(shown(&ledger.volume_snapshots));
+    if matches.bool("layers") || !invocation.args().is_empty() {
+        rows.extend(shown(&ledger.layers));
+    }
     let shape = LISTING.shape(matches.str("format"), false);
     let text = LISTING.render(&shape, rows).map_err(|e| Failure::Refused(e.to_string()))?;
     crate::out(&text)?;
@@ -90,17 +96,41 @@ fn select(ledger: &mut CowLedger, wanted: &[String]) -> Outcome {
     let is_image = |i: &CowImage, w: &str| {
         begins(&i.id, w) || i.tags.iter().any(|t| t == w || t.strip_suffix(":latest") == Some(w))
     };
+    let is_snapshot =
+        |s: &Snapshot, w: &str| format!("{}@{}", s.container_name, s.name) == w || begins(&s.id, w);
+    let is_object = |o: &CowObject, w: &str| o.name == w || (o.kind == "layer" && begins(&o.id, w));
+    let objects = |ledger: &CowLedger, w: &str| {
+        [&ledger.layers, &ledger.volumes, &ledger.volume_snapshots]
+            .into_iter()
+            .flatten()
+            .any(|o| is_object(o, w))
+    };
     for name in wanted {
         let known = ledger.containers.iter().any(|c| is_container(c, name))
-            || ledger.images.iter().any(|i| is_image(i, name));
+            || ledger.images.iter().any(|i| is_image(i, name))
+            || ledger.snapshots.iter().any(|s| is_snapshot(s, name))
+            || objects(ledger, name);
         if !known {
-            return Err(Failure::Refused(format!("Error: No such container or image: {name}")));
+            return Err(Failure::Refused(format!(
+                "Error: No such container, image, volume, snapshot or layer: {name}"
+            )));
         }
     }
-    ledger.containers.retain(|c| wanted.iter().any(|w| is_container(c, w)));
+    let any = |fits: &dyn Fn(&str) -> bool| wanted.iter().any(|w| fits(w));
+    ledger.containers.retain(|c| any(&|w| is_container(c, w)));
+    // A container and a volume bring their snapshots.
     let kept: Vec<&String> = ledger.containers.iter().map(|c| &c.id).collect();
-    ledger.snapshots.retain(|s| kept.contains(&&s.container));
-    ledger.images.retain(|i| wanted.iter().any(|w| is_image(i, w)));
+    ledger.snapshots.retain(|s| kept.contains(&&s.container) || any(&|w| is_snapshot(s, w)));
+    ledger.images.retain(|i| any(&|w| is_image(i, w)));
+    ledger.layers.retain(|l| any(&|w| is_object(l, w)));
+    ledger.volumes.retain(|v| any(&|w| is_object(v, w)));
+    let kept = |name: &str| {
+        ledger
+            .volumes
+            .iter()
+            .any(|v| name.strip_prefix(v.name.as_str()).is_some_and(|rest| rest.starts_with('@')))
+    };
+    ledger.volume_snapshots.retain(|s| kept(&s.name) || any(&|w| is_object(s, w)));
     Ok(())
 }
 
@@ -132,8 +162,8 @@ fn snapshot_row(s: &Snapshot) -> Row {
         .text("ID", short_id(&s.id))
         .text("Name", format!("{}@{}", s.container_name, s.name))
         .text("Image", "")
-        .text("Shared", "")
-        .text("SharedBytes", "")
+        .text("Shared", s.shared_bytes.map_or_else(String::new, |bytes| human_size(bytes as f64)))
+        .text("SharedBytes", s.shared_bytes.map_or_else(String::new, |bytes| bytes.to_string()))
         .text("Own", human_size(s.own_bytes as f64))
         .text("OwnBytes", s.own_bytes.to_string())
         .text("CopiedUp", "")
@@ -157,7 +187,24 @@ fn image_row(i: &CowImage) -> Row {
         .text("CopiedUp", "")
         .text("Created", "")
         .text("Deleted", "")
-        .text("SharedWith", i.containers.join(", "))
+        .text("SharedWith", i.shared_with.join(", "))
+        .text("Files", "")
+}
+
+fn object_row(o: &CowObject) -> Row {
+    Row::default()
+        .text("Kind", &o.kind)
+        .text("ID", short_id(&o.id))
+        .text("Name", &o.name)
+        .text("Image", "")
+        .text("Shared", human_size(o.shared_bytes as f64))
+        .text("SharedBytes", o.shared_bytes.to_string())
+        .text("Own", human_size(o.own_bytes as f64))
+        .text("OwnBytes", o.own_bytes.to_string())
+        .text("CopiedUp", "")
+        .text("Created", "")
+        .text("Deleted", "")
+        .text("SharedWith", o.shared_with.join(", "))
         .text("Files", "")
 }
 
@@ -191,9 +238,10 @@ fn details(ledger: &CowLedger, all_files: bool, selected: bool) -> String {
     }
     if !selected {
         out.push_str(&format!(
-            "\nLayers, each counted once: {}. Written by containers: {}.\n",
+            "\nLayers, each counted once: {}. Written by containers: {}. In volumes: {}.\n",
             human_size(ledger.layers_bytes as f64),
-            human_size(ledger.containers_bytes as f64)
+            human_size(ledger.containers_bytes as f64),
+            human_size((ledger.disk.volumes_bytes + ledger.disk.volume_snapshots_bytes) as f64)
         ));
     }
     out
@@ -233,6 +281,21 @@ mod tests {
         select(&mut l, &["abc".to_owned(), "1234".to_owned()]).unwrap();
         assert!(l.containers.len() == 1 && l.images.len() == 1);
         assert!(select(&mut ledger(), &["nope".to_owned()]).is_err());
+        let object = |kind: &str, name: &str| CowObject {
+            kind: kind.into(),
+            id: name.into(),
+            name: name.into(),
+            ..CowObject::default()
+        };
+        let mut l = ledger();
+        l.volumes = vec![object("volume", "data"), object("volume", "data2")];
+        l.volume_snapshots = vec![object("volume snapshot", "data@1"), object("volume snapshot", "data2@1")];
+        l.layers = vec![object("layer", "fedcba")];
+        let mut both = l.clone();
+        select(&mut both, &["data".to_owned(), "fed".to_owned()]).unwrap();
+        assert_eq!((both.volumes.len(), both.volume_snapshots.len(), both.layers.len()), (1, 1, 1));
+        select(&mut l, &["data2@1".to_owned()]).unwrap();
+        assert_eq!((l.volumes.len(), l.volume_snapshots.len(), l.layers.len()), (0, 1, 0));
     }
 
     #[test]

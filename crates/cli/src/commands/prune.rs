@@ -1,7 +1,9 @@
 //! `container prune`, `image prune`, `volume prune`, `network prune`, `builder prune`,
-//! `system prune`.
+//! `snapshot prune`, `system prune`.
 
 use std::io::{BufRead, Write};
+
+use seacow_spec::docker::snapshot::SnapshotsPruned;
 
 use crate::client::Client;
 use crate::command::{Args, Command, Invocation};
@@ -112,6 +114,44 @@ pub(crate) const SYSTEM: Command = Command {
     run: system,
     ..Command::EMPTY
 };
+
+const SNAPSHOT_FLAGS: &[Flag] = &[
+    Flag::new(NO, "filter", Kind::Filter, "Provide filter values (e.g. \"until=24h\", \"container=NAME\")"),
+    Flag::new('f', "force", Kind::Bool, "Do not prompt for confirmation"),
+    Flag::new(NO, "volumes", Kind::Bool, "Remove snapshots of volumes too"),
+];
+
+/// `snapshot prune`
+pub(crate) const SNAPSHOTS: Command = Command {
+    usage: "[OPTIONS]",
+    about: "Remove snapshots of containers and volumes",
+    long: "Remove snapshots of all containers, and with --volumes of all volumes; containers, volumes and \
+           clones stay as they are.\n\nFilters: until=<time>, container=<name>, volume=<name>, and \
+           label=<key>[=<value>] and label!=… of the container or volume.",
+    flags: &[SNAPSHOT_FLAGS],
+    args: Args::Exactly(0),
+    run: snapshots,
+    ..Command::EMPTY
+};
+
+fn snapshots(invocation: &Invocation<'_>) -> Outcome {
+    let matches = invocation.matches;
+    let volumes = matches.bool("volumes");
+    let of = if volumes { "containers and volumes" } else { "containers" };
+    let question = format!(
+        "WARNING! This will remove all snapshots of {of} that the filters allow.\nAre you sure you want to continue?"
+    );
+    if !matches.bool("force") && !confirm(&question)? {
+        return Ok(());
+    }
+    let filters = filter::query(&matches.list("filter"));
+    let call = invocation.client()?.post("/snapshots/prune").flag("volumes", volumes);
+    let pruned: SnapshotsPruned = call.query_some("filters", &filters).json()?;
+    if let Some(names) = &pruned.snapshots_deleted {
+        crate::outln(&format!("Deleted Snapshots:\n{}\n", names.join("\n")))?;
+    }
+    crate::outln(&format!("Total reclaimed space: {}", human_size(pruned.space_reclaimed as f64)))
+}
 
 /// What can be cleared away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

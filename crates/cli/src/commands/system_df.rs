@@ -53,9 +53,50 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         }
         return crate::out(&verbose(&usage)?);
     }
-    let rows = vec![images(&usage), containers(&usage), volumes(&usage), cache(&usage)];
+    let mut rows = vec![images(&usage), containers(&usage), volumes(&usage), cache(&usage)];
+    rows.extend(snapshots(&usage));
     let shape = SUMMARY.shape(format, false);
-    crate::out(&SUMMARY.render(&shape, rows).map_err(|e| Failure::Refused(e.to_string()))?)
+    crate::out(&SUMMARY.render(&shape, rows).map_err(|e| Failure::Refused(e.to_string()))?)?;
+    if format.is_empty() { crate::out(&on_the_disk(&usage)) } else { Ok(()) }
+}
+
+/// Docker has none.
+fn snapshots(usage: &Json) -> Option<Row> {
+    let disk = usage.get("Disk");
+    let bytes = disk.int("SnapshotsBytes") + disk.int("VolumeSnapshotsBytes");
+    let snapshots = usage.get("Snapshots").array();
+    (!snapshots.is_empty()).then(|| {
+        let own: i64 = snapshots.iter().map(|snapshot| snapshot.int("OwnBytes")).sum();
+        line("Snapshots", snapshots.len(), 0, bytes, share(own, bytes))
+    })
+}
+
+/// What a seacow says of the disk: above are sizes of files, as Docker counts them.
+fn on_the_disk(usage: &Json) -> String {
+    let disk = usage.get("Disk");
+    let parts = [
+        ("images", "ImagesBytes"),
+        ("snapshots", "SnapshotsBytes"),
+        ("containers", "ContainersBytes"),
+        ("volumes", "VolumesBytes"),
+        ("volume snapshots", "VolumeSnapshotsBytes"),
+        ("logs", "LogsBytes"),
+        ("being made or removed", "PassingBytes"),
+        ("the store itself", "StoreBytes"),
+    ];
+    let some = parts.iter().filter(|(_, key)| disk.int(key) > 0);
+    let list: Vec<String> =
+        some.map(|(name, key)| format!("{name} {}", human_size(disk.int(key) as f64))).collect();
+    if list.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nOn the disk, each byte once: {} ({}).\nThe file system has {}, of which {} are in use.\n",
+        human_size(disk.int("TotalBytes") as f64),
+        list.join(", "),
+        human_size(disk.int("FileSystemBytes") as f64),
+        human_size(disk.int("FileSystemUsedBytes") as f64)
+    )
 }
 
 fn line(kind: &str, total: usize, active: usize, size: i64, reclaimable: String) -> Row {
@@ -145,6 +186,15 @@ fn verbose(usage: &Json) -> Result<String, Failure> {
         &["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"],
         records.iter().map(cache_cells).collect(),
     ));
+    let snapshots = usage.get("Snapshots").array();
+    if !snapshots.is_empty() {
+        out.push_str("\nSnapshots space usage:\n\n");
+        out.push_str(&table(
+            &["SNAPSHOT", "KIND", "OWN SIZE", "SHARED SIZE"],
+            snapshots.iter().map(snapshot_cells).collect(),
+        ));
+    }
+    out.push_str(&on_the_disk(usage));
     Ok(out)
 }
 
@@ -199,6 +249,16 @@ fn volume_cells(volume: &Json) -> Vec<String> {
         volume.str("Name").to_owned(),
         usage.int("RefCount").to_string(),
         human_size(usage.int("Size").max(0) as f64),
+    ]
+}
+
+fn snapshot_cells(snapshot: &Json) -> Vec<String> {
+    let kind = if snapshot.str("Kind") == "snapshot" { "container" } else { "volume" };
+    vec![
+        snapshot.str("Name").to_owned(),
+        kind.to_owned(),
+        human_size(snapshot.int("OwnBytes") as f64),
+        human_size(snapshot.int("SharedBytes") as f64),
     ]
 }
 

@@ -42,7 +42,9 @@ async fn remove(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn prune(call: Call) -> Result<Reply, ApiError> {
-    Filters::parse(call.query.text("filters"))?.only(&["label", "label!", "until"])?;
+    let filters = Filters::parse(call.query.text("filters"))?;
+    filters.only(&["label", "label!", "until"])?;
+    filters.until()?;
     // The predefined networks are never pruned, and there are no others.
     Ok(Reply::ok_json(&NetworksPruned { networks_deleted: None }))
 }

@@ -1,7 +1,7 @@
 //! Snapshots, rollback and clones of containers and volumes: seacow's own, beside Docker's paths.
 
 use hyper::StatusCode;
-use seacow_engine::{Caller, CloneOptions};
+use seacow_engine::{Caller, CloneOptions, Filters};
 use seacow_spec::ErrorClass;
 use seacow_spec::docker::snapshot::{Cloned, SnapshotCreate};
 
@@ -9,6 +9,7 @@ use crate::http::{ApiError, Call, Reply, Route};
 
 pub(crate) const ROUTES: &[Route] = routes![
     get "/system/snapshots" => list_all,
+    post "/snapshots/prune" => prune,
     get "/containers/{name}/snapshots" => list,
     post "/containers/{name}/snapshots" => create,
     delete "/containers/{name}/snapshots" => remove,
@@ -23,6 +24,11 @@ pub(crate) const ROUTES: &[Route] = routes![
 
 async fn list_all(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::ok_json(&call.engine.snapshots(None).await?))
+}
+
+async fn prune(call: Call) -> Result<Reply, ApiError> {
+    let filters = Filters::parse(call.query.text("filters"))?;
+    Ok(Reply::ok_json(&call.engine.prune_snapshots(filters, call.query.bool("volumes")).await?))
 }
 
 async fn list(call: Call) -> Result<Reply, ApiError> {

@@ -6,7 +6,6 @@ use seacow_spec::docker::container::ContainersPruned;
 
 use super::remove::RemoveOptions;
 use crate::Engine;
-use crate::apitime;
 use crate::error::EngineError;
 use crate::event::event;
 use crate::filter::Filters;
@@ -20,8 +19,8 @@ impl Engine {
     /// A filter is unknown or malformed. A container that cannot be removed stays and is logged.
     pub async fn prune_containers(&self, filters: &Filters) -> Result<ContainersPruned, EngineError> {
         filters.only(FILTERS)?;
-        let until = filters.values("until").map(apitime::parse).collect::<Result<Vec<_>, _>>()?;
-        let until = until.into_iter().flatten().min();
+        let until = filters.until()?;
+        let snapshots = self.counted_layers();
         let mut pruned = ContainersPruned { containers_deleted: None, space_reclaimed: 0 };
         for container in self.0.containers.all() {
             let wanted = {
@@ -45,8 +44,15 @@ impl Engine {
                 Err(error) => tracing::warn!(id = container.id.short(), %error, "prune a container"),
             }
         }
+        // Snapshots go with their container.
+        pruned.space_reclaimed += snapshots.saturating_sub(self.counted_layers());
         let reclaimed = [("reclaimed".to_owned(), pruned.space_reclaimed.to_string())];
         self.emit(event("container", "prune", "", BTreeMap::from(reclaimed)));
         Ok(pruned)
+    }
+
+    /// As far as it was counted.
+    fn counted_layers(&self) -> u64 {
+        self.store().layers().list().iter().map(|layer| layer.size).sum()
     }
 }

@@ -181,6 +181,7 @@ impl Engine {
             container_name: container.map(|one| one.cell().record.name.clone()).unwrap_or_default(),
             created: point.created.to_string(),
             own_bytes: layer.map_or(0, |layer| layer.disk),
+            shared_bytes: None,
             shared_with: shared_with.unwrap_or_default(),
         }
     }

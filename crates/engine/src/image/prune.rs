@@ -8,8 +8,8 @@ use seacow_store::image::{Image, RemoveOptions};
 use super::list::created;
 use crate::error::EngineError;
 use crate::event::event;
-use crate::filter::{FilterError, Filters};
-use crate::{Engine, apitime, blocking};
+use crate::filter::Filters;
+use crate::{Engine, blocking};
 
 const KEYS: &[&str] = &["dangling", "label", "label!", "until"];
 
@@ -21,11 +21,7 @@ impl Engine {
     pub async fn image_prune(&self, filters: Filters) -> Result<ImagesPruned, EngineError> {
         filters.only(KEYS)?;
         let nameless_only = filters.boolean("dangling")?.unwrap_or(true);
-        let mut until = None;
-        for text in filters.values("until") {
-            let bad = || FilterError::BadValue("until".into(), text.to_owned());
-            until = Some(apitime::parse(text)?.ok_or_else(bad)?);
-        }
+        let until = filters.until()?;
         let wanted = move |image: &Image| {
             let labels =
                 image.config.config.as_ref().and_then(|config| config.labels.clone()).unwrap_or_default();

@@ -9,7 +9,7 @@ use seacow_spec::docker::system::DiskUsage;
 use super::SystemError;
 use crate::error::EngineError;
 use crate::image;
-use crate::{Engine, ListOptions};
+use crate::{Engine, ListOptions, blocking};
 
 /// What `df` can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,11 @@ impl Engine {
         }
         if wanted.volumes {
             usage.volumes = self.volumes_with_usage().await?;
+        }
+        if types.is_empty() {
+            let engine = self.clone();
+            let counted = blocking::run("count what the store takes", move || engine.disk()).await??;
+            (usage.disk, usage.snapshots) = (Some(counted.0), counted.1);
         }
         Ok(usage)
     }

@@ -5,6 +5,7 @@ mod df;
 mod doctor;
 pub(crate) mod host;
 mod info;
+mod prune_snapshots;
 mod version;
 
 use seacow_spec::{Classified, ErrorClass};

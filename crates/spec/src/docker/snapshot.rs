@@ -16,8 +16,12 @@ pub struct Snapshot {
     pub container_name: String,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// Bytes on the disk of what changed since the snapshot before, or since the image.
+    /// Bytes on the disk of what changed since the snapshot before, or since the image; in the ledger the
+    /// bytes that nothing but its container has.
     pub own_bytes: u64,
+    /// Bytes that others have too; told by the ledger alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_bytes: Option<u64>,
     /// Containers and images that use the same files, by name.
     pub shared_with: Vec<String>,
 }
@@ -48,4 +52,14 @@ pub struct VolumeSnapshot {
 pub struct Cloned {
     /// Ids of the new containers, in their order.
     pub ids: Vec<String>,
+}
+
+/// Answer to `POST /snapshots/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SnapshotsPruned {
+    /// `container@snapshot` and `volume@snapshot`; null when there were none.
+    pub snapshots_deleted: Option<Vec<String>>,
+    /// Bytes of the disk that nothing has any more.
+    pub space_reclaimed: u64,
 }

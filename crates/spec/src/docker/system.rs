@@ -173,6 +173,41 @@ pub struct DiskUsage {
     pub containers: Vec<super::container::ContainerSummary>,
     pub volumes: Vec<super::volume::Volume>,
     pub build_cache: Vec<serde_json::Value>,
+    /// Not Docker's: what all of it takes on the disk. When everything was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskTotals>,
+    /// Not Docker's: snapshots of containers and of volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<CowObject>,
+}
+
+/// What a data root takes on the disk, in allocated bytes. Each byte is in one of the parts, in the first
+/// that has it, and the parts add up to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskTotals {
+    /// Layers of images.
+    pub images_bytes: u64,
+    /// Further layers: snapshots of containers.
+    pub snapshots_bytes: u64,
+    /// What containers have written, prepared ones included.
+    pub containers_bytes: u64,
+    /// What volumes hold.
+    pub volumes_bytes: u64,
+    /// Snapshots of volumes.
+    pub volume_snapshots_bytes: u64,
+    /// Logs and scratch mounts of containers.
+    pub logs_bytes: u64,
+    /// What is being made or removed at the moment.
+    pub passing_bytes: u64,
+    /// The store's own: metadata, and what all containers have at the bottom.
+    pub store_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+    /// Size of the file system that it is on.
+    pub file_system_bytes: u64,
+    /// Of that, what is in use, by whomever.
+    pub file_system_used_bytes: u64,
 }
 
 /// `GET /system/cow`: what is shared and what was copied. Bytes are allocated disk space; a file
@@ -186,10 +221,36 @@ pub struct CowLedger {
     pub images: Vec<CowImage>,
     /// One entry per snapshot of a container.
     pub snapshots: Vec<super::snapshot::Snapshot>,
+    /// One entry per layer.
+    pub layers: Vec<CowObject>,
+    /// One entry per volume.
+    pub volumes: Vec<CowObject>,
+    /// One entry per snapshot of a volume.
+    pub volume_snapshots: Vec<CowObject>,
     /// Bytes of all layers, each counted once; what snapshots hold is among them.
     pub layers_bytes: u64,
-    /// Bytes of all writable layers.
+    /// Bytes of all writable layers that are in no layer.
     pub containers_bytes: u64,
+    /// All bytes, each counted once.
+    pub disk: DiskTotals,
+}
+
+/// What a layer, a volume or a snapshot shares and owns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CowObject {
+    /// `layer`, `volume`, `snapshot` or `volume snapshot`.
+    pub kind: String,
+    /// A layer's chain id, a snapshot's id, a volume's name.
+    pub id: String,
+    /// As users write it: the short id of a layer, `container@snapshot`, `volume@snapshot`.
+    pub name: String,
+    /// Bytes that something else has too.
+    pub shared_bytes: u64,
+    /// Bytes that nothing else has. A layer is its own while one image, with its containers, has it.
+    pub own_bytes: u64,
+    /// Who else has any of the bytes, by name.
+    pub shared_with: Vec<String>,
 }
 
 /// What one container shares and owns.
@@ -205,12 +266,12 @@ pub struct CowContainer {
     /// The image.
     #[serde(rename = "ImageID")]
     pub image_id: String,
-    /// Bytes of image layers that it reads without owning; 0 for the host view, whose size is not
-    /// counted.
+    /// Bytes that it reads and others have too: layers, and extents of files that it changed; 0 for the
+    /// host view, whose size is not counted.
     pub shared_bytes: u64,
-    /// Containers and images that use at least one of the same layers, by name.
+    /// Everything that has any of these, by name.
     pub shared_with: Vec<String>,
-    /// Bytes in its writable layer.
+    /// Bytes that nothing else has.
     pub own_bytes: u64,
     /// Files of the image that it changed, and which were therefore copied.
     pub copied_up: Vec<CowFile>,
@@ -240,12 +301,14 @@ pub struct CowImage {
     pub id: String,
     /// Its names.
     pub tags: Vec<String>,
-    /// Bytes in layers that other images use too.
+    /// Bytes that others than its containers and their snapshots have too.
     pub shared_bytes: u64,
-    /// Bytes in layers that are its alone.
+    /// Bytes that are its alone.
     pub own_bytes: u64,
     /// Containers that stand on it, by name.
     pub containers: Vec<String>,
+    /// Everything that has any of its bytes, by name; its containers among them.
+    pub shared_with: Vec<String>,
 }
 
 /// `GET /system/doctor`.

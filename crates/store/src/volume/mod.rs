@@ -15,6 +15,7 @@ use seacow_spec::{Classified, ErrorClass, Timestamp};
 use seacow_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use saved::SAVED;
 pub use saved::{Saved, VolumeCopy};
 
 use crate::error::{At, IoFailure};

@@ -17,7 +17,7 @@ use crate::layout::mkdir;
 use crate::meta::{Durability, Table, Write};
 
 /// In a volume's directory.
-const SAVED: &str = "saved";
+pub(crate) const SAVED: &str = "saved";
 
 /// What a volume held at some moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

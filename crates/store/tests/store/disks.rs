@@ -74,6 +74,10 @@ fn make(disk: Disk, image: &Path) {
     if disk == Disk::Xfs {
         mkfs.args(["-m", "reflink=1", "-s", "size=4096"]);
     }
+    if disk == Disk::Ext4 {
+        // As large as the loop device's sectors, also in a small one.
+        mkfs.args(["-b", "4096"]);
+    }
     let status = mkfs.arg("-q").arg(image).stdout(Stdio::null()).status();
     let status = status.unwrap_or_else(|error| panic!("{program} (packages xfsprogs, btrfs-progs): {error}"));
     assert!(status.success(), "{program}: {status}");

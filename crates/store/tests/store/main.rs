@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: that is how it fails")]
 
 mod archives;
+mod census;
 mod common;
 mod crash;
 mod disks;
@@ -12,6 +13,7 @@ mod hostile;
 mod images;
 mod keeping;
 mod layers;
+mod loading;
 mod points;
 mod powercut;
 mod snapshots;

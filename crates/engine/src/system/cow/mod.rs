@@ -1,19 +1,26 @@
 //! `GET /system/cow`: the copy-on-write ledger. What is shared with whom, what was copied and why.
+//!
+//! The store's census says which directories have which bytes of the disk; here are the things that users
+//! know, made of such directories.
+
+mod accounts;
+mod totals;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use seacow_spec::ChainId;
-use seacow_spec::docker::snapshot::Snapshot;
-use seacow_spec::docker::system::{CowContainer, CowFile, CowImage, CowLedger};
+use seacow_spec::docker::system::{CowContainer, CowFile, CowImage, CowLedger, CowObject, DiskTotals};
 use seacow_store::Point;
 use seacow_store::image::Image;
 use seacow_store::layer::LayerInfo;
 use seacow_store::snapshot::{SnapshotKey, Usage};
+use seacow_store::{Census, DriverKind, Holder};
 
 use crate::container::Record;
 use crate::error::EngineError;
 use crate::{Engine, blocking};
+use accounts::{Account, Accounts, Thing};
 
 /// A container and what stands below it.
 struct Standing {
@@ -26,17 +33,24 @@ struct Standing {
 struct Moment {
     /// `container@snapshot`.
     name: String,
-    /// The container's name.
-    owner: String,
     point: Arc<Point>,
     stack: Vec<Arc<LayerInfo>>,
 }
 
+/// Everything that users know, as it was at one time.
+struct Known {
+    images: Vec<(Image, Vec<Arc<LayerInfo>>)>,
+    standing: Vec<Standing>,
+    moments: Vec<Moment>,
+    layers: Vec<Arc<LayerInfo>>,
+    volumes: Vec<seacow_store::Volume>,
+}
+
 impl Engine {
-    /// The ledger. Walks every writable layer, so it takes as long as there are changed files.
+    /// The ledger. Looks at every file of the store, so it takes as long as there are files.
     ///
     /// # Errors
-    /// A writable layer cannot be read.
+    /// A directory cannot be read.
     pub async fn cow(&self) -> Result<CowLedger, EngineError> {
         let engine = self.clone();
         blocking::run("count what is shared", move || engine.ledger()).await?
@@ -44,12 +58,49 @@ impl Engine {
 
     /// Names of everything that stands on each layer.
     pub(crate) fn layer_users(&self) -> HashMap<ChainId, BTreeSet<String>> {
-        let (images, standing, points) = (self.image_stacks(), self.standing(), self.point_stacks());
-        Users::of(&images, &standing, &points).0
+        let known = self.known();
+        let mut users: HashMap<ChainId, BTreeSet<String>> = HashMap::new();
+        let images = known.images.iter().map(|(image, stack)| (image_name(image), stack));
+        let containers = known.standing.iter().map(|one| (one.record.name.clone(), &one.stack));
+        let kept = known.moments.iter().map(|one| (one.name.clone(), &one.stack));
+        for (name, stack) in images.chain(containers).chain(kept) {
+            for layer in stack {
+                users.entry(layer.chain_id.clone()).or_default().insert(name.clone());
+            }
+        }
+        users
     }
 
     fn stack_of(&self, chain: Option<&ChainId>) -> Vec<Arc<LayerInfo>> {
         chain.and_then(|chain| self.store().layers().stack(chain).ok()).unwrap_or_default()
+    }
+
+    /// What everything takes, and every snapshot.
+    pub(super) fn disk(&self) -> Result<(DiskTotals, Vec<CowObject>), EngineError> {
+        let (known, census) = (self.known(), self.census()?);
+        let totals = totals::of(&census, &known, self.file_system()?);
+        let accounts = Accounts::new(&census, known.things(self.store().snapshots().kind()));
+        let mut snapshots: Vec<CowObject> = known
+            .moments
+            .iter()
+            .map(|one| {
+                let account = accounts.of(&Thing::point(&one.point.id));
+                object("snapshot", &one.point.id, &one.name, account)
+            })
+            .collect();
+        snapshots.extend(known.volumes.iter().flat_map(|volume| saved_entries(volume, &accounts)));
+        Ok((totals, snapshots))
+    }
+
+    fn known(&self) -> Known {
+        let store = self.store();
+        Known {
+            images: self.image_stacks(),
+            standing: self.standing(),
+            moments: self.moments(),
+            layers: store.layers().list(),
+            volumes: store.volumes().list(),
+        }
     }
 
     fn image_stacks(&self) -> Vec<(Image, Vec<Arc<LayerInfo>>)> {
@@ -79,13 +130,13 @@ impl Engine {
         standing
     }
 
-    fn point_stacks(&self) -> Vec<Moment> {
+    fn moments(&self) -> Vec<Moment> {
         let points = self.store().points().list(None).into_iter();
         let moment = |point: Arc<Point>| {
             let container = point.container.parse().ok().and_then(|id| self.0.containers.get(&id))?;
-            let owner = container.cell().record.name.clone();
+            let name = format!("{}@{}", container.cell().record.name, point.name);
             let stack = self.stack_of(Some(&point.layer));
-            Some(Moment { name: format!("{owner}@{}", point.name), owner, point, stack })
+            Some(Moment { name, point, stack })
         };
         points.filter_map(moment).collect()
     }
@@ -93,35 +144,135 @@ impl Engine {
     fn ledger(&self) -> Result<CowLedger, EngineError> {
         let store = self.store();
         store.measure_frozen()?;
-        let (images, standing, points) = (self.image_stacks(), self.standing(), self.point_stacks());
-        let users = Users::of(&images, &standing, &points);
+        let known = self.known();
+        let census = self.census()?;
+        let disk = totals::of(&census, &known, self.file_system()?);
+        let accounts = Accounts::new(&census, known.things(store.snapshots().kind()));
         let mut ledger = CowLedger {
-            layers_bytes: store.layers().list().iter().map(|layer| layer.disk).sum(),
+            layers_bytes: disk.images_bytes + disk.snapshots_bytes,
+            containers_bytes: disk.containers_bytes,
+            disk,
             ..CowLedger::default()
         };
-        for one in &standing {
+        for one in &known.standing {
             let usage = match store.snapshots().usage(&SnapshotKey::from(&one.record.id)) {
                 Ok(usage) => usage,
                 Err(seacow_store::snapshot::SnapshotError::NotFound(_)) => continue,
                 Err(error) => return Err(error.into()),
             };
-            ledger.containers_bytes += usage.bytes;
-            ledger.containers.push(container_entry(one, usage, &users));
+            ledger.containers.push(container_entry(
+                one,
+                usage,
+                accounts.of(&Thing::container(&one.record.id)),
+            ));
         }
-        ledger.images = images
-            .iter()
-            .map(|(image, stack)| image_entry(image, stack, &users, &standing, &points))
-            .collect();
-        ledger.snapshots = points.iter().map(|one| self.snapshot_entry(one, &users)).collect();
+        for (image, _) in &known.images {
+            ledger.images.push(known.image_entry(image, accounts.of(&Thing::image(&image.id))));
+        }
+        for moment in &known.moments {
+            let account = accounts.of(&Thing::point(&moment.point.id));
+            let mut entry = self.snapshot_document(&moment.point, &HashMap::new());
+            entry.own_bytes = account.own;
+            entry.shared_bytes = Some(account.shared);
+            entry.shared_with = account.with;
+            ledger.snapshots.push(entry);
+        }
+        ledger.layers = known.layers.iter().map(|layer| layer_entry(layer, &accounts)).collect();
+        ledger.layers.sort_by(|a, b| a.name.cmp(&b.name));
+        for volume in &known.volumes {
+            let account = accounts.of(&Thing::volume(&volume.name));
+            ledger.volumes.push(object("volume", &volume.name, &volume.name, account));
+            ledger.volume_snapshots.extend(saved_entries(volume, &accounts));
+        }
         Ok(ledger)
+    }
+
+    fn census(&self) -> Result<Census, EngineError> {
+        Ok(self.store().census().map_err(seacow_store::SnapshotError::from)?)
+    }
+
+    fn file_system(&self) -> Result<seacow_store::census::FileSystem, EngineError> {
+        Ok(self.store().file_system().map_err(seacow_store::SnapshotError::from)?)
     }
 }
 
-impl Engine {
-    fn snapshot_entry(&self, moment: &Moment, users: &Users) -> Snapshot {
-        let mut entry = self.snapshot_document(&moment.point, &users.0);
-        entry.shared_with.retain(|name| *name != moment.name);
-        entry
+impl Known {
+    /// Everything with the directories that it is made of, and who belongs to it: what these have too is
+    /// still its own.
+    fn things(&self, driver: DriverKind) -> Vec<accounts::Object> {
+        let layers = |stack: &[Arc<LayerInfo>]| -> Vec<Holder> {
+            stack.iter().map(|layer| Holder::Layer(layer.chain_id.clone())).collect()
+        };
+        let mut things = Vec::new();
+        for (image, stack) in &self.images {
+            let family = self.family(image).map(|one| Thing::container(&one.record.id));
+            let moments = self.family(image).flat_map(|one| {
+                let id = one.record.id.as_str();
+                self.moments.iter().filter(move |moment| moment.point.container == id)
+            });
+            let family = family.chain(moments.map(|moment| Thing::point(&moment.point.id))).collect();
+            things.push(accounts::Object {
+                thing: Thing::image(&image.id),
+                name: image_name(image),
+                holders: layers(stack),
+                family,
+            });
+        }
+        for one in &self.standing {
+            let mut holders = vec![Holder::Snapshot(SnapshotKey::from(&one.record.id))];
+            // Other drivers' containers have all files themselves.
+            if matches!(driver, DriverKind::Overlay | DriverKind::Reflink) {
+                holders.extend(layers(&one.stack));
+            }
+            things.push(accounts::Object {
+                thing: Thing::container(&one.record.id),
+                name: one.record.name.clone(),
+                holders,
+                family: Vec::new(),
+            });
+        }
+        for moment in &self.moments {
+            let owner = self.standing.iter().filter(|one| one.record.id.as_str() == moment.point.container);
+            things.push(accounts::Object {
+                thing: Thing::point(&moment.point.id),
+                name: moment.name.clone(),
+                holders: layers(&moment.stack),
+                family: owner.map(|one| Thing::container(&one.record.id)).collect(),
+            });
+        }
+        for volume in &self.volumes {
+            let alone = |thing, name, holder| accounts::Object {
+                thing,
+                name,
+                holders: vec![holder],
+                family: Vec::new(),
+            };
+            let holder = Holder::Volume(volume.name.clone());
+            things.push(alone(Thing::volume(&volume.name), format!("volume {}", volume.name), holder));
+            for saved in &volume.saved {
+                let name = format!("volume {}@{}", volume.name, saved.name);
+                let holder = Holder::Saved { volume: volume.name.clone(), name: saved.name.clone() };
+                things.push(alone(Thing::saved(&volume.name, &saved.name), name, holder));
+            }
+        }
+        things
+    }
+
+    /// Containers of an image.
+    fn family<'a>(&'a self, image: &'a Image) -> impl Iterator<Item = &'a Standing> {
+        self.standing.iter().filter(|one| one.record.image_id == image.id)
+    }
+
+    fn image_entry(&self, image: &Image, account: Account) -> CowImage {
+        let names: BTreeSet<String> = self.family(image).map(|one| one.record.name.clone()).collect();
+        CowImage {
+            id: image.id.to_string(),
+            tags: image.repo_tags(),
+            shared_bytes: account.shared,
+            own_bytes: account.own,
+            containers: names.into_iter().collect(),
+            shared_with: account.with,
+        }
     }
 }
 
@@ -129,49 +280,45 @@ fn is_host(layer: &LayerInfo) -> bool {
     layer.kind == seacow_store::layer::LayerKind::Host
 }
 
-/// Names of everything that stands on a layer.
-struct Users(HashMap<ChainId, BTreeSet<String>>);
-
-impl Users {
-    fn of(images: &[(Image, Vec<Arc<LayerInfo>>)], containers: &[Standing], points: &[Moment]) -> Self {
-        let mut users: HashMap<ChainId, BTreeSet<String>> = HashMap::new();
-        let named = images.iter().map(|(image, stack)| (image_name(image), stack));
-        let running = containers.iter().map(|one| (one.record.name.clone(), &one.stack));
-        let kept = points.iter().map(|one| (one.name.clone(), &one.stack));
-        for (name, stack) in named.chain(running).chain(kept) {
-            for layer in stack {
-                users.entry(layer.chain_id.clone()).or_default().insert(name.clone());
-            }
-        }
-        Self(users)
-    }
-
-    /// Everybody but `own` who stands on one of these layers.
-    fn others(&self, stack: &[Arc<LayerInfo>], own: &str) -> Vec<String> {
-        let all: BTreeSet<&String> =
-            stack.iter().filter_map(|layer| self.0.get(&layer.chain_id)).flatten().collect();
-        all.into_iter().filter(|name| *name != own).cloned().collect()
-    }
-
-    fn count(&self, layer: &LayerInfo) -> usize {
-        self.0.get(&layer.chain_id).map_or(0, BTreeSet::len)
-    }
-}
-
 fn image_name(image: &Image) -> String {
     image.repo_tags().into_iter().next().unwrap_or_else(|| image.id.short().to_owned())
 }
 
-fn container_entry(one: &Standing, usage: Usage, users: &Users) -> CowContainer {
+fn object(kind: &str, id: &str, name: &str, account: Account) -> CowObject {
+    CowObject {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        name: name.to_owned(),
+        shared_bytes: account.shared,
+        own_bytes: account.own,
+        shared_with: account.with,
+    }
+}
+
+fn saved_entries(volume: &seacow_store::Volume, accounts: &Accounts) -> Vec<CowObject> {
+    let entry = |saved: &seacow_store::volume::Saved| {
+        let name = format!("{}@{}", volume.name, saved.name);
+        let account = accounts.of(&Thing::saved(&volume.name, &saved.name));
+        object("volume snapshot", &name, &name, account)
+    };
+    volume.saved.iter().map(entry).collect()
+}
+
+fn layer_entry(layer: &LayerInfo, accounts: &Accounts) -> CowObject {
+    let chain = &layer.chain_id;
+    object("layer", &chain.0.to_string(), chain.0.short(), accounts.of_layer(chain))
+}
+
+fn container_entry(one: &Standing, usage: Usage, account: Account) -> CowContainer {
     let record = &one.record;
     CowContainer {
         id: record.id.to_string(),
         name: record.name.clone(),
         image: record.config.image.clone(),
         image_id: record.image_id.to_string(),
-        shared_bytes: one.stack.iter().map(|layer| layer.disk).sum(),
-        shared_with: users.others(&one.stack, &record.name),
-        own_bytes: usage.bytes,
+        shared_bytes: account.shared,
+        shared_with: account.with,
+        own_bytes: account.own,
         copied_up: usage
             .copied_up
             .listed
@@ -181,31 +328,5 @@ fn container_entry(one: &Standing, usage: Usage, users: &Users) -> CowContainer 
         created: usage.new.count,
         deleted: usage.deleted.count,
         on_host: one.on_host,
-    }
-}
-
-fn image_entry(
-    image: &Image,
-    stack: &[Arc<LayerInfo>],
-    users: &Users,
-    containers: &[Standing],
-    points: &[Moment],
-) -> CowImage {
-    let mine: BTreeSet<String> = containers
-        .iter()
-        .filter(|one| one.record.image_id == image.id)
-        .map(|one| one.record.name.clone())
-        .collect();
-    // A container of this very image, or a snapshot of one, does not make its layers shared between images.
-    let own = mine.len() + points.iter().filter(|one| mine.contains(&one.owner)).count();
-    let shared = |layer: &&Arc<LayerInfo>| users.count(layer) > 1 + own;
-    let (shared, own): (Vec<_>, Vec<_>) = stack.iter().partition(shared);
-    let bytes = |layers: Vec<&Arc<LayerInfo>>| layers.into_iter().map(|layer| layer.disk).sum();
-    CowImage {
-        id: image.id.to_string(),
-        tags: image.repo_tags(),
-        shared_bytes: bytes(shared),
-        own_bytes: bytes(own),
-        containers: mine.into_iter().collect(),
     }
 }
