@@ -19,8 +19,9 @@ const SCHEMA: &str = "1";
 const SCHEMA_KEY: &str = "store/schema";
 /// In front of the keys of the store's own documents.
 const OWN: &str = "store/";
-/// redb's page cache; the whole file is a few MiB at most.
-const CACHE_BYTES: usize = 8 << 20;
+/// redb's page cache. A container has two pages or so; with a thousand of them what is not here is in the
+/// kernel's page cache, where a read costs a microsecond.
+const CACHE_BYTES: usize = 2 << 20;
 
 /// Why metadata could not be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
