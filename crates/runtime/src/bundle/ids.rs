@@ -61,7 +61,9 @@ impl Ids {
     /// What the runtime is told of it, valid for as long as this value lives.
     pub fn for_runtime(&self) -> UserNamespace {
         UserNamespace {
-            path: format!("/proc/{}/fd/{}", process::own_pid(), self.user.as_raw_fd()),
+            // Not `/proc/<pid>/`: runc since 1.1.13 takes such a pid for one that lives in the namespace,
+            // whatever follows, and compares with its maps.
+            path: format!("/proc/./{}/fd/{}", process::own_pid(), self.user.as_raw_fd()),
             uid_mappings: self.uids.clone(),
             gid_mappings: self.gids.clone(),
         }
