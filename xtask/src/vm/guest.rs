@@ -10,9 +10,10 @@ use super::tools::{self, Tools};
 use crate::shell;
 
 /// What the guest has beside the minimal system: an init, what the tests use, peers to compare with.
-const PACKAGES: [&str; 33] = [
+const PACKAGES: [&str; 34] = [
     "apparmor",
     "busybox-static",
+    "bzip2",
     "ca-certificates",
     "containerd",
     "crun",

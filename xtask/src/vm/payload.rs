@@ -126,7 +126,7 @@ fn test_script(init: Init, binaries: &[(String, PathBuf)], filter: &[String], fr
     let wanted = |name: &str| name >= from && LEFT_OUT.iter().all(|(out, _)| *out != name);
     for (name, _) in binaries.iter().filter(|(name, _)| wanted(name)) {
         let Some(filter) = filter_for(name, binaries, filter) else { continue };
-        // One at a time: two processors are emulated by one thread each, and tests have deadlines.
+        // One binary at a time: the processors are emulated, and tests have deadlines.
         script.push_str(&format!(
             "echo '== {name}'; timeout {ONE_BINARY} /payload/tests/{name} --test-threads=2 --show-output {filter} 2>&1 || rc=1\n",
         ));
