@@ -66,12 +66,12 @@ fn a_signal_to_all_reaches_children_and_execs() {
     if !needs_root() {
         return;
     }
-    let script = "trap 'echo init; exit 3' USR1; sleep 1000 & while :; do wait; done";
+    let script = "trap 'echo init; exit 3' USR1; touch /tmp/ready; sleep 1000 & while :; do wait; done";
     let mut shim = Shim::run(&["sh", "-c", script], &Options::default());
+    let ready = shim.dir.path().join("upper/tmp/ready");
     let (_, client) = shim.conn.exec(exec(&["sleep", "1000"], Stdio::default()));
     drop(client.unwrap());
-    eventually("three processes", || shim.conn.pids().len() == 3);
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    eventually("three processes", || ready.exists() && shim.conn.pids().len() == 3);
     shim.conn.done(Request::Signal { target: Target::Init, signal: 10, all: true });
     assert_eq!(shim.conn.exit().code, 3);
     shim.delete();

@@ -222,14 +222,17 @@ fn ended_ones_are_remembered_within_bounds() {
     let pids = shim.conn.pids();
     shim.lose_daemon();
     eventually("the end of all execs", || pids.iter().all(|pid| *pid == shim.init || is_dead(*pid)));
-    // The shim has noticed by the time another exec of its own would have run.
-    std::thread::sleep(std::time::Duration::from_millis(500));
     shim.conn = Conn::connect(shim.dir.path());
     shim.conn.hello();
-    let execs = shim.conn.status().execs;
     for (n, id) in (0..).zip(&ids) {
-        let exec = execs.iter().find(|exec| exec.exec_id == *id).unwrap();
-        assert_eq!(exec.exit.as_ref().unwrap().code, n);
+        let mut code = None;
+        eventually("the shim has noticed", || {
+            let execs = shim.conn.status().execs;
+            let exec = execs.iter().find(|exec| exec.exec_id == *id);
+            code = exec.and_then(|exec| exec.exit.as_ref()).map(|exit| exit.code);
+            code.is_some()
+        });
+        assert_eq!(code, Some(n));
     }
     shim.delete();
 }

@@ -167,7 +167,9 @@ fn stdin_is_null_unless_opened_and_close_stdin_ends_it() {
     shim.delete();
 
     let stdio = seacow_spec::shim::Stdio { open_stdin: true, ..Default::default() };
-    let mut shim = Shim::run(&["wc", "-c"], &Options { stdio, ..Options::default() });
+    let mut shim =
+        Shim::run(&["sh", "-c", "tee /tmp/seen | wc -c"], &Options { stdio, ..Options::default() });
+    let seen = shim.dir.path().join("upper/tmp/seen");
     // Not once: the first client's end ends its session, not the input.
     let mut first = shim.conn.attach(attach(true));
     first.write_all(b"abc").unwrap();
@@ -175,8 +177,7 @@ fn stdin_is_null_unless_opened_and_close_stdin_ends_it() {
     assert_eq!(demultiplex(&mut first), (Vec::new(), Vec::new()));
     let mut second = shim.conn.attach(attach(true));
     second.write_all(b"de").unwrap();
-    // The shim has read it when the socket's queue is empty; close_stdin waits for what it holds.
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    eventually("all input has arrived", || std::fs::read(&seen).is_ok_and(|text| text == b"abcde"));
     shim.conn.done(Request::CloseStdin { target: Target::Init });
     assert_eq!(demultiplex(&mut second).0, b"5\n");
     assert_eq!(shim.conn.exit().code, 0);
