@@ -12,6 +12,7 @@ mod engine;
 mod http;
 mod image;
 mod older;
+mod plugin;
 mod process;
 mod terminal;
 
@@ -19,6 +20,7 @@ pub use engine::{Engine, Kind, cgroup_driver, dist};
 pub use http::Response;
 pub use image::busybox_tar;
 pub use older::OlderShim;
+pub use plugin::VolumePlugin;
 pub use process::{Done, Running};
 pub use terminal::Terminal;
 

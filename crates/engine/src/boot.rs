@@ -8,6 +8,7 @@
 //! | any | alive, program ended | ended now, with its true status |
 //! | running | lost | cleaned up; `exit.json`'s status, else 137; 255 after a boot of the machine |
 //! | created, exited | lost | cleaned up |
+//! | created, exited | lost, and its files too (power cut) | files prepared anew |
 //! | none | alive or lost | cleaned up: a half-made create, a slot, a finished removal |
 //!
 //! Shims of containers that were never started go by themselves with their engine.
@@ -28,10 +29,12 @@ use seacow_store::{
 };
 
 use crate::config::CgroupDriver;
+use crate::container::plugged::Plugged;
 use crate::container::{Container, Link, Record};
 use crate::error::EngineError;
 use crate::network::bridge::Bridge;
 use crate::network::{Identity, NetworkError};
+use crate::plugin::Plugins;
 use crate::shim::{Program, ShimClient};
 use crate::{Config, Engine, Inner, blocking, budget, lsm, network, shim, slot, storage, storefile};
 
@@ -178,6 +181,8 @@ impl Engine {
             .for_each_concurrent(PARALLEL, |container| async move { self.find_again(&container).await })
             .await;
         self.remove_orphans().await?;
+        self.prepare_missing().await?;
+        self.release_left_plugged();
         tracing::info!(found, kept = self.0.containers.len(), "containers of an earlier engine");
         Ok(())
     }
@@ -469,6 +474,9 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
         keep_identity(&store, &Identity { doors: doors.to_vec(), ..networks.clone() })
     })?;
     let pool = slot::Pool::new(&config);
+    let plugged = Plugged::open(&config.exec_root)
+        .map_err(|source| BootError::Directory { path: config.exec_root.display().to_string(), source })?;
+    let plugins = Plugins::new(&config.exec_root);
     Ok(Engine(Arc::new(Inner {
         config,
         program,
@@ -485,6 +493,8 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
         clearing: Default::default(),
         memory: Default::default(),
         last_use: Default::default(),
+        plugins,
+        plugged,
         dirty: Arc::new(storage::Dirty::default()),
         _lock: lock,
     })))

@@ -22,6 +22,7 @@
 //! | `lsm` | AppArmor and SELinux |
 //! | [`network`] | the default bridge and the other modes |
 //! | [`pipe`] | byte and progress streams across the blocking border |
+//! | [`plugin`] | plug-ins by Docker's protocol |
 //! | [`remap`] | user namespaces: whose ids containers have |
 //! | [`runtime`] | which OCI runtime makes a container |
 //! | [`shim`] | connections to shims |
@@ -46,6 +47,7 @@ pub mod image;
 mod lsm;
 pub mod network;
 pub mod pipe;
+pub mod plugin;
 pub mod remap;
 pub mod runtime;
 pub mod shim;
@@ -98,6 +100,9 @@ pub(crate) struct Inner {
     pub(crate) last_use: std::sync::Mutex<budget::LastUse>,
     /// Held while a container starts that shares a volume in memory with others.
     pub(crate) memory: tokio::sync::Mutex<()>,
+    pub(crate) plugins: plugin::Plugins,
+    /// What plug-ins have mounted for containers.
+    pub(crate) plugged: container::plugged::Plugged,
     pub(crate) dirty: Arc<storage::Dirty>,
     /// Keeps a second engine out of the exec root.
     _lock: std::os::fd::OwnedFd,

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::blocking::lock;
 use crate::container::capture::Files;
-use crate::container::{Container, ContainerError, Record};
+use crate::container::{Container, ContainerError, Record, normalize};
 use crate::error::EngineError;
 use crate::{Engine, blocking};
 
@@ -147,7 +147,8 @@ impl Engine {
         from: Option<Files>,
     ) -> Result<Rootfs, EngineError> {
         let (store, key) = (Arc::clone(&self.0.store), SnapshotKey::from(&record.id));
-        let options = PrepareOptions { volatile: record.auto_remove() };
+        let size = normalize::storage_size(&record.host_config)?;
+        let options = PrepareOptions { volatile: record.auto_remove(), size };
         let (chain, logs) = (chain.cloned(), self.config().container_dir(&record.id));
         let made = blocking::run("make a container's files", move || {
             crate::slot::make_directory(&logs)?;

@@ -14,6 +14,7 @@
 //! | [`names`] | container names, valid and invented |
 //! | [`selinux`] | labels of processes and files |
 //! | [`signal`] | signal names and numbers |
+//! | [`size`] | numbers of bytes as people write them |
 //! | [`time`] | instants as RFC 3339 with nanoseconds |
 //! | [`lifecycle`] | the states of a container and the one function that moves between them |
 //! | [`oci`] | OCI runtime and image documents |
@@ -32,6 +33,7 @@ pub mod reference;
 pub mod selinux;
 pub mod shim;
 pub mod signal;
+pub mod size;
 pub mod time;
 
 pub use digest::{ChainId, Digest};

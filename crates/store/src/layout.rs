@@ -28,6 +28,9 @@ pub(crate) const ROOT: &str = "root";
 /// In a layer's directory, the layer with all below it as one plain tree.
 pub(crate) const TREE: &str = "tree";
 
+/// In a volume's directory, what containers get.
+pub(crate) const DATA: &str = "_data";
+
 /// The paths.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -130,16 +133,19 @@ impl Layout {
 pub(crate) fn remove_tree(path: &Path) -> Result<(), IoFailure> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     // As a whole where the file system can; one that holds another, made by a container, is emptied.
-    for whole in [ROOT, TREE] {
-        destroy_subvolume(path, whole);
+    for whole in [ROOT, TREE, DATA] {
+        destroy_subvolume(path, std::ffi::OsStr::new(whole));
+    }
+    destroy_subvolume(parent, name);
+    if !path.exists() {
+        return Ok(());
     }
     let root = seacow_sys::rooted::Root::open(parent).at("open", parent)?;
     seacow_sys::rooted::remove_tree(std::os::fd::AsFd::as_fd(&root), name).at("remove", path)
 }
 
-fn destroy_subvolume(dir: &Path, name: &str) {
+fn destroy_subvolume(dir: &Path, name: &std::ffi::OsStr) {
     use seacow_sys::btrfs;
-    let name = std::ffi::OsStr::new(name);
     let Ok(dir) = std::fs::File::open(dir) else { return };
     let dir = std::os::fd::AsFd::as_fd(&dir);
     if btrfs::is_subvolume(dir, name).unwrap_or(false) {

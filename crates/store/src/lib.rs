@@ -43,6 +43,7 @@ mod layout;
 mod limits;
 mod meta;
 pub mod point;
+pub mod quota;
 pub mod record;
 mod shared;
 pub mod snapshot;

@@ -16,6 +16,7 @@ use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::meta::{self, Durability, Meta, MetaError, Table, Write};
 use crate::point::Point;
+use crate::quota::Quotas;
 use crate::store::OpenError;
 use crate::sweeper::Sweeper;
 
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) pins: Arc<Pins>,
     pub(crate) sweeper: Sweeper,
+    pub(crate) quotas: Quotas,
     catalog: RwLock<Catalog>,
     change: Mutex<()>,
 }
@@ -45,6 +47,7 @@ impl Shared {
     pub(crate) fn new(layout: Layout, disk: Disk, meta: Meta, limits: Limits) -> Result<Self, OpenError> {
         Ok(Self {
             catalog: RwLock::new(Catalog::load(&meta)?),
+            quotas: Quotas::load(&meta)?,
             layout,
             disk,
             meta,

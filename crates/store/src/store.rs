@@ -17,6 +17,7 @@ use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::meta::{Meta, MetaError};
 use crate::point::Points;
+use crate::quota::QuotaError;
 use crate::record::Records;
 use crate::shared::Shared;
 use crate::snapshot::{self, DriverError, DriverKind, SnapshotDriver, SnapshotError};
@@ -42,6 +43,9 @@ pub enum OpenError {
     /// The snapshots failed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// Limits could not be put right.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -54,6 +58,7 @@ impl Classified for OpenError {
             Self::Meta(error) => error.class(),
             Self::Driver(error) => error.class(),
             Self::Snapshot(error) => error.class(),
+            Self::Quota(error) => error.class(),
             Self::Io(error) => error.class(),
         }
     }
@@ -134,6 +139,7 @@ impl Store {
         let snapshots = snapshot::open(driver, shared.clone(), layers.clone())?;
         shared.change().release_all_unused()?;
         let volumes = Volumes::open(shared.clone())?;
+        shared.quotas.repair(&shared)?;
         Ok(Self {
             images: Images::new(shared.clone(), layers.clone(), Host::default()),
             records: Records::new(shared.clone()),
@@ -198,6 +204,12 @@ impl Store {
     /// Named volumes.
     pub fn volumes(&self) -> &Volumes {
         &self.volumes
+    }
+
+    /// What is limited, by its key (`snapshot/<key>`, `volume/<name>`, `gone/<number>` for what is on its way
+    /// out), and to how many bytes.
+    pub fn limits(&self) -> Vec<(String, u64)> {
+        self.shared.quotas.list()
     }
 
     /// Where everything lasting lies.

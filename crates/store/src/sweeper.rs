@@ -18,6 +18,7 @@ pub(crate) struct Sweeper {
 
 enum Job {
     Remove(PathBuf),
+    AfterEach(Box<dyn Fn() + Send>),
     Tell(SyncSender<()>),
 }
 
@@ -38,6 +39,13 @@ impl Sweeper {
         }
     }
 
+    /// To be done after every removal from now on.
+    pub(crate) fn after_each(&self, work: Box<dyn Fn() + Send>) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send(Job::AfterEach(work));
+        }
+    }
+
     /// Returns when everything is gone that was given before.
     pub(crate) fn settle(&self) {
         let (done, told) = sync_channel(1);
@@ -50,10 +58,17 @@ impl Sweeper {
 }
 
 fn sweep(jobs: &Receiver<Job>) {
+    let mut after: Option<Box<dyn Fn() + Send>> = None;
     for job in jobs {
         match job {
-            // What cannot be removed is tried again at the next open.
-            Job::Remove(path) => drop(remove_tree(&path)),
+            Job::Remove(path) => {
+                // What cannot be removed is tried again at the next open.
+                drop(remove_tree(&path));
+                if let Some(after) = &after {
+                    after();
+                }
+            }
+            Job::AfterEach(work) => after = Some(work),
             Job::Tell(waiting) => drop(waiting.send(())),
         }
     }

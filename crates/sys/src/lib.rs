@@ -24,6 +24,7 @@ pub mod process;
 #[cfg(target_arch = "x86_64")]
 pub mod ptrace;
 pub mod pty;
+pub mod quota;
 mod raw;
 pub mod rlimit;
 pub mod rooted;

@@ -60,8 +60,9 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "key=value")]
     pub(crate) log_opt: Vec<String>,
 
-    /// Storage driver: overlay (Docker's overlay2), reflink, btrfs or copy; if not given, the one that
-    /// the data root was used with, else reflink or overlay, whichever its file system allows
+    /// Storage driver: overlay (Docker's overlay2), reflink, btrfs, zfs (untested) or copy; if
+    /// not given, the one that the data root was used with, else reflink or overlay, whichever its file system
+    /// allows
     #[arg(short = 's', long, value_name = "name")]
     pub(crate) storage_driver: Option<String>,
 

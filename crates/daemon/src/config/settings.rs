@@ -361,18 +361,9 @@ fn log_defaults(options: &BTreeMap<String, String>) -> Result<LogDefaults, Setti
     Ok(log)
 }
 
-/// `10m`, `1g`, `512k`, `100`: powers of 1024, as Docker reads them.
+/// A size that is more than nothing.
 fn bytes(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower.strip_suffix('b').unwrap_or(&lower);
-    let (number, shift) = match lower.as_bytes().last()? {
-        b'k' => (&lower[..lower.len() - 1], 10),
-        b'm' => (&lower[..lower.len() - 1], 20),
-        b'g' => (&lower[..lower.len() - 1], 30),
-        b't' => (&lower[..lower.len() - 1], 40),
-        _ => (lower, 0),
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
+    seacow_spec::size::parse(text).filter(|bytes| *bytes > 0)
 }
 
 fn level(name: Option<&str>) -> Result<tracing::Level, SettingsError> {

@@ -65,7 +65,10 @@ async fn no_such_plugin(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn plugins(_: Call) -> Result<Reply, ApiError> {
-    Err(ApiError::not_implemented("plugins are not built yet"))
+    Err(ApiError::not_implemented(
+        "managed plug-ins (docker plugin install) are not built: seacow uses volume plug-ins that run by themselves \
+         and listen in /run/docker/plugins, or are named in /etc/docker/plugins or /usr/lib/docker/plugins",
+    ))
 }
 
 async fn registry(_: Call) -> Result<Reply, ApiError> {

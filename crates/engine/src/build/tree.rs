@@ -38,7 +38,7 @@ impl<'a> Tree<'a> {
     pub(super) fn writable(build: &'a BuildExecutor, chain: Option<&ChainId>) -> Result<Self, ErrorReport> {
         let random = seacow_spec::id::random_hex().map_err(internal)?;
         let key: SnapshotKey = format!("build-{}", &random[..32]).parse().map_err(report)?;
-        let options = PrepareOptions { volatile: false };
+        let options = PrepareOptions { volatile: false, ..PrepareOptions::default() };
         let rootfs = build.engine.store().snapshots().prepare(&key, chain, &options).map_err(report)?;
         // From here on dropping the tree removes the layer again.
         let mut tree = Self { build, key: Some(key), mounted: None };

@@ -157,6 +157,10 @@ fn record_of(source: &Record, name: Option<&str>) -> Result<Record, ContainerErr
         record.config.hostname.clear();
     }
     for mount in record.mounts.iter_mut().filter(|mount| mount.anonymous) {
+        if mount.plugin().is_some() {
+            let what = format!("cloning the anonymous volume at {} of a plug-in", mount.point.destination);
+            return Err(ContainerError::Unsupported(what));
+        }
         mount.point.name.clear();
         mount.source = std::path::PathBuf::new();
     }

@@ -92,7 +92,7 @@ impl Engine {
         };
         let store = self.store().clone();
         blocking::run("commit a container", move || {
-            let layer = store.snapshots().complete(&files.layer, files.base.as_ref())?;
+            let layer = &files.layer;
             let depth = |chain: Option<&ChainId>| {
                 chain.and_then(|chain| store.layers().stack(chain).ok()).map_or(0, |stack| stack.len())
             };

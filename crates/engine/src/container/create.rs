@@ -123,7 +123,7 @@ impl Engine {
         }
         let taken_over = self.volumes_of_others(&host_config)?;
         warnings.extend(doubts(&host_config, health_of_image));
-        let record = Record {
+        let mut record = Record {
             version: record::VERSION,
             // Replaced when the container gets its id.
             id: ContainerId::random().map_err(ContainerError::Random)?,
@@ -142,6 +142,7 @@ impl Engine {
             labels: None,
             restart_count: 0,
         };
+        self.settle_volume_drivers(&mut record).await;
         check_values(&record)?;
         self.check_labels(&record)?;
         userns::check(&record, self.config())?;
@@ -160,13 +161,13 @@ impl Engine {
         Ok(())
     }
 
-    /// The template of a container that joins nobody's namespaces and memory; `None` for one that does, since
-    /// whose they are is known at the start only.
+    /// The template of a container that joins nobody's namespaces and memory, and has no plug-in's volumes;
+    /// `None` for one that does, since whose or where they are is known at the start only.
     pub(super) fn own_template(&self, record: &Record) -> Result<Option<Template>, ContainerError> {
         let joins = |mode: &str| mode.starts_with("container:");
         let host = &record.host_config;
         let joins = joins(&host.network_mode) || joins(&host.pid_mode) || joins(&host.ipc_mode);
-        if joins || self.uses_shared_memory(record) {
+        if joins || record.is_plugged() || self.uses_shared_memory(record) {
             return Ok(None);
         }
         Template::of(record, self.config(), |other| Err(ContainerError::NotRunning(other.to_owned())))
@@ -375,6 +376,10 @@ fn check_mounts(record: &Record, config: &crate::Config) -> Result<(), Container
     let ours = matches!(config.runtimes.find(&record.host_config.runtime), Ok(None));
     let remapped = userns::remap(record, config).is_some();
     for mount in &record.mounts {
+        if mount.plugin().is_some() && mount.scratch {
+            let what = "the option O for a volume of a plug-in";
+            return Err(ContainerError::Unsupported(what.into()));
+        }
         if !mount.subpath.is_empty() && !ours {
             let what = format!("a mount's subpath with the runtime {:?}", record.host_config.runtime);
             return Err(ContainerError::Unsupported(what));

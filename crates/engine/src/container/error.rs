@@ -6,6 +6,7 @@ use seacow_spec::{Classified, ErrorClass, ErrorReport};
 use super::invalid::Invalid;
 use crate::lsm::relabel::RelabelError;
 use crate::lsm::selinux::SelinuxError;
+use crate::volume::VolumeError;
 
 /// A failed container verb.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +185,20 @@ pub enum ContainerError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// A plug-in did not mount a volume; the text is Docker's.
+    #[error("error while mounting volume '{volume}': {source}")]
+    MountVolume {
+        /// Which.
+        volume: String,
+        /// Why not.
+        source: crate::plugin::PluginError,
+    },
+    /// A volume that it is to have could not be made.
+    #[error(transparent)]
+    Volume(VolumeError),
+    /// The image that it was made of is not there.
+    #[error("the image {0} is gone")]
+    ImageGone(String),
     /// `ps` on the host failed.
     #[error("Error running ps: {0}")]
     Ps(String),
@@ -214,7 +229,9 @@ impl ContainerError {
 impl Classified for ContainerError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::NotFound(_) | Self::Gone(_) | Self::Platform { .. } => ErrorClass::NotFound,
+            Self::NotFound(_) | Self::Gone(_) | Self::Platform { .. } | Self::ImageGone(_) => {
+                ErrorClass::NotFound
+            }
             Self::Ambiguous(_)
             | Self::WaitCondition(_)
             | Self::NoStream
@@ -246,6 +263,15 @@ impl Classified for ContainerError {
             Self::NoSuchNetwork(_) | Self::Unsupported(_) | Self::UnreadableLogs | Self::RemoveLink => {
                 ErrorClass::NotImplemented
             }
+            // As above.
+            Self::Volume(error) => match error.class() {
+                ErrorClass::NotFound => ErrorClass::InvalidArgument,
+                class => class,
+            },
+            Self::MountVolume { source, .. } => match source.class() {
+                ErrorClass::NotFound => ErrorClass::InvalidArgument,
+                class => class,
+            },
             Self::HostImage => ErrorClass::Forbidden,
             // dockerd answers 400 when the program itself is at fault, 500 otherwise.
             Self::StartFailed(report) => match report.exit_code {

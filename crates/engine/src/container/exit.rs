@@ -136,6 +136,7 @@ impl Engine {
                 }
             }
             engine.remove_exec_dir(&container).await;
+            engine.release_plugged(&container.id).await;
             drop((remains, piece));
         });
     }

@@ -157,6 +157,10 @@ pub enum Invalid {
     Mount { kind: String, why: String },
     #[error("invalid mount config for type {0:?}: mount type unknown")]
     MountType(String),
+    #[error("Unknown storage option: {0}; there is only size")]
+    StorageOption(String),
+    #[error("invalid size in --storage-opt: {0:?}")]
+    StorageSize(String),
     #[error("invalid tmpfs option {0:?}")]
     TmpfsOption(String),
     #[error("invalid link-local, DNS or other address: {0:?}")]

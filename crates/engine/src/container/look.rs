@@ -38,8 +38,11 @@ impl Engine {
             return Err(ContainerError::Gone(container.id.to_string()).into());
         }
         let rootfs = self.store().snapshots().get(&SnapshotKey::from(&container.id))?;
-        let binds = binds(container);
-        Ok(self.store().with_mounted(&rootfs, &binds, work)?)
+        let runtime = Handle::current();
+        runtime.block_on(self.hold_plugged(container))?;
+        let done = self.store().with_mounted(&rootfs, &binds(container), work);
+        runtime.block_on(self.release_plugged(&container.id));
+        Ok(done?)
     }
 }
 

@@ -13,7 +13,7 @@ use super::error::ContainerError;
 use super::invalid::Invalid;
 use super::record::MountRecord;
 
-/// The only volume driver.
+/// The driver of volumes that no plug-in has.
 pub(crate) const LOCAL: &str = "local";
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 const DEFAULT_PROPAGATION: &str = "rprivate";
@@ -29,7 +29,9 @@ pub(super) fn collect(
 ) -> Result<Vec<MountRecord>, ContainerError> {
     let mut mounts = Vec::new();
     for spec in host.binds.iter().flatten() {
-        mounts.push(bind(spec)?);
+        let mut mount = bind(spec)?;
+        set_driver(&mut mount, &host.volume_driver);
+        mounts.push(mount);
     }
     for mount in host.mounts.iter().flatten() {
         mounts.push(explicit(mount)?);
@@ -50,7 +52,9 @@ pub(super) fn collect(
     for path in config.volumes.iter().flatten().map(|(path, _)| path) {
         let target = destination(path, path)?;
         if taken.insert(target.clone()) {
-            mounts.push(volume(String::new(), target, "", true));
+            let mut mount = volume(String::new(), target, "", true);
+            set_driver(&mut mount, &host.volume_driver);
+            mounts.push(mount);
         }
     }
     mounts.sort_by_key(|mount| Path::new(&mount.point.destination).components().count());
@@ -205,10 +209,8 @@ fn explicit_volume(mount: &Mount, target: String) -> Result<MountRecord, Contain
     }
     check_subpath(mount, &options.subpath)?;
     let driver = options.driver_config.unwrap_or_default();
-    if !matches!(driver.name.as_str(), "" | LOCAL) {
-        return Err(ContainerError::Unsupported(format!("volume driver {:?}", driver.name)));
-    }
     let mut record = volume(mount.source.clone(), target, "z", !mount.read_only);
+    set_driver(&mut record, &driver.name);
     // What the image has at the target belongs into the volume's top.
     record.copy = !options.no_copy && options.subpath.is_empty();
     record.subpath = options.subpath;
@@ -307,6 +309,13 @@ fn volume(name: String, target: String, mode: &str, writable: bool) -> MountReco
     let default = if anonymous { "" } else { "z" };
     if mode.is_empty() { default } else { mode }.clone_into(&mut point.mode);
     MountRecord { anonymous, copy: true, ..record(point) }
+}
+
+/// Whose a volume is that the request makes.
+fn set_driver(mount: &mut MountRecord, driver: &str) {
+    if mount.point.kind == "volume" && !driver.is_empty() {
+        driver.clone_into(&mut mount.point.driver);
+    }
 }
 
 fn host_path(source: &str, target: String, propagation: &str, writable: bool) -> MountRecord {

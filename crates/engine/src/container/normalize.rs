@@ -126,12 +126,12 @@ fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
         ("publishing ports (-p)", published),
         ("publishing all ports (-P)", host.publish_all_ports),
         ("links between containers (--link)", filled(&host.links)),
-        ("storage options (--storage-opt)", host.storage_opt.as_ref().is_some_and(|opts| !opts.is_empty())),
         ("the option Cgroup", !host.cgroup.is_empty()),
     ];
     if let Some((name, _)) = given.iter().find(|(_, set)| *set) {
         return Err(unsupported(*name));
     }
+    storage_size(host)?;
     match host.restart_policy.name.as_str() {
         "" | "no" => {}
         "always" | "on-failure" | "unless-stopped" if host.auto_remove => {
@@ -141,9 +141,6 @@ fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
             return Err(unsupported(format!("the restart policy {policy:?}")));
         }
         policy => return Err(Invalid::RestartPolicy(policy.to_owned()).into()),
-    }
-    if !matches!(host.volume_driver.as_str(), "" | mounts::LOCAL) {
-        return Err(unsupported(format!("volume driver {:?}", host.volume_driver)));
     }
     if !matches!(host.isolation.as_str(), "" | "default") {
         return Err(Invalid::Isolation(host.isolation.clone()).into());
@@ -244,7 +241,11 @@ pub(crate) fn log_limits(
         let wrong = |option| Invalid::LogValue { option, value: value.clone() };
         match option.as_str() {
             "max-size" if value == "-1" => size = u64::MAX,
-            "max-size" => size = bytes(value).filter(|size| *size > 0).ok_or_else(|| wrong("max-size"))?,
+            "max-size" => {
+                size = seacow_spec::size::parse(value)
+                    .filter(|size| *size > 0)
+                    .ok_or_else(|| wrong("max-size"))?
+            }
             "max-file" => files = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| wrong("max-file"))?,
             "mode" if value == "blocking" => {}
             "compress" if value == "false" => {}
@@ -258,18 +259,20 @@ pub(crate) fn log_limits(
     Ok((size, files))
 }
 
-/// `10m`, `1g`, `512k`, `100`: powers of 1024.
-fn bytes(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let trimmed = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, shift) = match trimmed.as_bytes().last()? {
-        b'k' => (trimmed.strip_suffix('k')?, 10),
-        b'm' => (trimmed.strip_suffix('m')?, 20),
-        b'g' => (trimmed.strip_suffix('g')?, 30),
-        b't' => (trimmed.strip_suffix('t')?, 40),
-        _ => (trimmed, 0),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+/// What a container's own files may take of the disk (`--storage-opt size=`).
+///
+/// # Errors
+/// The option is none of Docker's, or its value is no size.
+pub(crate) fn storage_size(host: &HostConfig) -> Result<Option<u64>, Invalid> {
+    let mut size = None;
+    for (option, value) in host.storage_opt.iter().flatten() {
+        if option != "size" {
+            return Err(Invalid::StorageOption(option.clone()));
+        }
+        let bytes = seacow_spec::size::parse(value).filter(|bytes| *bytes > 0);
+        size = Some(bytes.ok_or_else(|| Invalid::StorageSize(value.clone()))?);
+    }
+    Ok(size)
 }
 
 /// Only settings that belong to one of the container's own namespaces.

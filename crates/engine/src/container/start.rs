@@ -50,6 +50,9 @@ impl Engine {
 
     async fn bring_up(&self, container: &Arc<Container>) -> Result<(), EngineError> {
         crate::step!("start: begun");
+        // What the last run held is given back before it is asked for again.
+        super::exit::await_teardown(container).await;
+        self.hold_plugged(container).await?;
         let shim = self.made(container).await?;
         crate::step!("start: container made");
         super::attach::await_announced(container, ATTACH_GRACE).await;
@@ -130,6 +133,7 @@ impl Engine {
             cell.record.auto_remove()
         };
         self.let_go(container).await;
+        self.release_plugged(&container.id).await;
         if remove {
             if let Err(error) = self.remove_now(container, true, Some(code)).await {
                 tracing::warn!(id = container.id.short(), %error, "remove a container that did not start");

@@ -33,7 +33,14 @@ pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<Str
         if mount.anonymous {
             mount.point.name = seacow_spec::id::random_hex().map_err(super::ContainerError::Random)?;
         }
-        match one(engine, mount, record.id.as_str()).await {
+        let made = match mount.plugin() {
+            Some(plugin) => {
+                let plugin = plugin.to_owned();
+                plugged(engine, mount, plugin).await
+            }
+            None => one(engine, mount, record.id.as_str()).await,
+        };
+        match made {
             Ok(()) if record.mounts[index].anonymous => {
                 anonymous.push(record.mounts[index].point.name.clone())
             }
@@ -69,6 +76,8 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
         labels: mount.labels.clone(),
         anonymous: mount.anonymous,
         options: mount.driver_options.clone(),
+        plugin: None,
+        size: local::size(&mount.driver_options)?,
     };
     local::backing(&wanted.options)?;
     let (volume, backing, new) = blocking::run("make a volume", move || {
@@ -100,6 +109,24 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
         }
         Backing::FileSystem(fs) => mount.filesystem = Some(fs),
     }
+    Ok(())
+}
+
+/// The same for a plug-in's volume, of which nobody knows where it is before it is mounted.
+async fn plugged(engine: &Engine, mount: &mut MountRecord, plugin: String) -> Result<(), EngineError> {
+    let wanted = NewVolume {
+        labels: mount.labels.clone(),
+        anonymous: mount.anonymous,
+        options: mount.driver_options.clone(),
+        plugin: Some(plugin),
+        size: None,
+    };
+    engine.make_plugged(&mount.point.name, wanted).await.map_err(|error| match error {
+        EngineError::Volume(error) => ContainerError::Volume(error).into(),
+        other => other,
+    })?;
+    // Its ids are the plug-in's business.
+    mount.hosts_ids = true;
     Ok(())
 }
 
@@ -210,6 +237,16 @@ pub(super) async fn fill(
     record: &Record,
     image: Option<&ChainId>,
 ) -> Result<(), EngineError> {
+    if !record.mounts.iter().any(|mount| mount.copy && mount.plugin().is_some()) {
+        return fill_mounted(engine, record, image).await;
+    }
+    let mounted = engine.with_plugged(record).await?;
+    let filled = fill_mounted(engine, &mounted, image).await;
+    engine.release_plugged(&record.id).await;
+    filled
+}
+
+async fn fill_mounted(engine: &Engine, record: &Record, image: Option<&ChainId>) -> Result<(), EngineError> {
     let wanted = record.mounts.iter().filter(|mount| mount.point.kind == "volume" && mount.copy);
     let empty = |mount: &&MountRecord| {
         std::fs::read_dir(&mount.source).is_ok_and(|mut entries| entries.next().is_none())
@@ -255,13 +292,8 @@ pub(super) async fn copy(engine: &Engine, from: &[MountRecord], to: &Record) -> 
 
 /// Removes a volume that belongs to nobody any more. What cannot be removed stays and is logged.
 pub(super) async fn discard(engine: &Engine, name: &str) {
-    let (store, volume) = (Arc::clone(&engine.0.store), name.to_owned());
-    match blocking::run("remove a volume", move || store.volumes().remove(&volume)).await {
-        Ok(Ok(())) => {
-            let attributes = [("driver".to_owned(), super::mounts::LOCAL.to_owned())];
-            engine.emit(event("volume", "destroy", name, BTreeMap::from(attributes)));
-        }
-        Ok(Err(error)) => tracing::warn!(volume = name, %error, "remove a volume"),
-        Err(error) => tracing::warn!(volume = name, %error, "remove a volume"),
+    let plugin = engine.store().volumes().get(name).ok().and_then(|known| known.plugin);
+    if let Err(error) = engine.destroy_volume(name, plugin, false).await {
+        tracing::warn!(volume = name, %error, "remove a volume");
     }
 }

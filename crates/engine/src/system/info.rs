@@ -62,7 +62,7 @@ impl Engine {
                 .chain(self.store().snapshots().status())
                 .chain(self.store_file_status().await)
                 .collect(),
-            plugins: plugins(),
+            plugins: self.plugin_names().await,
             memory_limit: limits.memory,
             swap_limit: limits.swap,
             cpu_cfs_period: limits.cpu,
@@ -130,6 +130,19 @@ impl Engine {
             ["Store File Takes".into(), mib(status.allocated)],
             ["Store File Blocks".into(), blocks.into()],
         ]
+    }
+
+    /// Drivers that are built in, and volume plug-ins that answer.
+    async fn plugin_names(&self) -> InfoPlugins {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let mut volume = names(&["local"]);
+        volume.extend(self.0.plugins.volume_drivers().await.iter().map(|driver| driver.name().to_owned()));
+        InfoPlugins {
+            volume,
+            network: names(&["bridge", "host", "null"]),
+            authorization: None,
+            log: names(&["json-file", "none"]),
+        }
     }
 
     fn count_containers(&self) -> Counts {
@@ -214,16 +227,6 @@ fn security_options(apparmor: Result<(), Unavailable>, labelled: bool, remapped:
     let selinux = labelled.then_some("name=selinux");
     let all = [apparmor, Some("name=seccomp,profile=builtin"), selinux, remapped, Some("name=cgroupns")];
     all.into_iter().flatten().map(str::to_owned).collect()
-}
-
-fn plugins() -> InfoPlugins {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    InfoPlugins {
-        volume: names(&["local"]),
-        network: names(&["bridge", "host", "null"]),
-        authorization: None,
-        log: names(&["json-file", "none"]),
-    }
 }
 
 fn count_descriptors() -> i64 {

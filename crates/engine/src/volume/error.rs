@@ -2,6 +2,8 @@
 
 use seacow_spec::{Classified, ErrorClass};
 
+use crate::plugin::PluginError;
+
 /// A failed volume verb.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -16,9 +18,36 @@ pub enum VolumeError {
         /// Their ids.
         users: Vec<String>,
     },
-    /// Another driver than the one there is.
-    #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
-    Driver(String),
+    /// The driver of that name cannot be had.
+    #[error("{verb} {name}: error looking up volume plugin {driver}: {source}")]
+    Driver {
+        /// What was to be done.
+        verb: &'static str,
+        /// With which volume.
+        name: String,
+        /// The plug-in.
+        driver: String,
+        /// Why not.
+        source: PluginError,
+    },
+    /// A plug-in did not do it.
+    #[error("{verb} {name}: {source}")]
+    Plugin {
+        /// What was to be done.
+        verb: &'static str,
+        /// With which volume.
+        name: String,
+        /// Why not.
+        source: PluginError,
+    },
+    /// The name is a volume's of another driver.
+    #[error("create {name}: driver '{driver}' already has volume '{name}': volume name must be unique")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        driver: String,
+    },
     /// An option that the local driver does not have.
     #[error("invalid option: {0:?}")]
     Option(String),
@@ -35,9 +64,13 @@ pub enum VolumeError {
     Device(String),
     /// Limits of what a volume takes.
     #[error(
-        "quota size requested, but volumes have no quota in seacow yet; a tmpfs has one: -o type=tmpfs -o device=tmpfs -o o=size=…"
+        "quota size requested for a volume whose data are not in the store; a tmpfs has a limit by -o o=size=…, and \
+         what is on another file system by that one's own quota"
     )]
     Quota,
+    /// Not a number of bytes.
+    #[error("invalid size: {0:?}: a number of bytes, or one with k, m, g or t")]
+    Size(String),
     /// A file server without an address.
     #[error("error resolving the volume's host {host:?}: {source}")]
     Address {
@@ -66,9 +99,11 @@ impl Classified for VolumeError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
-            Self::InUse { .. } | Self::Busy { .. } => ErrorClass::Conflict,
-            Self::Option(_) | Self::MissingOption(_) | Self::Device(_) => ErrorClass::InvalidArgument,
-            Self::Driver(_) => ErrorClass::NotFound,
+            Self::InUse { .. } | Self::Busy { .. } | Self::NameTaken { .. } => ErrorClass::Conflict,
+            Self::Option(_) | Self::MissingOption(_) | Self::Device(_) | Self::Size(_) => {
+                ErrorClass::InvalidArgument
+            }
+            Self::Driver { source, .. } | Self::Plugin { source, .. } => source.class(),
             Self::BindOption(_) | Self::Quota | Self::Cluster => ErrorClass::NotImplemented,
             Self::Address { .. } | Self::Random(_) => ErrorClass::Internal,
         }

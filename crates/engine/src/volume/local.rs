@@ -51,7 +51,8 @@ impl FileSystem {
 /// # Errors
 /// One is unknown, missing, or asks for a quota.
 pub(crate) fn backing(options: &BTreeMap<String, String>) -> Result<Backing, VolumeError> {
-    if options.is_empty() {
+    if options.keys().all(|key| key == "size") {
+        size(options)?;
         return Ok(Backing::Store);
     }
     if let Some(unknown) =
@@ -78,6 +79,16 @@ pub(crate) fn backing(options: &BTreeMap<String, String>) -> Result<Backing, Vol
     }
     let options = words.into_iter().map(str::to_owned).collect();
     Ok(Backing::FileSystem(FileSystem { kind: kind.to_owned(), device: device.to_owned(), options }))
+}
+
+/// What a volume may take, if that is limited.
+///
+/// # Errors
+/// It is not a number of bytes.
+pub(crate) fn size(options: &BTreeMap<String, String>) -> Result<Option<u64>, VolumeError> {
+    let Some(text) = options.get("size") else { return Ok(None) };
+    let bytes = seacow_spec::size::parse(text).filter(|bytes| *bytes > 0);
+    bytes.map(Some).ok_or_else(|| VolumeError::Size(text.clone()))
 }
 
 fn directory(device: &str, words: &[&str]) -> Result<Backing, VolumeError> {
@@ -142,7 +153,10 @@ mod tests {
         assert_eq!(of(&[("typo", "x")]).unwrap_err(), "invalid option: \"typo\"");
         assert_eq!(of(&[("type", "tmpfs")]).unwrap_err(), "missing required option: \"device\"");
         assert_eq!(of(&[("device", "/dev/x")]).unwrap_err(), "missing required option: \"type\"");
-        assert!(of(&[("size", "1g")]).unwrap_err().contains("quota"));
+        assert_eq!(of(&[("size", "1g")]), Ok(Backing::Store));
+        assert!(of(&[("size", "much")]).unwrap_err().contains("much"));
+        let elsewhere = [("size", "1g"), ("type", "none"), ("o", "bind"), ("device", "/x")];
+        assert!(of(&elsewhere).unwrap_err().contains("quota"));
         assert!(of(&[("o", "bind,noexec"), ("device", "/x")]).unwrap_err().contains("noexec"));
         assert!(of(&[("o", "bind"), ("device", "x")]).unwrap_err().contains("absolute"));
     }

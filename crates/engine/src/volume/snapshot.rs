@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use seacow_spec::docker::snapshot::VolumeSnapshot;
 use seacow_spec::docker::volume::Volume;
-use seacow_store::volume::{Saved, VolumeCopy};
+use seacow_store::volume::{CopyFor, Saved, VolumeCopy};
 
 use super::{LOCAL, VolumeError, document};
 use crate::container::Container;
@@ -30,7 +30,7 @@ impl Engine {
             if let Some(name) = &name {
                 engine.store().volumes().check_snapshot(&volume, name).map_err(VolumeError::from)?;
             }
-            let copy = engine.copy_volume(&volume, None).await?;
+            let copy = engine.copy_volume(&volume, None, CopyFor::Snapshot).await?;
             let (store, of) = (Arc::clone(engine.store()), volume.clone());
             let saved = blocking::run("keep a volume's snapshot", move || {
                 store.volumes().save(&of, name.as_deref(), &copy)
@@ -108,21 +108,26 @@ impl Engine {
         let (engine, volume, name) = (self.clone(), volume.to_owned(), name.to_owned());
         self.finish("clone a volume", async move {
             let labels = engine.store().volumes().get(&volume).map_err(VolumeError::from)?.labels;
-            let copy = engine.copy_volume(&volume, snapshot).await?;
+            let copy = engine.copy_volume(&volume, snapshot, CopyFor::Volume).await?;
             let store = Arc::clone(engine.store());
             let made = blocking::run("make a volume", move || store.volumes().adopt(&name, &copy, labels));
             let made = made.await?.map_err(VolumeError::from)?;
-            engine.volume_event("create", &made.name);
+            engine.volume_event("create", &made.name, LOCAL);
             Ok(document(&made))
         })
         .await
     }
 
     /// Copies a volume, or a snapshot of it.
-    async fn copy_volume(&self, volume: &str, snapshot: Option<String>) -> Result<VolumeCopy, EngineError> {
+    async fn copy_volume(
+        &self,
+        volume: &str,
+        snapshot: Option<String>,
+        purpose: CopyFor,
+    ) -> Result<VolumeCopy, EngineError> {
         let (store, of) = (Arc::clone(self.store()), volume.to_owned());
         let from_snapshot = snapshot.is_some();
-        let copy = blocking_copy(store, of, snapshot);
+        let copy = blocking_copy(store, of, snapshot, purpose);
         if from_snapshot {
             return copy.await;
         }
@@ -153,9 +158,11 @@ async fn blocking_copy(
     store: Arc<seacow_store::Store>,
     volume: String,
     snapshot: Option<String>,
+    purpose: CopyFor,
 ) -> Result<VolumeCopy, EngineError> {
-    let copied =
-        blocking::run("copy a volume", move || store.volumes().copy_of(&volume, snapshot.as_deref()));
+    let copied = blocking::run("copy a volume", move || {
+        store.volumes().copy_of(&volume, snapshot.as_deref(), purpose)
+    });
     Ok(copied.await?.map_err(VolumeError::from)?)
 }
 

@@ -98,6 +98,9 @@ impl Layers {
     /// The directories of a stack, topmost first, as overlayfs would merge them.
     pub(crate) fn lowers(&self, top: Option<&ChainId>) -> Result<Lowers, LayerError> {
         let mut roots = Vec::new();
+        if let Some(top) = top {
+            self.make_files(top)?;
+        }
         for layer in top.map(|top| self.stack(top)).transpose()?.unwrap_or_default() {
             match layer.kind {
                 LayerKind::Files => {

@@ -118,6 +118,7 @@ impl Layers {
         if !layer.info().is_unsealed() {
             return Ok(());
         }
+        self.make_files(chain)?;
         let dir = self.shared.layout.layer(chain);
         // Out of sight: two may do it at once, and each leaves a whole one.
         let draft = self.shared.layout.new_draft()?;

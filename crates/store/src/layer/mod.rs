@@ -21,6 +21,7 @@ mod commit;
 mod diff;
 mod draft;
 mod export;
+mod files;
 mod frozen;
 mod loose;
 mod place;

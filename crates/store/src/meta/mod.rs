@@ -80,10 +80,11 @@ pub(crate) enum Table {
     Networks,
     Engine,
     Points,
+    Quotas,
 }
 
 impl Table {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Layers,
         Self::Images,
         Self::Configs,
@@ -93,6 +94,7 @@ impl Table {
         Self::Networks,
         Self::Engine,
         Self::Points,
+        Self::Quotas,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -106,6 +108,7 @@ impl Table {
             Self::Networks => "networks",
             Self::Engine => "engine",
             Self::Points => "points",
+            Self::Quotas => "quotas",
         }
     }
 

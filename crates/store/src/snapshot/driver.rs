@@ -22,13 +22,15 @@ pub enum DriverKind {
     Reflink,
     /// Subvolumes of btrfs.
     Btrfs,
+    /// Datasets of zfs, by its tools. Never tried on one.
+    Zfs,
     /// Whole copies, of shared extents where the file system has them. Works everywhere.
     Copy,
 }
 
 impl DriverKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Overlay, Self::Reflink, Self::Btrfs, Self::Copy];
+    pub const ALL: [Self; 5] = [Self::Overlay, Self::Reflink, Self::Btrfs, Self::Zfs, Self::Copy];
 
     /// As `docker info` shows it.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl DriverKind {
             Self::Overlay => "overlay2",
             Self::Reflink => "reflink",
             Self::Btrfs => "btrfs",
+            Self::Zfs => "zfs",
             Self::Copy => "copy",
         }
     }
@@ -45,6 +48,7 @@ impl DriverKind {
         match self {
             Self::Overlay | Self::Reflink => Form::Upper,
             Self::Btrfs => Form::Subvolume,
+            Self::Zfs => Form::Dataset,
             Self::Copy => Form::Tree,
         }
     }
@@ -54,6 +58,7 @@ impl DriverKind {
 enum Form {
     Upper,
     Subvolume,
+    Dataset,
     Tree,
 }
 
@@ -65,7 +70,7 @@ impl fmt::Display for DriverKind {
 
 /// There is no driver of that name.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no storage driver {0:?}: overlay (overlay2), reflink, btrfs or copy (vfs)")]
+#[error("there is no storage driver {0:?}: overlay (overlay2), reflink, btrfs, zfs or copy (vfs)")]
 pub struct UnknownDriver(String);
 
 impl FromStr for DriverKind {
@@ -77,6 +82,7 @@ impl FromStr for DriverKind {
             "overlay" | "overlay2" => Ok(Self::Overlay),
             "reflink" => Ok(Self::Reflink),
             "btrfs" => Ok(Self::Btrfs),
+            "zfs" => Ok(Self::Zfs),
             "copy" | "vfs" => Ok(Self::Copy),
             other => Err(UnknownDriver(other.to_owned())),
         }
@@ -204,6 +210,7 @@ fn fits(kind: DriverKind, layout: &Layout) -> Result<Result<(), String>, IoFailu
             Ok(_) => Err("its file system is not btrfs".to_owned()),
             Err(errno) => Err(errno.to_string()),
         },
+        DriverKind::Zfs => super::tree::zfs::works(&place),
         DriverKind::Copy => Ok(()),
     };
     crate::layout::remove_tree(&place)?;

@@ -29,12 +29,16 @@ impl OverlayDriver {
             return Ok(self.shelf.layers.pin(parent)?);
         }
         if self.shelf.frozen_between(&info)?.len() >= MERGE_AT {
+            let mode = if self.shelf.limit_of(key).is_some() { UpperMode::Copy } else { mode };
             return self.freeze_merged(key, &info, mode);
         }
         let planned = self.shelf.layers.plan_frozen(info.parent.as_ref(), None)?;
         match mode {
-            UpperMode::Move => self.freeze_by_exchange(key, &info, planned),
-            UpperMode::Copy => self.freeze_by_copy(key, &info, planned),
+            // What the upper directory holds is counted for the container, and a layer is not to be.
+            UpperMode::Move if self.shelf.limit_of(key).is_none() => {
+                self.freeze_by_exchange(key, &info, planned)
+            }
+            UpperMode::Move | UpperMode::Copy => self.freeze_by_copy(key, &info, planned),
         }
     }
 
@@ -207,11 +211,11 @@ impl OverlayDriver {
         let pin = self.shelf.pin(Some(to))?;
         let after = SnapshotInfo { parent: Some(to.clone()), ..before };
         let draft = shared.layout.new_draft()?;
-        let done = self
-            .make_dirs(&draft)
-            .and_then(|()| self.copy_root_look(&after, &draft.join("upper")))
-            .map_err(SnapshotError::from)
-            .and_then(|()| self.shelf.exchange(key, &after, pin, &draft));
+        let done = self.shelf.next_dir(key, &draft).and_then(|next| {
+            self.make_dirs(&next)?;
+            self.copy_root_look(&after, &next.join("upper"))?;
+            self.shelf.exchange(key, &after, pin, &next)
+        });
         // What it was, or what was made in vain.
         let _ = shared.discard(&draft);
         done

@@ -57,10 +57,12 @@ use seacow_spec::{ChainId, Classified, ErrorClass};
 pub use driver::{DriverError, DriverKind, UnknownDriver};
 pub(crate) use driver::{choose, extents_are_shared};
 pub(crate) use shelf::described;
+pub(crate) use tree::files_of_tree;
 pub use usage::{PathUse, Paths, Usage};
 
 use crate::error::IoFailure;
 use crate::layer::{Layer, LayerError, Layers, UpperMode};
+use crate::quota::QuotaError;
 use crate::shared::Shared;
 use overlay::OverlayDriver;
 use tree::{Clones, TreeDriver};
@@ -91,6 +93,15 @@ pub enum SnapshotError {
          have to copy whole; use the driver overlay or reflink for it, or another base image"
     )]
     HostNeedsOverlay(&'static str),
+    /// It cannot be limited, or not in this way.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
+    /// The driver copies whole images: what a container changes is not to be told apart.
+    #[error(
+        "the storage driver {0} cannot limit the size of a container: overlay and reflink can on xfs, reflink and \
+         btrfs on btrfs"
+    )]
+    NoQuota(&'static str),
     /// A layer failed.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -106,7 +117,8 @@ impl Classified for SnapshotError {
             Self::Exists(_) => ErrorClass::Conflict,
             Self::InvalidKey(_) => ErrorClass::InvalidArgument,
             Self::Damaged { .. } => ErrorClass::Internal,
-            Self::HostNeedsOverlay(_) => ErrorClass::NotImplemented,
+            Self::HostNeedsOverlay(_) | Self::NoQuota(_) => ErrorClass::NotImplemented,
+            Self::Quota(error) => error.class(),
             Self::Layer(error) => error.class(),
             Self::Io(error) => error.class(),
         }
@@ -154,6 +166,8 @@ pub struct PrepareOptions {
     /// Its files need not survive a crash of the machine, and no sync waits for the disk: for
     /// containers that are removed when they end.
     pub volatile: bool,
+    /// What it may take of the disk, in bytes.
+    pub size: Option<u64>,
 }
 
 /// What is known about a snapshot.
@@ -314,13 +328,6 @@ pub trait SnapshotDriver: Send + Sync + fmt::Debug {
     /// There is no such snapshot, the stack is full, or the disk failed; nothing has changed then.
     fn freeze(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError>;
 
-    /// The layer as an image may have it, whatever driver comes after this one: with all that the frozen
-    /// ones between it and `base` changed. Where frozen layers have the form of all layers it is the same.
-    ///
-    /// # Errors
-    /// The disk failed.
-    fn complete(&self, layer: &Layer, base: Option<&ChainId>) -> Result<Layer, SnapshotError>;
-
     /// Makes a snapshot of a container of the image `base` on top of a frozen layer.
     ///
     /// # Errors
@@ -370,9 +377,15 @@ pub(crate) fn open(
             let shares = driver::shares_extents(&shared.layout)?;
             // Where extents are shared it would only save a copy that costs nothing.
             let metacopy = !shares && driver::has_metacopy(&shared.layout)?;
+            // Layers that another driver froze.
+            layers.make_all_files()?;
             Box::new(OverlayDriver::open(shared, layers, overlay::Kind { kind, shares, metacopy })?)
         }
         DriverKind::Btrfs => Box::new(TreeDriver::open(shared, layers, Clones::Subvolumes)?),
+        DriverKind::Zfs => {
+            let zfs = tree::zfs::Zfs::open(&shared.layout)?;
+            Box::new(TreeDriver::open(shared, layers, Clones::Datasets(zfs))?)
+        }
         DriverKind::Copy => {
             let shared_extents = driver::shares_extents(&shared.layout)?;
             Box::new(TreeDriver::open(shared, layers, Clones::Copies { shared: shared_extents })?)

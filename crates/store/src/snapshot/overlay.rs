@@ -135,7 +135,12 @@ impl OverlayDriver {
         self.kind.shares
     }
 
-    fn make(&self, key: &SnapshotKey, mut info: SnapshotInfo) -> Result<Rootfs, SnapshotError> {
+    fn make(
+        &self,
+        key: &SnapshotKey,
+        mut info: SnapshotInfo,
+        limit: Option<u64>,
+    ) -> Result<Rootfs, SnapshotError> {
         let pin = self.shelf.pin(info.parent.as_ref())?;
         let mut rootfs = self.rootfs(key, &info)?;
         if let Rootfs::Overlay { lowers, upper: Some(upper) } = &mut rootfs
@@ -147,6 +152,7 @@ impl OverlayDriver {
         self.shelf.prepare(
             key,
             &info,
+            limit,
             pin,
             |dir| self.make_dirs(dir),
             |dir| self.copy_root_look(&info, &dir.join("upper")),
@@ -179,7 +185,7 @@ impl SnapshotDriver for OverlayDriver {
         parent: Option<&ChainId>,
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
-        self.make(key, self.shelf.info_of(parent, parent, options, self.kind.metacopy))
+        self.make(key, self.shelf.info_of(parent, parent, options, self.kind.metacopy), options.size)
     }
 
     fn branch(
@@ -189,7 +195,7 @@ impl SnapshotDriver for OverlayDriver {
         base: Option<&ChainId>,
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
-        self.make(key, self.shelf.info_of(Some(from), base, options, self.kind.metacopy))
+        self.make(key, self.shelf.info_of(Some(from), base, options, self.kind.metacopy), options.size)
     }
 
     fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
@@ -245,10 +251,6 @@ impl SnapshotDriver for OverlayDriver {
 
     fn freeze(&self, key: &SnapshotKey, mode: UpperMode) -> Result<Layer, SnapshotError> {
         self.freeze_upper(key, mode)
-    }
-
-    fn complete(&self, layer: &Layer, _base: Option<&ChainId>) -> Result<Layer, SnapshotError> {
-        Ok(layer.clone())
     }
 
     fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {

@@ -17,6 +17,7 @@ use super::{PrepareOptions, SnapshotError, SnapshotInfo, SnapshotKey};
 use crate::error::{At, IoFailure};
 use crate::hash::base64;
 use crate::layer::{Layer, LayerInfo, Layers};
+use crate::quota::{Owner, Subject};
 use crate::shared::Shared;
 
 /// The description's name. Without it there is no snapshot.
@@ -86,31 +87,44 @@ impl Shelf {
         key: &SnapshotKey,
         fill: impl FnOnce(&Path) -> Result<(), IoFailure>,
     ) -> Result<(), SnapshotError> {
-        self.make_dir(key, fill)?;
+        self.make_dir(key, None, fill)?;
         self.reserved().insert(key.clone());
         Ok(())
     }
 
-    /// Makes a snapshot, in the directory that was reserved for it or in a new one. `fill` is called
-    /// where nothing was reserved, then `finish`; the description comes last. The pin stays with it.
+    /// Makes a snapshot, in the directory that was reserved for it or in a new one, which takes no more than
+    /// `limit`. `fill` is called where nothing was reserved, then `finish`; the description comes last. The
+    /// pin stays with it.
     pub(super) fn prepare<E: Into<SnapshotError>>(
         &self,
         key: &SnapshotKey,
         info: &SnapshotInfo,
+        limit: Option<u64>,
         pin: Option<Layer>,
         fill: impl FnOnce(&Path) -> Result<(), IoFailure>,
         finish: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<(), SnapshotError> {
-        if !self.reserved().remove(key) {
-            self.make_dir(key, fill)?;
+        let mut reserved = self.reserved().remove(key);
+        if reserved && limit.is_some() {
+            // What was made ahead counts for nobody.
+            self.shared.discard(&self.dir(key))?;
+            reserved = false;
+        }
+        if !reserved {
+            self.make_dir(key, limit, fill)?;
         }
         self.complete(key, |dir| {
             finish(dir).map_err(Into::into)?;
             describe(dir, info)?;
             // Where there is one journal nobody waits for it: a crash of the machine in the next seconds can
-            // take the directory of a container away that has done nothing yet.
-            if !info.volatile {
-                self.shared.disk.sync_dirs_on_the_way(&[dir.to_owned(), self.shared.layout.snapshots()])?;
+            // take the directory of a container away that has done nothing yet; who opens the store next
+            // prepares it anew.
+            let dirs = [dir.to_owned(), self.shared.layout.snapshots()];
+            if info.parent != info.base {
+                // What stands on a frozen layer cannot be made anew, and keeps it from being removed.
+                self.shared.disk.sync_dirs_before_metadata(&dirs);
+            } else if !info.volatile {
+                self.shared.disk.sync_dirs_on_the_way(&dirs)?;
             }
             Ok(())
         })?;
@@ -122,9 +136,20 @@ impl Shelf {
     fn make_dir(
         &self,
         key: &SnapshotKey,
+        limit: Option<u64>,
         fill: impl FnOnce(&Path) -> Result<(), IoFailure>,
     ) -> Result<(), SnapshotError> {
         let dir = self.dir(key);
+        if let Some(bytes) = limit {
+            if dir.exists() {
+                return Err(SnapshotError::Exists(key.clone()));
+            }
+            return self.complete(key, |dir| {
+                let owner = Owner::snapshot(key);
+                self.shared.quotas.make_dir(&self.shared, dir, &owner, Subject::Container, bytes)?;
+                Ok(fill(dir)?)
+            });
+        }
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o700);
         match builder.create(&dir) {
@@ -147,6 +172,7 @@ impl Shelf {
         if made.is_err() {
             // What stays is found by `retain`.
             let _ = self.shared.discard(&dir);
+            let _ = self.shared.quotas.release(&self.shared, &Owner::snapshot(key));
         }
         made
     }
@@ -165,6 +191,20 @@ impl Shelf {
         parse(&text).ok_or_else(damaged)
     }
 
+    /// What a snapshot may take.
+    pub(super) fn limit_of(&self, key: &SnapshotKey) -> Option<u64> {
+        self.shared.quotas.of(&Owner::snapshot(key))
+    }
+
+    /// A directory to be exchanged with a snapshot's, with the same limit. In `place`, which is private.
+    pub(super) fn next_dir(&self, key: &SnapshotKey, place: &Path) -> Result<PathBuf, SnapshotError> {
+        let Some(bytes) = self.limit_of(key) else { return Ok(place.to_owned()) };
+        let next = place.join("next");
+        let owner = Owner::draft(place);
+        self.shared.quotas.make_dir(&self.shared, &next, &owner, Subject::Container, bytes)?;
+        Ok(next)
+    }
+
     /// Has a snapshot go on with the content of `draft`, in one step: what it was lies there then. The
     /// draft is complete but for its description.
     pub(super) fn exchange(
@@ -177,6 +217,11 @@ impl Shelf {
         let dir = self.dir(key);
         describe(draft, info)?;
         self.shared.disk.exchange(draft, &dir)?;
+        // What a limit is counted by has changed places too.
+        let place = draft.parent().filter(|_| self.limit_of(key).is_some());
+        if let Some(place) = place {
+            self.shared.quotas.pass_on(&self.shared, &Owner::draft(place), &Owner::snapshot(key))?;
+        }
         let old = self.pins().insert(key.clone(), pin).flatten();
         self.let_go(old)?;
         self.shared.disk.sync_dirs_before_metadata(&[self.shared.layout.snapshots()]);
@@ -213,6 +258,7 @@ impl Shelf {
     pub(super) fn remove(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
         self.reserved().remove(key);
         self.shared.discard(&self.dir(key))?;
+        self.shared.quotas.release(&self.shared, &Owner::snapshot(key))?;
         let pin = self.pins().remove(key).flatten();
         self.let_go(pin)
     }

@@ -33,6 +33,7 @@ pub use tend::Tended;
 
 use crate::error::{At, IoFailure};
 use crate::layout::mkdir;
+use crate::quota::means::{XFS, XFS_QUOTA};
 use crate::store::{OpenError, lock_file};
 use tend::Memory;
 
@@ -294,8 +295,18 @@ fn mount_file(file: &Path, place: &Path) -> Result<(), StoreFileError> {
         None => Device::attach(std::os::fd::AsFd::as_fd(&opened), file)?,
     };
     let source = device.path().to_string_lossy();
-    mount::mount_at("xfs", &source, place, MountFlags::NOATIME, "")
-        .map_err(|errno| StoreFileError::Mount { file: file.to_owned(), errno })
+    mount_xfs(&source, place).map_err(|errno| StoreFileError::Mount { file: file.to_owned(), errno })
+}
+
+/// With limits of projects where the kernel's xfs has them; one that has not refuses the option.
+fn mount_xfs(source: &str, place: &Path) -> Result<(), Errno> {
+    let mount = |options| mount::mount_at("xfs", source, place, MountFlags::NOATIME, options);
+    let is_known = Path::new(XFS).exists() && !Path::new(XFS_QUOTA).exists();
+    let with_quota = if is_known { Err(Errno::INVAL) } else { mount("prjquota") };
+    match with_quota {
+        Err(Errno::INVAL) => mount(""),
+        done => done,
+    }
 }
 
 fn open(file: &Path) -> Result<File, IoFailure> {

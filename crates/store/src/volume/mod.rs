@@ -16,12 +16,13 @@ use seacow_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use saved::SAVED;
-pub use saved::{Saved, VolumeCopy};
+pub use saved::{CopyFor, Saved, VolumeCopy};
 
 use crate::error::{At, IoFailure};
 use crate::fsutil::copy::{Marks, copy_tree};
-use crate::layout::mkdir;
+use crate::layout::{DATA, mkdir};
 use crate::meta::{self, Durability, MetaError, Table, Write};
+use crate::quota::{Owner, QuotaError, Subject};
 use crate::shared::Shared;
 use crate::store::names;
 
@@ -54,6 +55,17 @@ pub enum VolumeError {
         "volume {0} has driver options: its data are not in the store, and have no snapshots or clones there"
     )]
     Elsewhere(String),
+    /// Its data are a plug-in's.
+    #[error("volume {name} is the plug-in {plugin}'s, whose protocol has no snapshots or clones")]
+    Plugged {
+        /// Its name.
+        name: String,
+        /// The plug-in's.
+        plugin: String,
+    },
+    /// It cannot be limited.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -68,7 +80,8 @@ impl Classified for VolumeError {
             Self::NotFound(_) | Self::NoSnapshot(_) => ErrorClass::NotFound,
             Self::NameTaken(_) | Self::SnapshotTaken(_) => ErrorClass::Conflict,
             Self::InvalidName(_) | Self::InvalidSnapshot(_) => ErrorClass::InvalidArgument,
-            Self::Elsewhere(_) => ErrorClass::NotImplemented,
+            Self::Elsewhere(_) | Self::Plugged { .. } => ErrorClass::NotImplemented,
+            Self::Quota(error) => error.class(),
             Self::Io(error) => error.class(),
             Self::Meta(error) => error.class(),
         }
@@ -90,6 +103,11 @@ pub struct Volume {
     pub anonymous: bool,
     /// The user's options for the driver.
     pub options: BTreeMap<String, String>,
+    /// Whose it is, if not the store's own: a plug-in's, which knows where its data are. Then there is no
+    /// `path`.
+    pub plugin: Option<String>,
+    /// What it may take of the disk, in bytes.
+    pub size: Option<u64>,
     /// What it held at moments that are kept, oldest first.
     pub saved: Vec<Saved>,
 }
@@ -103,6 +121,10 @@ pub struct NewVolume {
     pub anonymous: bool,
     /// The user's options for the driver.
     pub options: BTreeMap<String, String>,
+    /// The plug-in that keeps its data, if it is not the store.
+    pub plugin: Option<String>,
+    /// What it may take of the disk, in bytes.
+    pub size: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,13 +135,17 @@ struct Stored {
     anonymous: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plugin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     saved: Vec<Saved>,
 }
 
 impl From<NewVolume> for Stored {
-    fn from(NewVolume { labels, anonymous, options }: NewVolume) -> Self {
-        Self { labels, created: Timestamp::now(), anonymous, options, saved: Vec::new() }
+    fn from(NewVolume { labels, anonymous, options, plugin, size }: NewVolume) -> Self {
+        Self { labels, created: Timestamp::now(), anonymous, options, plugin, size, saved: Vec::new() }
     }
 }
 
@@ -129,8 +155,6 @@ pub struct Volumes {
     shared: Arc<Shared>,
     known: Arc<Mutex<BTreeMap<String, Stored>>>,
 }
-
-const DATA: &str = "_data";
 
 impl Volumes {
     pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, crate::store::OpenError> {
@@ -172,15 +196,36 @@ impl Volumes {
             return Ok(self.volume(name, stored));
         }
         let stored = Stored::from(new);
-        let data = self.dir(name).join(DATA);
-        mkdir(&data, 0o755)?;
-        // Whatever the daemon's umask: a container's user who is not root must get in.
-        std::fs::set_permissions(&data, Permissions::from_mode(0o755)).at("set the mode of", &data)?;
-        self.shared.disk.sync_dir(&self.shared.layout.volumes())?;
+        if stored.plugin.is_none() {
+            self.make_data(name, stored.size)?;
+        }
         self.shared.meta.commit(vec![Write::json(Table::Volumes, name, &stored)?], Durability::Durable)?;
         let volume = self.volume(name, &stored);
         known.insert(name.to_owned(), stored);
         Ok(volume)
+    }
+
+    fn make_data(&self, name: &str, size: Option<u64>) -> Result<(), VolumeError> {
+        let data = self.dir(name).join(DATA);
+        match size {
+            None => mkdir(&data, 0o755)?,
+            Some(bytes) => {
+                let (shared, owner) = (&self.shared, Owner::volume(name));
+                // First, so that a volume which cannot be limited leaves nothing.
+                shared.quotas.means(shared, Subject::Volume, bytes)?;
+                mkdir(&self.dir(name), 0o700)?;
+                let made = shared.quotas.make_dir(shared, &data, &owner, Subject::Volume, bytes);
+                if made.is_err() {
+                    // What stays is empty, and removed at the next open.
+                    let _ = shared.discard(&self.dir(name));
+                    let _ = shared.quotas.release(shared, &owner);
+                }
+                made?;
+            }
+        }
+        // Whatever the daemon's umask: a container's user who is not root must get in.
+        std::fs::set_permissions(&data, Permissions::from_mode(0o755)).at("set the mode of", &data)?;
+        Ok(self.shared.disk.sync_dir(&self.shared.layout.volumes())?)
     }
 
     /// The volume of a name.
@@ -224,7 +269,7 @@ impl Volumes {
         if let Some(hidden) = hidden {
             self.shared.sweeper.remove(hidden);
         }
-        Ok(())
+        Ok(self.shared.quotas.release(&self.shared, &Owner::volume(name))?)
     }
 
     /// Copies what an image has at a mount point into an empty volume, with owners, modes and
@@ -278,19 +323,27 @@ impl Volumes {
     fn volume(&self, name: &str, stored: &Stored) -> Volume {
         Volume {
             name: name.to_owned(),
-            path: self.dir(name).join(DATA),
+            path: match stored.plugin {
+                None => self.dir(name).join(DATA),
+                Some(_) => PathBuf::new(),
+            },
             labels: stored.labels.clone(),
             created: stored.created,
             anonymous: stored.anonymous,
             options: stored.options.clone(),
+            plugin: stored.plugin.clone(),
+            size: stored.size,
             saved: stored.saved.clone(),
         }
     }
 
     fn finish_removals(&self) -> Result<(), MetaError> {
         let mut known = self.known();
-        let gone: Vec<String> =
-            known.keys().filter(|name| !self.dir(name).join(DATA).exists()).cloned().collect();
+        let gone: Vec<String> = known
+            .iter()
+            .filter(|(name, stored)| stored.plugin.is_none() && !self.dir(name).join(DATA).exists())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in gone {
             let write = Write::Delete(Table::Volumes, name.clone());
             self.shared.meta.commit(vec![write], Durability::Durable)?;
@@ -320,6 +373,6 @@ impl Volumes {
 }
 
 /// Docker's rule: at least two characters of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`; 255 are a file name's limit.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     name.len() <= 255 && seacow_spec::names::is_valid(name)
 }

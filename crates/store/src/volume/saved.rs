@@ -10,11 +10,12 @@ use seacow_spec::Timestamp;
 use seacow_sys::rooted::Root;
 use serde::{Deserialize, Serialize};
 
-use super::{DATA, NewVolume, Stored, Volume, VolumeError, Volumes, is_name};
+use super::{NewVolume, Stored, Volume, VolumeError, Volumes, is_name};
 use crate::error::{At, IoFailure};
 use crate::fsutil::copy::{Marks, copy_tree};
-use crate::layout::mkdir;
+use crate::layout::{DATA, mkdir};
 use crate::meta::{Durability, Table, Write};
+use crate::quota::{Owner, Subject};
 
 /// In a volume's directory.
 pub(crate) const SAVED: &str = "saved";
@@ -33,12 +34,24 @@ pub struct Saved {
 pub struct VolumeCopy {
     volumes: Volumes,
     draft: PathBuf,
+    /// It is limited, as the volume is that it will be.
+    size: Option<u64>,
+}
+
+/// What a copy of a volume is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFor {
+    /// To be kept as a snapshot, which takes what it takes.
+    Snapshot,
+    /// To become a volume with the same limit.
+    Volume,
 }
 
 impl Drop for VolumeCopy {
     fn drop(&mut self) {
         // Nothing is there once it was put to use. What cannot be removed now is removed at the next open.
         let _ = self.volumes.shared.discard(&self.draft);
+        let _ = self.volumes.shared.quotas.release(&self.volumes.shared, &Owner::draft(&self.draft));
     }
 }
 
@@ -48,7 +61,12 @@ impl Volumes {
     ///
     /// # Errors
     /// There is no such volume or snapshot, it keeps its data elsewhere, or the disk failed.
-    pub fn copy_of(&self, volume: &str, snapshot: Option<&str>) -> Result<VolumeCopy, VolumeError> {
+    pub fn copy_of(
+        &self,
+        volume: &str,
+        snapshot: Option<&str>,
+        purpose: CopyFor,
+    ) -> Result<VolumeCopy, VolumeError> {
         let found = self.own(volume)?;
         let from = match snapshot {
             Some(snapshot) => {
@@ -57,11 +75,21 @@ impl Volumes {
             }
             None => found.path,
         };
-        let copy = VolumeCopy { volumes: self.clone(), draft: self.shared.layout.new_draft()? };
+        let size = found.size.filter(|_| purpose == CopyFor::Volume);
+        let copy = VolumeCopy { volumes: self.clone(), draft: self.new_copy(size)?, size };
         let source = Root::open(&from).at("open", &from)?;
         let target = Root::open(&copy.draft).at("open", &copy.draft)?;
         copy_tree(&source, Path::new(""), &target, Marks::None)?;
         Ok(copy)
+    }
+
+    /// Where a copy is made.
+    fn new_copy(&self, size: Option<u64>) -> Result<PathBuf, VolumeError> {
+        let shared = &self.shared;
+        let Some(bytes) = size else { return Ok(shared.layout.new_draft()?) };
+        let draft = shared.layout.drafts().join(crate::layout::random()?);
+        shared.quotas.make_dir(shared, &draft, &Owner::draft(&draft), Subject::Volume, bytes)?;
+        Ok(draft)
     }
 
     /// Whether a new snapshot may have this name.
@@ -114,9 +142,10 @@ impl Volumes {
     /// # Errors
     /// There is no such volume or snapshot, or the disk failed.
     pub fn roll_back(&self, volume: &str, name: &str) -> Result<(), VolumeError> {
-        let copy = self.copy_of(volume, Some(name))?;
+        let copy = self.copy_of(volume, Some(name), CopyFor::Volume)?;
         self.shared.disk.sync_fs(&copy.draft)?;
         self.shared.disk.exchange(&copy.draft, &self.get(volume)?.path)?;
+        self.shared.quotas.pass_on(&self.shared, &Owner::draft(&copy.draft), &Owner::volume(volume))?;
         Ok(self.shared.disk.sync_dir(&self.dir(volume))?)
     }
 
@@ -138,9 +167,12 @@ impl Volumes {
         if known.contains_key(name) {
             return Err(VolumeError::NameTaken(name.to_owned()));
         }
-        let stored = Stored::from(NewVolume { labels, ..NewVolume::default() });
+        let size_option = copy.size.map(|bytes| ("size".to_owned(), bytes.to_string()));
+        let options = size_option.into_iter().collect();
+        let stored = Stored::from(NewVolume { labels, options, size: copy.size, ..NewVolume::default() });
         mkdir(&self.dir(name), 0o700)?;
         self.shared.disk.rename(&copy.draft, &self.dir(name).join(DATA))?;
+        self.shared.quotas.pass_on(&self.shared, &Owner::draft(&copy.draft), &Owner::volume(name))?;
         self.shared.disk.sync_dir(&self.dir(name))?;
         self.shared.disk.sync_dir(&self.shared.layout.volumes())?;
         self.shared.meta.commit(vec![Write::json(Table::Volumes, name, &stored)?], Durability::Durable)?;
@@ -152,7 +184,11 @@ impl Volumes {
     /// A volume that keeps its data here.
     fn own(&self, name: &str) -> Result<Volume, VolumeError> {
         let found = self.get(name)?;
-        if found.options.is_empty() { Ok(found) } else { Err(VolumeError::Elsewhere(name.to_owned())) }
+        match found.plugin {
+            Some(plugin) => Err(VolumeError::Plugged { name: name.to_owned(), plugin }),
+            None if found.options.keys().all(|option| option == "size") => Ok(found),
+            None => Err(VolumeError::Elsewhere(name.to_owned())),
+        }
     }
 
     fn check_saved(&self, volume: &Volume, name: &str) -> Result<(), VolumeError> {

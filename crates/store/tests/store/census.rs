@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use seacow_store::volume::CopyFor;
 use seacow_store::{DriverKind, Holder, Store, UpperMode};
 
 use crate::common::{Tar, TestStore, image, in_mounted, is_root};
@@ -119,10 +120,13 @@ fn counts(dir: &Path, driver: DriverKind, shares: bool) {
 
     let volume = store.volumes().create("vol", Default::default(), false).unwrap();
     std::fs::write(volume.path.join("f"), noise(3)).unwrap();
-    store.volumes().save("vol", Some("first"), &store.volumes().copy_of("vol", None).unwrap()).unwrap();
     store
         .volumes()
-        .adopt("clone", &store.volumes().copy_of("vol", None).unwrap(), Default::default())
+        .save("vol", Some("first"), &store.volumes().copy_of("vol", None, CopyFor::Snapshot).unwrap())
+        .unwrap();
+    store
+        .volumes()
+        .adopt("clone", &store.volumes().copy_of("vol", None, CopyFor::Volume).unwrap(), Default::default())
         .unwrap();
     agree("a volume, its snapshot and its clone");
     let saved = Holder::Saved { volume: "vol".into(), name: "first".into() };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seacow_spec::oci::image::ImageConfig;
 use seacow_store::image::RemoveOptions;
+use seacow_store::volume::CopyFor;
 use seacow_store::{DriverKind, Durability, OpenError, RecordKind, Store, StoreOptions, UpperMode};
 
 use crate::common::{Tar, TestStore, image, is_root};
@@ -64,12 +65,15 @@ pub fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     }
     let volume = store.volumes().create("vol", Default::default(), false)?;
     std::fs::write(volume.path.join("f"), "1")?;
-    store.volumes().save("vol", None, &store.volumes().copy_of("vol", None)?)?;
+    store.volumes().save("vol", None, &store.volumes().copy_of("vol", None, CopyFor::Snapshot)?)?;
     std::fs::write(volume.path.join("f"), "2")?;
     store.volumes().roll_back("vol", "1")?;
     assert_eq!(std::fs::read_to_string(volume.path.join("f"))?, "1");
-    let clone =
-        store.volumes().adopt("clone", &store.volumes().copy_of("vol", Some("1"))?, Default::default())?;
+    let clone = store.volumes().adopt(
+        "clone",
+        &store.volumes().copy_of("vol", Some("1"), CopyFor::Volume)?,
+        Default::default(),
+    )?;
     assert_eq!(std::fs::read_to_string(clone.path.join("f"))?, "1");
     store.volumes().forget("vol", "1")?;
     store.volumes().remove("clone")?;

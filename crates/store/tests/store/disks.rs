@@ -18,6 +18,8 @@ pub enum Disk {
     Ext4,
     Xfs,
     Btrfs,
+    /// Where the host has it.
+    Zfs,
 }
 
 /// Enough for every test, sparse.
@@ -30,6 +32,7 @@ impl Disk {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
+            Self::Zfs => "zfs",
         }
     }
 
@@ -52,6 +55,9 @@ impl Disk {
             return work(home.path());
         }
         let image = home.path().join("image");
+        if self == Self::Zfs {
+            return with_pool(&image, &home.path().join("mnt"), work);
+        }
         self.make_file(&image, size);
         let at = home.path().join("mnt");
         std::fs::create_dir(&at).unwrap();
@@ -65,6 +71,24 @@ impl Disk {
         if let Err(panic) = done {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+/// On a pool in a file, mounted by zfs where everybody sees it. Says so where there is no zfs.
+fn with_pool(image: &Path, at: &Path, work: impl FnOnce(&Path)) {
+    if !Path::new("/dev/zfs").exists() {
+        println!("SKIPPED: this machine has no zfs");
+        return;
+    }
+    std::fs::File::create(image).unwrap().set_len(SIZE).unwrap();
+    let pool = format!("seacow{}", std::process::id());
+    let mountpoint = format!("mountpoint={}", at.display());
+    let zpool = |words: &[&str]| Command::new("zpool").args(words).status().unwrap().success();
+    assert!(zpool(&["create", "-O", &mountpoint, &pool, image.to_str().unwrap()]));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(at)));
+    assert!(zpool(&["destroy", "-f", &pool]));
+    if let Err(panic) = done {
+        std::panic::resume_unwind(panic);
     }
 }
 

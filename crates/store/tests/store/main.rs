@@ -16,6 +16,7 @@ mod layers;
 mod loading;
 mod points;
 mod powercut;
+mod quota;
 mod snapshots;
 mod storefile;
 mod together;

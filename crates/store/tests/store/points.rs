@@ -3,9 +3,10 @@
 use seacow_spec::oci::image::ImageConfig;
 use seacow_spec::{Classified, ErrorClass};
 use seacow_store::image::RemoveOptions;
-use seacow_store::{PointError, UpperMode};
+use seacow_store::{DriverKind, PointError, UpperMode};
 
 use crate::common::{Tar, TestStore, image, is_root};
+use crate::disks::Disk;
 
 fn with_container(store: &TestStore) -> (seacow_store::SnapshotKey, Option<seacow_spec::ChainId>) {
     let bb = image(store, "bb", &Tar::new().file("file", "old").bytes());
@@ -96,4 +97,59 @@ fn a_frozen_image_is_sealed_when_it_is_saved() {
     store.snapshots().remove(&key).unwrap();
     store.images().remove("frozen", RemoveOptions::default(), &|_| Vec::new()).unwrap();
     assert_eq!(store.layers().list().len(), 1);
+}
+
+/// With drivers of trees as well: freezing compares nothing, and the files are collected for who wants them,
+/// this driver or another.
+#[test]
+fn a_frozen_tree_gets_its_files_when_somebody_asks() {
+    if !is_root("a_frozen_tree_gets_its_files_when_somebody_asks") {
+        return;
+    }
+    Disk::Btrfs.with(|dir| {
+        for driver in [DriverKind::Btrfs, DriverKind::Copy] {
+            let mut store = TestStore::at(dir, Some(driver));
+            let (key, _) = with_container(&store);
+            let bb = store.images().resolve("bb").unwrap();
+            let layer = store.snapshots().freeze(&key, UpperMode::Copy).unwrap();
+            let eager = store.snapshots().commit(&key, UpperMode::Copy).unwrap();
+            let files = store.data().join("layers").join(layer.chain_id().hex()).join("fs");
+            assert!(!files.exists(), "{driver}: nothing was collected");
+            let config = ImageConfig { os: "linux".into(), ..ImageConfig::default() };
+            let made =
+                store.images().create_from_config(config, Some(layer.chain_id()), Some(&bb.id)).unwrap();
+            store.images().tag(&made.id, &"frozen".parse().unwrap()).unwrap();
+            let chain = layer.chain_id().clone();
+            drop(layer);
+            // A container of it needs the tree only.
+            let other = "seacow-d".parse().unwrap();
+            let rootfs = store.snapshots().prepare(&other, Some(&chain), &Default::default()).unwrap();
+            store.in_mounted(&rootfs, &|root| {
+                assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "then");
+            });
+            assert!(!files.exists());
+            let sealed = store.images().sealed(&made.id).unwrap();
+            assert!(files.exists() && sealed.id == made.id);
+            // The same tar as if it had been made at once.
+            let diff_ids = store.layers().diff_ids(Some(&chain)).unwrap();
+            assert_eq!(diff_ids.last(), Some(&eager.info().diff_id), "{driver}");
+            drop(eager);
+
+            // One that nobody has asked about until an overlay is to show it.
+            let again = store.snapshots().freeze(&other, UpperMode::Copy).unwrap();
+            let config = ImageConfig { os: "linux".into(), ..ImageConfig::default() };
+            let second =
+                store.images().create_from_config(config, Some(again.chain_id()), Some(&made.id)).unwrap();
+            store.images().tag(&second.id, &"second".parse().unwrap()).unwrap();
+            let chain = again.chain_id().clone();
+            drop(again);
+            store.snapshots().retain(&Default::default()).unwrap();
+            store.driver = Some(DriverKind::Overlay);
+            store.open();
+            let rootfs = store.snapshots().prepare(&other, Some(&chain), &Default::default()).unwrap();
+            store.in_mounted(&rootfs, &|root| {
+                assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "then");
+            });
+        }
+    });
 }

@@ -57,6 +57,7 @@ conformance! {
     btrfs_conforms: Btrfs, Btrfs;
     copy_conforms_on_any_file_system: Copy, Own;
     copy_conforms_on_xfs: Copy, Xfs;
+    zfs_conforms: Zfs, Zfs;
 }
 
 /// What is chosen without being asked, and that it stays.
@@ -83,48 +84,70 @@ fn the_best_driver_of_a_file_system_is_chosen_and_kept() {
     }
 }
 
-/// Containers' files are nothing that another driver could read: said, and nothing touched.
+/// Drivers whose snapshots the others can use.
+fn same_form(one: DriverKind, other: DriverKind) -> bool {
+    let upper = |kind| matches!(kind, DriverKind::Overlay | DriverKind::Reflink);
+    one == other || upper(one) && upper(other)
+}
+
+/// Containers' files are nothing that another driver could read: said, and nothing touched. Every pair that
+/// can be; zfs is asked for only, and refused before it is looked for.
 #[test]
 fn another_driver_over_existing_containers_is_refused() {
     if !is_root("another_driver_over_existing_containers_is_refused") {
         return;
     }
     Disk::Btrfs.with(|dir| {
-        let mut store = TestStore::at(dir, Some(DriverKind::Overlay));
-        let image = image(&store, "seacow-base", &base());
-        let key = "seacow-old".parse().unwrap();
-        let options = PrepareOptions::default();
-        let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &options).unwrap();
-        store.in_mounted(&rootfs, &|root| std::fs::write(root.join("precious"), "p").unwrap());
-        // Of a slot that nobody took.
-        store.snapshots().reserve(&"seacow-slot".parse().unwrap()).unwrap();
-        for other in [DriverKind::Btrfs, DriverKind::Copy] {
-            store.store = None;
-            let mut options = store.options();
-            options.driver = Some(other);
-            let error = Store::open(options).unwrap_err();
-            let OpenError::Driver(DriverError::Changed { count, was, asked, .. }) = &error else {
-                panic!("{error}");
-            };
-            assert_eq!((*count, *was, *asked), (1, DriverKind::Overlay, other));
-            let text = error.to_string();
-            assert!(text.contains("--storage-driver overlay2") && text.contains("--data-root"), "{text}");
+        let drivers = DriverKind::ALL.into_iter().filter(|kind| *kind != DriverKind::Zfs);
+        drivers.for_each(|was| others_are_refused(dir, was));
+    });
+}
+
+fn others_are_refused(dir: &std::path::Path, was: DriverKind) {
+    let mut store = TestStore::at(dir, Some(was));
+    let image = image(&store, "seacow-base", &base());
+    let key = "seacow-old".parse().unwrap();
+    let options = PrepareOptions::default();
+    let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &options).unwrap();
+    store.in_mounted(&rootfs, &|root| std::fs::write(root.join("precious"), "p").unwrap());
+    // Of a slot that nobody took.
+    store.snapshots().reserve(&"seacow-slot".parse().unwrap()).unwrap();
+    for other in DriverKind::ALL {
+        if same_form(was, other) {
+            // Not even a change.
+            store.driver = Some(other);
+            store.open();
+            continue;
         }
-        // The same form: not even a change. And nothing was lost meanwhile.
-        store.driver = Some(DriverKind::Reflink);
+        store.store = None;
+        let mut options = store.options();
+        options.driver = Some(other);
+        let error = Store::open(options).unwrap_err();
+        let OpenError::Driver(DriverError::Changed { count, was: said, asked, .. }) = &error else {
+            panic!("{was} to {other}: {error}");
+        };
+        assert!(*count == 1 && same_form(*said, was) && *asked == other, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("--storage-driver {said}")) && text.contains("--data-root"), "{text}");
+        // And nothing was lost.
+        store.driver = None;
         store.open();
+        assert!(same_form(store.snapshots().kind(), was));
         store.in_mounted(&store.snapshots().get(&key).unwrap(), &|root| {
-            assert_eq!(std::fs::read_to_string(root.join("precious")).unwrap(), "p");
+            assert_eq!(std::fs::read_to_string(root.join("precious")).unwrap(), "p", "{was}");
         });
-        // Without containers the images stay, and serve the other driver.
-        store.snapshots().retain(&Default::default()).unwrap();
-        store.driver = Some(DriverKind::Btrfs);
+    }
+    // Without containers the images stay, and serve any other driver.
+    store.snapshots().retain(&Default::default()).unwrap();
+    for other in DriverKind::ALL.into_iter().filter(|kind| *kind != DriverKind::Zfs) {
+        store.driver = Some(other);
         store.open();
         let rootfs = store.snapshots().prepare(&key, image.chain.as_ref(), &options).unwrap();
         store.in_mounted(&rootfs, &|root| {
-            assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "old");
+            assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "old", "{was} to {other}");
         });
-    });
+        store.snapshots().remove(&key).unwrap();
+    }
 }
 
 #[test]
@@ -137,8 +160,11 @@ fn a_driver_that_the_file_system_cannot_is_refused() {
         let mut options = store.options();
         drop(store);
         options.driver = Some(DriverKind::Btrfs);
-        let error = Store::open(options).unwrap_err().to_string();
+        let error = Store::open(options.clone()).unwrap_err().to_string();
         assert!(error.contains("btrfs") && error.contains("is not btrfs"), "{error}");
+        options.driver = Some(DriverKind::Zfs);
+        let error = Store::open(options).unwrap_err().to_string();
+        assert!(error.contains("driver zfs cannot be used") && error.contains("is not zfs"), "{error}");
     });
 }
 

@@ -37,6 +37,14 @@ pub(super) fn file_system(root: &Path) -> Check {
             format!("{place} is on tmpfs: images and containers are gone after a boot, and cost memory."),
             "Put the data root on a local disk: seacowd --data-root",
         ),
+        "zfs" => warning(
+            name,
+            format!(
+                "{place} is on zfs, which seacow was not tried on: neither its driver of that name, which needs \
+                 the zfs tools, nor an overlay, which needs OpenZFS 2.2."
+            ),
+            "Use ext4, xfs or btrfs, or try --storage-driver zfs with data that you can lose.",
+        ),
         kind => warning(
             name,
             format!("{place} is on a file system ({kind}) that seacow was not tried on."),

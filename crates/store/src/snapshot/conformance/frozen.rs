@@ -59,7 +59,7 @@ fn branches_do_not_see_each_other(subject: &Subject<'_>) {
     let layer = must(subject.driver.freeze(&from, UpperMode::Move));
     let branches: Vec<_> = (0..3).map(|n| key(&format!("twig{n}"))).collect();
     for (n, branch) in branches.iter().enumerate() {
-        let options = PrepareOptions { volatile: n == 1 };
+        let options = PrepareOptions { volatile: n == 1, ..PrepareOptions::default() };
         let rootfs = must(subject.driver.branch(branch, layer.chain_id(), Some(subject.parent), &options));
         (subject.in_mounted)(&rootfs, &|root| {
             io(std::fs::write(root.join("own"), n.to_string()));

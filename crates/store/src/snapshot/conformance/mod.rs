@@ -194,7 +194,7 @@ pub fn a_file_seen_through_a_hard_link_is_counted_once(subject: &Subject<'_>) {
 pub fn state_survives_get(subject: &Subject<'_>) {
     for volatile in [false, true] {
         let key = key("get");
-        let options = PrepareOptions { volatile };
+        let options = PrepareOptions { volatile, ..PrepareOptions::default() };
         let rootfs = must(subject.driver.prepare(&key, Some(subject.parent), &options));
         (subject.in_mounted)(&rootfs, &|root| io(std::fs::write(root.join("kept"), "k")));
         let again = must(subject.driver.get(&key));

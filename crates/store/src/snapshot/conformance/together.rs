@@ -24,7 +24,7 @@ fn threads_do_not_step_on_each_other(subject: &Subject<'_>) {
                     if round % 3 == 0 {
                         must(driver.reserve(&key));
                     }
-                    let options = PrepareOptions { volatile: round % 2 == 0 };
+                    let options = PrepareOptions { volatile: round % 2 == 0, ..PrepareOptions::default() };
                     must(driver.prepare(&key, Some(parent), &options));
                     let found = must(driver.list());
                     assert!(found.contains(&key), "{key} is not among {found:?}");

@@ -12,6 +12,7 @@
 mod changes;
 mod clone;
 mod collect;
+pub(super) mod zfs;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,11 +27,12 @@ use super::shelf::Shelf;
 use super::{
     Change, PrepareOptions, SnapshotDriver, SnapshotError, SnapshotInfo, SnapshotKey, Usage, compose, init,
 };
-use crate::error::At;
+use crate::error::{At, IoFailure};
 use crate::fsutil::lower::{LowerDir, Lowers};
 use crate::fsutil::stack::lay_over;
 use crate::layer::{Layer, LayerInfo, LayerKind, Layers, UpperMode};
-use crate::layout::{ROOT, TREE};
+use crate::layout::{Layout, ROOT, TREE};
+use crate::quota::{Owner, Subject};
 use crate::shared::Shared;
 pub(super) use clone::Clones;
 
@@ -38,7 +40,7 @@ pub(super) use clone::Clones;
 #[derive(Debug)]
 pub(super) struct TreeDriver {
     shelf: Shelf,
-    clones: Clones,
+    clones: Arc<Clones>,
     /// One tree is made at a time: two containers that start from a new image want the same.
     making: Mutex<()>,
 }
@@ -46,7 +48,44 @@ pub(super) struct TreeDriver {
 impl TreeDriver {
     pub(super) fn open(shared: Arc<Shared>, layers: Layers, clones: Clones) -> Result<Self, SnapshotError> {
         init::make(&shared.layout.init())?;
-        Ok(Self { shelf: Shelf::open(shared, layers)?, clones, making: Mutex::new(()) })
+        let clones = Arc::new(clones);
+        if let Clones::Datasets(zfs) = &*clones {
+            zfs.sweep()?;
+            let clones = Arc::clone(&clones);
+            shared.sweeper.after_each(Box::new(move || {
+                if let Clones::Datasets(zfs) = &*clones {
+                    // What cannot be destroyed now is at the next open.
+                    let _ = zfs.sweep();
+                }
+            }));
+        }
+        let driver = Self { shelf: Shelf::open(shared, layers)?, clones, making: Mutex::new(()) };
+        driver.remove_others_trees()?;
+        Ok(driver)
+    }
+
+    /// Another driver's trees look the same and cannot be cloned. They are made anew when they are wanted; what
+    /// was frozen into one gets the form of all layers before.
+    fn remove_others_trees(&self) -> Result<(), SnapshotError> {
+        let layers = &self.shelf.layers;
+        let trees =
+            layers.list().into_iter().map(|layer| self.shelf.shared.layout.layer(&layer.chain_id).join(TREE));
+        let others: Vec<PathBuf> = trees
+            .filter(|tree| std::fs::symlink_metadata(tree).is_ok() && !self.clones.are_of(tree))
+            .collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        layers.make_all_files()?;
+        for tree in others {
+            // What is read-only cannot be moved out of sight; as a whole it goes at once.
+            if Clones::Subvolumes.are_of(&tree) {
+                crate::layout::remove_tree(&tree)?;
+            } else {
+                self.shelf.shared.discard(&tree)?;
+            }
+        }
+        Ok(())
     }
 
     fn root(&self, key: &SnapshotKey) -> PathBuf {
@@ -113,8 +152,8 @@ impl TreeDriver {
         Ok(built)
     }
 
-    fn rootfs(&self, key: &SnapshotKey) -> Rootfs {
-        Rootfs::Directory(self.root(key))
+    fn rootfs(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError> {
+        Ok(Rootfs::Directory(self.clones.place(self.root(key))?))
     }
 
     /// What differs from the image.
@@ -122,17 +161,9 @@ impl TreeDriver {
         let info = self.info(key)?;
         let tree = self.tree(info.parent.as_ref())?;
         let own = changes::compare(&self.root(key), &tree, self.shelf.completed(key)?)?;
-        self.since_base(Some(own), &info)
-    }
-
-    /// With what frozen layers changed between the image and a snapshot.
-    fn since_base(
-        &self,
-        own: Option<changes::Differences>,
-        info: &SnapshotInfo,
-    ) -> Result<changes::Differences, SnapshotError> {
-        let mut steps: Vec<_> = own.map(changes::Differences::into_kinds).into_iter().collect();
-        for frozen in self.shelf.frozen_between(info)? {
+        // With what frozen layers changed between the image and a snapshot.
+        let mut steps = vec![own.into_kinds()];
+        for frozen in self.shelf.frozen_between(&info)? {
             steps.push(self.compare_frozen(&frozen)?.into_kinds());
         }
         if let [only] = steps.as_mut_slice() {
@@ -143,38 +174,36 @@ impl TreeDriver {
         Ok(compose::compose(steps, &mut base)?.into())
     }
 
-    /// A layer in the form of all layers, of what a tree has that the image has not.
-    fn collected(
-        &self,
-        root: &Path,
-        differences: changes::Differences,
-        base: Option<&ChainId>,
-    ) -> Result<Layer, SnapshotError> {
-        let shared = &self.shelf.shared;
-        let draft = shared.layout.new_draft()?;
-        let upper = draft.join("upper");
-        let made = collect::collect(root, differences, &upper)
-            .map_err(SnapshotError::from)
-            .and_then(|()| Ok(self.shelf.layers.commit_upper(base, &upper, UpperMode::Move)?));
-        // What cannot be removed now is removed at the next open.
-        let _ = shared.discard(&draft);
-        made
-    }
-
     /// What a frozen layer changed.
     fn compare_frozen(&self, frozen: &LayerInfo) -> Result<changes::Differences, SnapshotError> {
-        let below = self.tree(frozen.parent.as_ref())?;
-        let since = frozen.frozen.as_ref().and_then(|frozen| frozen.since).unwrap_or((i64::MIN, 0));
-        let tree = self.shelf.shared.layout.layer(&frozen.chain_id).join(TREE);
-        Ok(changes::compare(&tree, &below, since)?)
+        Ok(compare_frozen(&self.shelf.shared.layout, frozen)?)
     }
 
-    fn make(&self, key: &SnapshotKey, info: &SnapshotInfo) -> Result<Rootfs, SnapshotError> {
+    fn make(
+        &self,
+        key: &SnapshotKey,
+        info: &SnapshotInfo,
+        limit: Option<u64>,
+    ) -> Result<Rootfs, SnapshotError> {
+        if limit.is_some() && !matches!(*self.clones, Clones::Subvolumes) {
+            return Err(SnapshotError::NoQuota(self.name()));
+        }
         let parent = info.parent.as_ref();
         let pin = self.shelf.pin(parent)?;
         let tree = self.tree(parent)?;
-        self.shelf.prepare(key, info, pin, |_| Ok(()), |dir| self.clone_to(&tree, info, dir))?;
-        Ok(self.rootfs(key))
+        let finish = |dir: &Path| {
+            self.clone_to(&tree, info, dir)?;
+            self.limit(dir, &Owner::snapshot(key), limit)
+        };
+        self.shelf.prepare(key, info, None, pin, |_| Ok(()), finish)?;
+        self.rootfs(key)
+    }
+
+    /// The tree is the subvolume that is counted.
+    fn limit(&self, dir: &Path, owner: &Owner, limit: Option<u64>) -> Result<(), SnapshotError> {
+        let Some(bytes) = limit else { return Ok(()) };
+        let shared = &self.shelf.shared;
+        Ok(shared.quotas.limit_subvolume(shared, &dir.join(ROOT), owner, Subject::Container, bytes)?)
     }
 
     /// A container's tree in its directory.
@@ -190,6 +219,22 @@ impl TreeDriver {
             self.clones.sync(&self.shelf.shared.disk, &root)?;
         }
         Ok(())
+    }
+
+    /// Begins again in a draft, which then changes places with the snapshot.
+    fn reset_in(
+        &self,
+        draft: &Path,
+        tree: &Path,
+        key: &SnapshotKey,
+        after: &SnapshotInfo,
+        pin: Option<Layer>,
+    ) -> Result<(), SnapshotError> {
+        let next = draft.join("next");
+        crate::layout::mkdir(&next, 0o700)?;
+        self.clone_to(tree, after, &next)?;
+        self.limit(&next, &Owner::draft(draft), self.shelf.limit_of(key))?;
+        self.shelf.exchange(key, after, pin, &next)
     }
 
     /// The container's tree cloned once more, for a layer that has no other form until it is asked for.
@@ -219,6 +264,23 @@ impl TreeDriver {
     }
 }
 
+/// What a frozen layer changed, whose parent's tree is there as long as it is.
+fn compare_frozen(layout: &Layout, frozen: &LayerInfo) -> Result<changes::Differences, IoFailure> {
+    let below = match &frozen.parent {
+        Some(parent) => layout.layer(parent).join(TREE),
+        None => layout.init(),
+    };
+    let since = frozen.frozen.as_ref().and_then(|frozen| frozen.since).unwrap_or((i64::MIN, 0));
+    changes::compare(&layout.layer(&frozen.chain_id).join(TREE), &below, since)
+}
+
+/// A frozen layer's files in the form of all layers, in the new directory `to`: of what its tree has that
+/// the one below has not.
+pub(crate) fn files_of_tree(layout: &Layout, frozen: &LayerInfo, to: &Path) -> Result<(), IoFailure> {
+    let differences = compare_frozen(layout, frozen)?;
+    collect::collect(&layout.layer(&frozen.chain_id).join(TREE), differences, to)
+}
+
 impl SnapshotDriver for TreeDriver {
     fn kind(&self) -> DriverKind {
         self.clones.kind()
@@ -234,7 +296,7 @@ impl SnapshotDriver for TreeDriver {
         parent: Option<&ChainId>,
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
-        self.make(key, &self.shelf.info_of(parent, parent, options, false))
+        self.make(key, &self.shelf.info_of(parent, parent, options, false), options.size)
     }
 
     fn branch(
@@ -244,18 +306,11 @@ impl SnapshotDriver for TreeDriver {
         base: Option<&ChainId>,
         options: &PrepareOptions,
     ) -> Result<Rootfs, SnapshotError> {
-        self.make(key, &self.shelf.info_of(Some(from), base, options, false))
+        self.make(key, &self.shelf.info_of(Some(from), base, options, false), options.size)
     }
 
     fn freeze(&self, key: &SnapshotKey, _mode: UpperMode) -> Result<Layer, SnapshotError> {
         self.freeze_tree(key)
-    }
-
-    fn complete(&self, layer: &Layer, base: Option<&ChainId>) -> Result<Layer, SnapshotError> {
-        let info = self.shelf.info_of(Some(layer.chain_id()), base, &PrepareOptions::default(), false);
-        let differences = self.since_base(None, &info)?;
-        let tree = self.shelf.shared.layout.layer(layer.chain_id()).join(TREE);
-        self.collected(&tree, differences, base)
     }
 
     fn reset(&self, key: &SnapshotKey, to: &ChainId) -> Result<(), SnapshotError> {
@@ -264,8 +319,9 @@ impl SnapshotDriver for TreeDriver {
         let after = SnapshotInfo { parent: Some(to.clone()), ..self.info(key)? };
         let tree = self.tree(Some(to))?;
         let draft = shared.layout.new_draft()?;
-        let done =
-            self.clone_to(&tree, &after, &draft).and_then(|()| self.shelf.exchange(key, &after, pin, &draft));
+        let done = self.reset_in(&draft, &tree, key, &after, pin);
+        // As a whole, which a directory above it is not.
+        let _ = shared.discard(&draft.join("next"));
         // What it was, or what was made in vain.
         let _ = shared.discard(&draft);
         done
@@ -287,12 +343,14 @@ impl SnapshotDriver for TreeDriver {
 
     fn look(&self, key: &SnapshotKey) -> Result<Rootfs, SnapshotError> {
         self.info(key)?;
-        Ok(self.rootfs(key))
+        self.rootfs(key)
     }
 
     fn view(&self, parent: Option<&ChainId>) -> Result<Rootfs, SnapshotError> {
         let _pin = self.shelf.pin(parent)?;
-        Ok(Rootfs::Directory(self.tree(parent)?))
+        let tree = self.tree(parent)?;
+        // Of no layers it is a plain directory.
+        Ok(Rootfs::Directory(if parent.is_some() { self.clones.place(tree)? } else { tree }))
     }
 
     fn info(&self, key: &SnapshotKey) -> Result<SnapshotInfo, SnapshotError> {
@@ -318,6 +376,18 @@ impl SnapshotDriver for TreeDriver {
 
     fn commit(&self, key: &SnapshotKey, _mode: UpperMode) -> Result<Layer, SnapshotError> {
         let info = self.info(key)?;
-        self.collected(&self.root(key), self.compare(key)?, info.base.as_ref())
+        let shared = &self.shelf.shared;
+        let draft = shared.layout.new_draft()?;
+        let upper = draft.join("upper");
+        let made = self
+            .compare(key)
+            .and_then(|differences| Ok(collect::collect(&self.root(key), differences, &upper)?))
+            .and_then(|()| {
+                let layers = &self.shelf.layers;
+                Ok(layers.commit_upper(info.base.as_ref(), &upper, UpperMode::Move)?)
+            });
+        // What cannot be removed now is removed at the next open.
+        let _ = shared.discard(&draft);
+        made
     }
 }
