@@ -128,7 +128,7 @@ pub fn start_with(
         Some(_) => return Err(out_of_order()),
         None => return Err(child.lost("join the container")),
     };
-    child.await_exec(options.agent)?;
+    child.await_exec(options.agent, None)?;
     trace.lap("until exec");
     let (pid, pidfd) = child.release();
     Ok(Started { pid, pidfd, terminal })

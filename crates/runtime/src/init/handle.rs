@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use seacow_sys::process::{self, Ended};
 
 use crate::error::{Error, Step};
@@ -70,9 +71,14 @@ impl Child {
         Error::Lost { how, doing }
     }
 
-    /// Waits until the program was executed: the child's last word, then the end of its half.
-    pub(crate) fn await_exec(&self, agent: Option<&Agent>) -> Result<(), Error> {
-        if await_exec(self.socket(), self.pid, agent)? {
+    /// Waits until the program was executed: the child's last word, then the end of its half. `meanwhile` is
+    /// called every few milliseconds.
+    pub(crate) fn await_exec(
+        &self,
+        agent: Option<&Agent>,
+        meanwhile: Option<Meanwhile<'_>>,
+    ) -> Result<(), Error> {
+        if await_exec(self.socket(), self.pid, agent, meanwhile)? {
             Ok(())
         } else {
             Err(self.lost("execute its program"))
@@ -93,15 +99,40 @@ fn answer(socket: BorrowedFd<'_>) -> Result<Option<FromChild>, Error> {
     }
 }
 
+/// What a caller does while it waits.
+pub(crate) type Meanwhile<'a> = &'a mut dyn FnMut();
+
+/// How often.
+const OFTEN: Timespec = Timespec { tv_sec: 0, tv_nsec: 3_000_000 };
+
+/// The child's next word, with something to be done until it comes.
+fn answer_with(socket: BorrowedFd<'_>, meanwhile: Option<Meanwhile<'_>>) -> Result<Option<FromChild>, Error> {
+    if let Some(work) = meanwhile {
+        let word =
+            || rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&OFTEN)));
+        while word().step(|| "wait for init".into())? == 0 {
+            work();
+        }
+    }
+    answer(socket)
+}
+
 /// Waits for the child's last word and the end of its half; false when it ended without a word. On
 /// the way the agent gets the listener of its filter.
-pub(crate) fn await_exec(socket: BorrowedFd<'_>, pid: i32, agent: Option<&Agent>) -> Result<bool, Error> {
-    match answer(socket)? {
+pub(crate) fn await_exec(
+    socket: BorrowedFd<'_>,
+    pid: i32,
+    agent: Option<&Agent>,
+    mut meanwhile: Option<Meanwhile<'_>>,
+) -> Result<bool, Error> {
+    // Reborrowed for each word.
+    let mut next = || answer_with(socket, meanwhile.as_mut().map(|work| &mut **work as Meanwhile<'_>));
+    match next()? {
         Some(FromChild::Executing) => {}
         Some(_) => return Err(out_of_order()),
         None => return Ok(false),
     }
-    match (answer(socket)?, agent) {
+    match (next()?, agent) {
         (None, _) => return Ok(true),
         (Some(FromChild::Listener(Some(listener))), Some(agent)) => {
             agent.hand_over(listener.as_fd(), pid)?;
@@ -109,7 +140,7 @@ pub(crate) fn await_exec(socket: BorrowedFd<'_>, pid: i32, agent: Option<&Agent>
         }
         (Some(_), _) => return Err(out_of_order()),
     }
-    match answer(socket)? {
+    match next()? {
         None => Ok(true),
         Some(_) => Err(out_of_order()),
     }

@@ -308,11 +308,21 @@ impl Created {
     }
 
     /// Lets init execute its program and waits until that happened or failed.
-    pub fn start(mut self) -> Result<Running, Error> {
+    pub fn start(self) -> Result<Running, Error> {
+        self.start_with(None)
+    }
+
+    /// As [`Created::start`], for a caller who traces init: it then stands where it has executed. `pass` is
+    /// called again and again until then, to pass on the signals that stop it on the way.
+    pub fn start_traced(self, mut pass: impl FnMut()) -> Result<Running, Error> {
+        self.start_with(Some(&mut pass))
+    }
+
+    fn start_with(mut self, meanwhile: Option<handle::Meanwhile<'_>>) -> Result<Running, Error> {
         self.trace.reset();
         let told = wire::send_start(self.child.socket());
         // What init met since it was configured explains why it does not hear us.
-        match self.child.await_exec(self.agent.as_ref()) {
+        match self.child.await_exec(self.agent.as_ref(), meanwhile) {
             Err(error @ Error::Child(_)) => return Err(error),
             ended => told.and(ended)?,
         }
@@ -343,7 +353,7 @@ impl Created {
 /// listener. The agent is that of its system call filter, if it has one.
 pub fn start_detached(connection: BorrowedFd<'_>, pid: i32, agent: Option<&Agent>) -> Result<(), Error> {
     wire::send_start(connection)?;
-    if handle::await_exec(connection, pid, agent)? {
+    if handle::await_exec(connection, pid, agent, None)? {
         return Ok(());
     }
     Err(Error::Lost { how: "connection closed".into(), doing: "execute its program" })
