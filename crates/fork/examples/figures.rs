@@ -8,8 +8,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{How, PAUSE, Process, World, start, target};
-use seacow_fork::Family;
+use common::{How, PAUSE, Process, World, start, start_watched, target};
+use seacow_fork::{Family, Surroundings};
 
 /// A dictionary of 300,000 lists: some 90 MB of CPython's memory.
 const PROGRAM: &str = "
@@ -27,7 +27,7 @@ const CLONES: usize = 10;
 const MANY: usize = 100;
 
 fn main() {
-    let mut source = start(&["/usr/bin/python3", "-c", PROGRAM], How { confined: true });
+    let mut source = start(&["/usr/bin/python3", "-c", PROGRAM], How { confined: true, ..How::default() });
     source.lines.number();
     println!("source: CPython, {} resident, confined, one thread", common::status(source.pid, "VmRSS"));
     let mut world = World::new();
@@ -41,8 +41,38 @@ fn main() {
         family.retire(PAUSE).unwrap();
         source.lines.number();
     }
+    many(&source, Family::new(source.pid), &mut world, &networks);
+    drop(source);
+    shadows(&mut rows, &mut world, &networks);
     rows.print();
-    many(&source, &mut world, &networks);
+}
+
+/// The same program with a shadow; and what starting costs with and without one.
+fn shadows(rows: &mut Rows, world: &mut World, networks: &[std::os::fd::OwnedFd]) {
+    let how = How { confined: true, ..How::default() };
+    for _ in 0..ROUNDS {
+        let (mut process, watch) = start_watched(&["/usr/bin/sleep", "100"], how);
+        let began = Instant::now();
+        let doubled = watch.double(&target(&process), &Surroundings::default()).unwrap();
+        rows.add("shadow: executing costs, sleep".into(), began.elapsed());
+        process.becomes(doubled.clone);
+    }
+    let (mut source, watch) = start_watched(&["/usr/bin/python3", "-c", PROGRAM], how);
+    let began = Instant::now();
+    let doubled = watch.double(&target(&source), &Surroundings::default()).unwrap();
+    rows.add("shadow: executing costs, python".into(), began.elapsed());
+    source.becomes(doubled.clone);
+    doubled.watch.end().unwrap();
+    source.lines.number();
+    let mut family = Family::with_shadow(source.pid, doubled.shadow);
+    for _ in 0..ROUNDS {
+        rows.fork("shadow", &mut family, &source, world, networks);
+        source.lines.number();
+        let began = Instant::now();
+        drop(world.clone_with_shadow(&family, &networks[0]));
+        rows.add("shadow: further clone with a shadow, and its end".into(), began.elapsed());
+    }
+    many(&source, family, world, networks);
 }
 
 #[derive(Default)]
@@ -100,17 +130,16 @@ fn free() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn many(source: &Process, world: &mut World, networks: &[std::os::fd::OwnedFd]) {
+fn many(source: &Process, mut family: Family, world: &mut World, networks: &[std::os::fd::OwnedFd]) {
     let began = Instant::now();
-    let mut family = Family::new(source.pid);
-    family.fork(&target(source), PAUSE, || Ok(())).unwrap();
+    let path = family.fork(&target(source), PAUSE, || Ok(())).unwrap().path;
     let ready = began.elapsed();
     let before = free();
     let clones: Vec<Process> = networks.iter().map(|network| world.clone_of(&family, network)).collect();
     let took = began.elapsed();
     let used = before.saturating_sub(free()) / MANY as u64;
     println!(
-        "{MANY} clones: {:.0} ms after the call, of which template {:.0} ms; {used} kB of the machine's memory each",
+        "{MANY} clones ({path:?}): {:.0} ms after the call, of which template {:.0} ms; {used} kB of the machine's memory each",
         took.as_secs_f64() * 1000.0,
         ready.as_secs_f64() * 1000.0
     );

@@ -103,6 +103,12 @@ pub enum Error {
         /// Of what.
         what: &'static str,
     },
+    /// The process cannot have a shadow; it runs on without one.
+    #[error("no shadow: {why}")]
+    NoShadow {
+        /// Why not.
+        why: String,
+    },
     /// The caller's own part of the pause failed; the source was let go.
     #[error("the caller's part of the pause: {0}")]
     Caller(String),
@@ -111,6 +117,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn proc(pid: i32, name: &str) -> Self {
         Self::Form { pid, name: name.to_owned() }
+    }
+
+    pub(crate) fn no_shadow(why: impl Into<String>) -> Self {
+        Self::NoShadow { why: why.into() }
     }
 
     pub(crate) fn own(step: &'static str) -> impl FnOnce(Errno) -> Self {
@@ -125,7 +135,7 @@ impl Error {
 impl Classified for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::Refused(_) => ErrorClass::NotImplemented,
+            Self::Refused(_) | Self::NoShadow { .. } => ErrorClass::NotImplemented,
             Self::Gone { .. } => ErrorClass::Conflict,
             Self::Deadline { .. } => ErrorClass::Unavailable,
             Self::Trace { source: Errno::PERM, .. } => ErrorClass::Forbidden,
@@ -142,7 +152,7 @@ impl Classified for Error {
     }
 }
 
-fn listed(reasons: &[Reason]) -> String {
+pub(crate) fn listed(reasons: &[Reason]) -> String {
     let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
     reasons.join("; ")
 }

@@ -26,8 +26,13 @@ pub struct Target<'a> {
 /// Everything that stands in the way of forking it; empty when nothing does. What is found may have
 /// changed by the time of a fork, which looks again while the process stands still.
 pub fn examine(target: &Target<'_>) -> Result<Vec<Reason>> {
+    examine_but(target, &[])
+}
+
+/// As [`examine`]. `ours`: processes in the container that we have made.
+pub(crate) fn examine_but(target: &Target<'_>, ours: &[i32]) -> Result<Vec<Reason>> {
     let memory = Memory::open(target.pid)?;
-    let mut reasons = at_rest(target, &[])?;
+    let mut reasons = at_rest(target, ours)?;
     match crate::source::find_pad(target.pid, &memory) {
         Ok(_) => {}
         Err(Error::Refused(more)) => reasons.extend(more),
@@ -35,7 +40,8 @@ pub fn examine(target: &Target<'_>) -> Result<Vec<Reason>> {
     }
     let status = Fields::read(target.pid, "status")?;
     let by = status.decimal("TracerPid")?;
-    if by != 0 {
+    // Whoever watches it lets go before a fork.
+    if by != 0 && by != seacow_sys::process::own_pid() {
         reasons.push(Reason::Traced { by });
     }
     if status.get("State")?.starts_with('T') {

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use crate::capture::{self, State};
 use crate::clone::{self, Held, Spec};
 use crate::error::{Error, Result};
-use crate::examine::Target;
+use crate::examine::{self, Target};
+use crate::reason::Reason;
+use crate::shadow::{Copied, Shadow};
 use crate::snapshot::{self, Snapshot};
 use crate::source::Source;
-use crate::template::{self, Template};
+use crate::template::{self, Changes, Frames, Template};
 
 /// How long making a template and a clone may take; far more than any takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Family {
     pid: i32,
+    /// The one of the source, until that executes another program.
+    shadow: Option<Shadow>,
     made: Option<Generation>,
     /// The one before. Its end takes milliseconds, for which nobody should wait.
     last: Option<Generation>,
@@ -43,13 +47,37 @@ pub struct Family {
 #[derive(Debug)]
 struct Generation {
     state: State,
-    snapshot: Snapshot,
+    /// What the template was filled from; a fork of the shadow is full.
+    snapshot: Option<Snapshot>,
+    /// Where that has its pages, once it was asked.
+    frames: Option<Frames>,
     template: Template,
+}
+
+/// A copy of the memory that was made while the source stood still.
+enum Copy {
+    Snapshot(Snapshot),
+    OfShadow(Copied),
+    /// Only of what has changed since the last snapshot.
+    Changes(Changes),
+}
+
+/// How the memory was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// By one fork of the source's shadow.
+    Shadow,
+    /// By a fork of the source, out of which a template was filled.
+    Snapshot,
+    /// The last fork's template and what has changed since the last snapshot.
+    Kept,
 }
 
 /// What a fork took.
 #[derive(Clone, Copy, Debug)]
 pub struct Forked {
+    /// Which way was taken.
+    pub path: Path,
     /// How long the source stood still.
     pub pause: Duration,
     /// Of these, what the caller's part took.
@@ -63,7 +91,31 @@ pub struct Forked {
 impl Family {
     /// Of a process that was not forked yet.
     pub fn new(pid: i32) -> Self {
-        Self { pid, made: None, last: None }
+        Self { pid, shadow: None, made: None, last: None }
+    }
+
+    /// Of a process with a shadow, which must not be watched any more when it is forked.
+    pub fn with_shadow(pid: i32, shadow: Shadow) -> Self {
+        Self { shadow: Some(shadow), ..Self::new(pid) }
+    }
+
+    /// The shadow, if it is one still.
+    pub fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref().filter(|shadow| shadow.is_of(self.pid))
+    }
+
+    /// As [`examine`](crate::examine), but for what is there on account of earlier forks.
+    pub fn examine(&self, target: &Target<'_>) -> Result<Vec<Reason>> {
+        examine::examine_but(target, &self.kept().collect::<Vec<_>>())
+    }
+
+    /// Processes that stand still in the source's cgroup and are ours, as the caller sees them. The first are
+    /// in its pid namespace, too: snapshots, that of the last fork first. A source that ends waits until
+    /// they have been let go, so whoever sees one of them end drops the family. Then comes the shadow.
+    pub fn kept(&self) -> impl Iterator<Item = i32> {
+        let generations = self.made.iter().chain(&self.last);
+        let snapshots = generations.filter_map(|made| Some(made.snapshot.as_ref()?.puppet.pid));
+        snapshots.chain(self.shadow.iter().map(Shadow::pid))
     }
 
     /// Stops the source, takes its state and a copy-on-write copy of its memory, lets it go, and makes
@@ -81,41 +133,67 @@ impl Family {
         self.tidy();
         let began = Instant::now();
         let mut source = Source::stop(self.pid, began + pause_at_most)?;
-        let ours: Vec<i32> = self.made.iter().map(|made| made.snapshot.puppet.pid).collect();
-        let taken = self.take(&mut source, target, &ours, while_stopped, began + pause_at_most);
+        if self.shadow().is_none() {
+            self.shadow = None;
+        }
+        let taken = self.take(&mut source, target, while_stopped, began + pause_at_most);
         let released = source.release();
-        let (state, snapshot, caller) = taken?;
+        let (state, copy, caller) = taken?;
         // It has ended meanwhile, perhaps; its copy has not.
         drop(released);
         let pause = began.elapsed();
-        let template = self.template_of(&state, &snapshot)?;
-        let (copied, ready) = (template.copied, began.elapsed());
-        self.last = self.made.replace(Generation { state, snapshot, template });
-        Ok(Forked { pause, caller, ready, copied })
+        let (path, made) = self.generation(state, copy)?;
+        let (copied, ready) = (made.template.copied, began.elapsed());
+        self.last = self.made.replace(made);
+        Ok(Forked { path, pause, caller, ready, copied })
+    }
+
+    fn generation(&mut self, state: State, copy: Copy) -> Result<(Path, Generation)> {
+        let deadline = Instant::now() + PATIENCE;
+        let (mut frames, mut snapshot) = (None, None);
+        let (path, template) = match copy {
+            Copy::OfShadow(copied) => (Path::Shadow, template::of_copy(copied, &state, deadline)?),
+            Copy::Snapshot(taken) => {
+                let template = self.template_of(&state, &taken)?;
+                snapshot = Some(taken);
+                (Path::Snapshot, template)
+            }
+            Copy::Changes(changes) => {
+                let made = self.made.as_mut().ok_or(Error::Gone { pid: self.pid })?;
+                let template = template::renew(&made.template, &state, &changes, deadline)?;
+                (snapshot, frames) = (made.snapshot.take(), made.frames.take());
+                (Path::Kept, template)
+            }
+        };
+        Ok((path, Generation { state, snapshot, frames, template }))
     }
 
     fn take(
-        &self,
+        &mut self,
         source: &mut Source,
         target: &Target<'_>,
-        ours: &[i32],
         while_stopped: impl FnOnce() -> std::result::Result<(), String>,
         deadline: Instant,
-    ) -> Result<(State, Snapshot, Duration)> {
-        let state = capture::capture(source, target, ours)?;
+    ) -> Result<(State, Copy, Duration)> {
+        let state = capture::capture(source, target, &self.kept().collect::<Vec<_>>())?;
         snapshot::bury(source)?;
-        let snapshot = snapshot::take(source, &state.mappings, deadline)?;
+        let copy = match (&mut self.shadow, changes_since(self.made.as_ref(), source, &state)?) {
+            (Some(shadow), _) => Copy::OfShadow(shadow.fork(source, &state.mappings, deadline)?),
+            (None, Some(changes)) => Copy::Changes(changes),
+            (None, None) => Copy::Snapshot(snapshot::take(source, &state.mappings, deadline)?),
+        };
         let caller = Instant::now();
         while_stopped().map_err(Error::Caller)?;
-        Ok((state, snapshot, caller.elapsed()))
+        Ok((state, copy, caller.elapsed()))
     }
 
     /// From the last one, where that is of use.
     fn template_of(&self, state: &State, snapshot: &Snapshot) -> Result<Template> {
         let deadline = Instant::now() + PATIENCE;
-        if let Some(last) = &self.made {
-            let old = (&last.snapshot, &last.state);
-            if let Some(template) = template::rebuild(&last.template, old, (snapshot, state), deadline)? {
+        if let Some(Generation { template: last, snapshot: Some(of_last), state: old_state, .. }) = &self.made
+        {
+            let old = (of_last, old_state);
+            if let Some(template) = template::rebuild(last, old, (snapshot, state), deadline)? {
                 return Ok(template);
             }
         }
@@ -128,25 +206,46 @@ impl Family {
         clone::make(&made.template, &made.state, spec, Instant::now() + PATIENCE)
     }
 
-    /// Processes that stand still in the source's pid namespace and cgroup, as the caller sees them: what is
-    /// kept of its memory. The first is the last fork's. A source that ends waits until they have been
-    /// let go, so whoever sees one of them end drops the family.
-    pub fn kept(&self) -> impl Iterator<Item = i32> {
-        self.made.iter().chain(&self.last).map(|generation| generation.snapshot.puppet.pid)
-    }
-
-    /// Ends the template and the snapshot before the last fork's, which nobody needs any more: when there
-    /// is time. The next fork does it first.
+    /// Ends what is left of the fork before the last one, which nobody needs any more, and prepares for the
+    /// next: when there is time. The next fork does it first.
     pub fn tidy(&mut self) {
         self.last = None;
+        if let Some(Generation { state, snapshot: Some(snapshot), frames: frames @ None, .. }) =
+            &mut self.made
+        {
+            // The next fork goes the longer way when this cannot be read.
+            *frames = Frames::of(snapshot, &state.mappings).ok();
+        }
     }
 
     /// Lets go of templates and snapshots, and has the source take note of the latter, for which it
     /// stands still once more for some hundred microseconds.
-    pub fn retire(mut self, pause_at_most: Duration) -> Result<()> {
+    pub fn retire(&mut self, pause_at_most: Duration) -> Result<()> {
+        let has_snapshot = |made: &Generation| made.snapshot.is_some();
+        let snapshots = self.made.iter().chain(&self.last).any(has_snapshot);
         (self.made, self.last) = (None, None);
+        if !snapshots {
+            return Ok(());
+        }
         let mut source = Source::stop(self.pid, Instant::now() + pause_at_most)?;
         let buried = snapshot::bury(&mut source);
         source.release().and(buried)
+    }
+
+    /// The shadow, for another family of the same source.
+    pub fn into_shadow(self) -> Option<Shadow> {
+        self.shadow
+    }
+}
+
+/// What has changed since the last snapshot, where the last template can be made the next one by that.
+fn changes_since(made: Option<&Generation>, source: &Source, state: &State) -> Result<Option<Changes>> {
+    match made {
+        Some(Generation { state: old, frames: Some(frames), template, .. })
+            if template::can_renew(template, old, state) =>
+        {
+            Changes::of(source, &state.mappings, frames)
+        }
+        Some(_) | None => Ok(None),
     }
 }

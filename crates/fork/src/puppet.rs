@@ -26,7 +26,7 @@ pub(crate) struct Puppet {
     pub(crate) memory: Memory,
     pub(crate) area: Area,
     /// Registers that calls are made with; only those that matter to a call are changed.
-    registers: Registers,
+    pub(crate) registers: Registers,
     /// Whether somebody else has it now.
     released: bool,
 }

@@ -47,16 +47,10 @@ fn take_followed(source: &mut Source, mappings: &[Mapping], deadline: Instant) -
 fn fork(source: &mut Source, lifted: &[Range<u64>], deadline: Instant) -> Result<Snapshot> {
     let area = source.area()?;
     let mut batch = Batch::new(area);
-    for range in lifted {
-        let arguments = [range.start, range.end - range.start, libc::MADV_DOFORK as u64];
-        batch.attempt("lift MADV_DONTFORK", libc::SYS_madvise, &arguments);
-    }
+    lift(&mut batch, lifted);
     // No signal at its end: the program must not hear of it.
     batch.fork("copy the memory", libc::SYS_clone, &[0, 0, 0, 0, 0]);
-    for range in lifted {
-        let arguments = [range.start, range.end - range.start, libc::MADV_DONTFORK as u64];
-        batch.attempt("put MADV_DONTFORK back", libc::SYS_madvise, &arguments);
-    }
+    put_back(&mut batch, lifted);
     let answers = source.run(0, batch)?;
     let [pid] = answers.children[..] else {
         return Err(Error::Astray { tid: source.pid, what: "no child".into(), step: "copy the memory" });
@@ -72,14 +66,30 @@ fn fork(source: &mut Source, lifted: &[Range<u64>], deadline: Instant) -> Result
     Ok(Snapshot { puppet, not_forked: lifted.to_vec() })
 }
 
+/// Has forks inherit these ranges.
+pub(crate) fn lift(batch: &mut Batch, ranges: &[Range<u64>]) {
+    for range in ranges {
+        let arguments = [range.start, range.end - range.start, libc::MADV_DOFORK as u64];
+        batch.attempt("lift MADV_DONTFORK", libc::SYS_madvise, &arguments);
+    }
+}
+
+/// Has forks leave them out again.
+pub(crate) fn put_back(batch: &mut Batch, ranges: &[Range<u64>]) {
+    for range in ranges {
+        let arguments = [range.start, range.end - range.start, libc::MADV_DONTFORK as u64];
+        batch.attempt("put MADV_DONTFORK back", libc::SYS_madvise, &arguments);
+    }
+}
+
 /// All that a process has mapped, in pages.
-fn size(pid: i32) -> Result<u64> {
+pub(crate) fn size(pid: i32) -> Result<u64> {
     let text = procfs::read(pid, "statm")?;
     text.split(' ').next().and_then(|word| word.parse().ok()).ok_or_else(|| Error::proc(pid, "statm"))
 }
 
 /// Ranges of the source that its child lacks.
-fn missing(child: i32, mappings: &[Mapping]) -> Result<Vec<Range<u64>>> {
+pub(crate) fn missing(child: i32, mappings: &[Mapping]) -> Result<Vec<Range<u64>>> {
     let inherited = procfs::mappings(child)?;
     let mut missing: Vec<Range<u64>> = Vec::new();
     for mapping in mappings.iter().filter(|mapping| !mapping.is_kernels()) {

@@ -14,6 +14,7 @@
 //! uses, and executable: the unused end of the vdso's last page is there in every process, and a write
 //! to it makes a private copy of that page.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use seacow_sys::Errno;
@@ -86,6 +87,31 @@ impl Source {
         let mut source =
             Self { pid, inner_pid, memory, threads, pad, signal, scratch, scratch_size, deadline };
         source.stop_threads()?;
+        source.learn_states()?;
+        Ok(source)
+    }
+
+    /// A tracee of ours with one thread that stands where it has just executed a program: out of that call,
+    /// before the program's first instruction. Only now do its registers hold what is written to them.
+    pub(crate) fn at_exec(pid: i32, deadline: Instant) -> Result<Self> {
+        ptrace::set_options(pid, Options::SUSPEND_SECCOMP).map_err(Error::trace("set options", pid))?;
+        ptrace::interrupt(pid).map_err(Error::trace("interrupt", pid))?;
+        ptrace::resume(pid, 0).map_err(Error::trace("resume", pid))?;
+        match until_still(pid, deadline, "leaving the call that executed")? {
+            Stop::Interrupted => {}
+            Stop::Group(_) | Stop::Ended | Stop::Signal(_) | Stop::Forked | Stop::Event(_) => {
+                return Err(Error::Gone { pid });
+            }
+        }
+        let status = Fields::read(pid, "status")?;
+        let signal = harmless_signal(&status)?;
+        let inner_pid = status.innermost("NSpid")?;
+        let memory = Memory::open(pid)?;
+        let pad = find_pad(pid, &memory)?;
+        let threads = vec![Thread::unknown(pid)];
+        let (scratch, scratch_size) = (None, 0);
+        let mut source =
+            Self { pid, inner_pid, memory, threads, pad, signal, scratch, scratch_size, deadline };
         source.learn_states()?;
         Ok(source)
     }
@@ -276,6 +302,18 @@ impl Source {
         let follow = if on { Options::FOLLOW_FORKS } else { Options::empty() };
         ptrace::set_options(self.pid, Options::SUSPEND_SECCOMP.and(follow))
             .map_err(Error::trace("set options", self.pid))
+    }
+
+    /// Where the memory for lists is, if there is any.
+    pub(crate) fn scratch(&self) -> Option<Range<u64>> {
+        self.scratch.map(|area| area.base..area.base + self.scratch_size)
+    }
+
+    /// Kills it: somebody else goes on in its place.
+    pub(crate) fn end(mut self) {
+        self.threads.clear();
+        self.scratch = None;
+        crate::puppet::end(self.pid);
     }
 
     /// Lets it go, as it was.

@@ -11,11 +11,10 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::programs::{Cgroup, Forker, State, Test, children, forks_right, reads_on, run_tests, running};
 use common::{How, PAUSE, Process, World, start, status, target, until};
 use seacow_fork::reason::Descriptor;
-use seacow_fork::{Error, Family, Reason, Target, examine};
-
-type Test = (&'static str, fn());
+use seacow_fork::{Error, Family, Path, Reason, Target, examine};
 
 const TESTS: [Test; 16] = [
     ("a_static_program_with_one_of_everything", one_of_everything),
@@ -37,119 +36,13 @@ const TESTS: [Test; 16] = [
 ];
 
 fn main() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
-        return;
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, pid] = arguments.as_slice()
         && role == "fork-for-ever"
     {
         fork_for_ever(pid.parse().unwrap());
     }
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let mut failed = Vec::new();
-    for (name, test) in TESTS {
-        if wanted.is_some_and(|wanted| !name.contains(wanted.as_str())) {
-            continue;
-        }
-        let began = Instant::now();
-        let passed = std::panic::catch_unwind(test).is_ok();
-        println!(
-            "{name} ... {} ({:.1} s)",
-            if passed { "ok" } else { "FAILED" },
-            began.elapsed().as_secs_f64()
-        );
-        if !passed {
-            failed.push(name);
-        }
-    }
-    if !failed.is_empty() {
-        println!("failed: {failed:?}");
-        std::process::exit(1);
-    }
-}
-
-/// The C program with one of everything, built for this run.
-struct State {
-    dir: tempfile::TempDir,
-}
-
-impl State {
-    fn build() -> Self {
-        let dir = tempfile::Builder::new().prefix("seacow-fork-").tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/state.c");
-        let program = dir.path().join("state");
-        let built =
-            Command::new("cc").args(["-O1", "-static", "-pthread", "-o"]).arg(&program).arg(source).status();
-        assert!(built.unwrap().success());
-        // A confined user writes here, too.
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        Self { dir }
-    }
-
-    fn start(&self, threads: u32, how: How) -> Process {
-        let program = self.dir.path().join("state");
-        let file = self.dir.path().join("file");
-        let threads = threads.to_string();
-        start(&[program.to_str().unwrap(), file.to_str().unwrap(), &threads], how)
-    }
-}
-
-/// Reads on until a line's number; every line up to there must be right.
-fn reads_on(process: &mut Process, mut last: u64, lines: u64) -> u64 {
-    for _ in 0..lines {
-        let line = process.lines.next_line();
-        assert!(line.ends_with("ok"), "{line}");
-        let number: u64 = line.split(' ').next().unwrap().parse().unwrap();
-        assert_eq!(number, last + 1, "{line}");
-        last = number;
-    }
-    last
-}
-
-/// Forks a program of lines "N … ok" into three clones, twice, and checks that all go on.
-fn forks_right(mut source: Process) {
-    let mut world = World::new();
-    let network = World::network();
-    let mut last = reads_on(&mut source, 0, 5);
-    let mut family = Family::new(source.pid);
-    let threads = status(source.pid, "Threads");
-    for _ in 0..2 {
-        family.fork(&target(&source), PAUSE, || Ok(())).unwrap();
-        let mut clones = Vec::new();
-        for _ in 0..3 {
-            clones.push(world.clone_of(&family, &network));
-        }
-        let mut now = reads_on(&mut source, last, 30);
-        for mut clone in clones {
-            // A clone goes on from where the source was when it stood still.
-            let first = clone.lines.next_line();
-            assert!(first.ends_with("ok"), "{first}");
-            let first: u64 = first.split(' ').next().unwrap().parse().unwrap();
-            assert!(last < first, "{last} < {first}");
-            // So was the source, which may have written ahead of us.
-            now = reads_on(&mut source, now, first.saturating_sub(now));
-            reads_on(&mut clone, first, 30);
-            assert_eq!(status(clone.pid, "Threads"), threads);
-            for key in
-                ["Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "SigCgt", "SigIgn"]
-            {
-                assert_eq!(status(clone.pid, key), status(source.pid, key), "{key}");
-            }
-            assert_eq!(status(clone.pid, "TracerPid"), "0");
-        }
-        last = now;
-    }
-    family.retire(PAUSE).unwrap();
-    reads_on(&mut source, last, 30);
-    assert!(children(source.pid).is_empty());
-    let left = std::fs::read_to_string(format!("/proc/{}/maps", source.pid)).unwrap();
-    assert!(!left.contains("rwxp"), "{left}");
-}
-
-fn children(pid: i32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().to_owned()
+    run_tests(&TESTS, arguments.iter().find(|argument| !argument.starts_with('-')));
 }
 
 fn one_of_everything() {
@@ -164,7 +57,7 @@ fn with_threads() {
 
 fn confined() {
     let state = State::build();
-    forks_right(state.start(2, How { confined: true }));
+    forks_right(state.start(2, How { confined: true, ..How::default() }));
 }
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -200,7 +93,7 @@ while True:
     print(n, 'ok')
     time.sleep(0.002)
 ";
-    forks_right(start(&[PYTHON, "-c", program], How { confined: true }));
+    forks_right(start(&[PYTHON, "-c", program], How { confined: true, ..How::default() }));
 }
 
 /// Asks a server in a process's network namespace.
@@ -232,7 +125,7 @@ async def main():
     async with server: await server.serve_forever()
 asyncio.run(main())
 ";
-    let mut source = start(&[PYTHON, "-c", program], How { confined: true });
+    let mut source = start(&[PYTHON, "-c", program], How { confined: true, ..How::default() });
     assert_eq!(source.lines.next_line(), "ready");
     assert_eq!(ask(source.pid), 1);
     assert_eq!(ask(source.pid), 2);
@@ -300,16 +193,21 @@ fn second_fork() {
     let network = World::network();
     let mut family = Family::new(source.pid);
     let first = family.fork(&target(&source), PAUSE, || Ok(())).unwrap();
+    let mut paths = vec![first.path];
     for _ in 0..3 {
         last = reads_on(&mut source, last, 3);
         let next = family.fork(&target(&source), PAUSE, || Ok(())).unwrap();
         assert!(next.copied < first.copied / 2, "{next:?} after {first:?}");
+        paths.push(next.path);
         let mut clone = world.clone_of(&family, &network);
         let at = clone.lines.number();
         assert!(at > last, "{at} > {last}");
         reads_on(&mut clone, at, 45);
         last = reads_on(&mut source, last, 20);
     }
+    // At first little has changed, then too much for a pause.
+    assert_eq!(paths[..2], [Path::Snapshot, Path::Kept]);
+    assert!(paths[2..].contains(&Path::Snapshot), "{paths:?}");
 }
 
 fn not_forked_memory() {
@@ -341,31 +239,6 @@ while True:
     family.retire(PAUSE).unwrap();
     drop(clone);
     forks_right(start(&[PYTHON, "-c", program], How::default()));
-}
-
-/// A cgroup of version 2, removed at the end.
-struct Cgroup(std::path::PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mounted = table.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2 is mounted");
-        let root = std::path::Path::new(mounted.split(' ').nth(4).unwrap());
-        let path = root.join(format!("seacow-fork-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn processes(&self) -> Vec<i32> {
-        let text = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
-        text.lines().map(|line| line.parse().unwrap()).collect()
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        until("the cgroup is empty", || std::fs::remove_dir(&self.0).is_ok());
-    }
 }
 
 fn cgroups() {
@@ -538,53 +411,12 @@ fn fork_for_ever(pid: i32) -> ! {
     }
 }
 
-struct Forker {
-    child: std::process::Child,
-    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
-}
-
-impl Forker {
-    fn start(pid: i32) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["fork-for-ever", &pid.to_string()])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-        Self { child, lines }
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.next().unwrap().unwrap()
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-/// Processes that run this file, or are a copy of what does.
-fn running(marker: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(marker) {
-            found.push(pid);
-        }
-    }
-    found
-}
-
 fn dies_with_caller() {
     let state = State::build();
     let marker = state.dir.path().to_str().unwrap().to_owned();
     let mut source = state.start(2, How::default());
     let last = reads_on(&mut source, 0, 3);
-    let mut forker = Forker::start(source.pid);
+    let mut forker = Forker::start(&["fork-for-ever", &source.pid.to_string()]);
     assert_eq!(forker.line(), "ready");
     assert!(forker.line().starts_with("held "));
     forker.kill();
@@ -595,12 +427,12 @@ fn dies_with_caller() {
 fn killed_tracer() {
     let state = State::build();
     let marker = state.dir.path().to_str().unwrap().to_owned();
-    let mut source = state.start(2, How { confined: true });
+    let mut source = state.start(2, How { confined: true, ..How::default() });
     let mut last = reads_on(&mut source, 0, 3);
     // Not random, so that a failure can be had again; spread over what a round takes.
     let mut delay = 0u64;
     for round in 0..80 {
-        let mut forker = Forker::start(source.pid);
+        let mut forker = Forker::start(&["fork-for-ever", &source.pid.to_string()]);
         assert_eq!(forker.line(), "ready");
         delay = (delay * 7919 + 1_234_577) % 30_000;
         // Every other one while the source stands still for the first fork.
@@ -626,7 +458,7 @@ fn mounts() -> usize {
 
 fn stress() {
     let state = State::build();
-    let mut source = state.start(3, How { confined: true });
+    let mut source = state.start(3, How { confined: true, ..How::default() });
     let mut last = reads_on(&mut source, 0, 3);
     let network = World::network();
     let (fds, mounted, ours) = (descriptors(), mounts(), own_children());

@@ -22,6 +22,8 @@ impl Options {
     pub const SUSPEND_SECCOMP: Self = Self(0x20_0000);
     /// What the tracee forks or clones is seized with it, with the same options.
     pub const FOLLOW_FORKS: Self = Self(0x2 | 0x4 | 0x8);
+    /// The tracee stops when it has executed a program, before its first instruction: [`EXECUTED`].
+    pub const TRACE_EXEC: Self = Self(0x10);
 
     /// No option.
     pub const fn empty() -> Self {
@@ -51,6 +53,9 @@ pub enum Stop {
     /// It has ended; not reaped.
     Ended,
 }
+
+/// The event ([`Stop::Event`]) of a program that was executed.
+pub const EXECUTED: i32 = 4;
 
 /// The general registers, as the kernel's `user_regs_struct`.
 #[repr(C)]

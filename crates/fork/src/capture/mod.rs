@@ -15,7 +15,7 @@ use crate::procfs::{self, Fields, Mapping};
 use crate::reason::Reason;
 use crate::source::Source;
 
-pub(crate) use process::{Credentials, MemoryLayout, SETTINGS};
+pub(crate) use process::{Credentials, MemoryLayout, SETTINGS, layout};
 pub(crate) use threads::ThreadState;
 pub(crate) use timers::Timer;
 
@@ -73,13 +73,34 @@ pub(crate) fn capture(source: &mut Source, target: &Target<'_>, ours: &[i32]) ->
     if !reasons.is_empty() {
         return Err(Error::Refused(reasons));
     }
+    gather(source, &status, files, mappings, filters)
+}
+
+/// As [`capture`], but descriptors and mappings, of a process that has just executed a program.
+pub(crate) fn at_exec(source: &mut Source) -> Result<State> {
+    let status = Fields::read(source.pid, "status")?;
+    let filters = filters(source.pid, &status)?;
+    if filters.iter().any(|filter| examine::asks_listener(filter)) {
+        return Err(Error::Refused(vec![Reason::SeccompListener]));
+    }
+    gather(source, &status, Files::default(), Vec::new(), filters)
+}
+
+fn gather(
+    source: &mut Source,
+    status: &Fields,
+    files: Files,
+    mappings: Vec<Mapping>,
+    filters: Vec<Vec<SockFilter>>,
+) -> Result<State> {
+    let pid = source.pid;
     let threads = threads::from_outside(source)?;
     let queued = queued(source)?;
     let mut timers = timers::listed(pid, source)?;
 
     // From here on the source makes calls.
     let mut batch = Batch::new(source.area()?);
-    let asked = process::ask(&mut batch, &status, &timers)?;
+    let asked = process::ask(&mut batch, status, &timers)?;
     let answers = source.run(0, batch)?;
     let inside = process::answered(source, &asked, &answers, &mut timers)?;
     let threads = threads::from_inside(source, threads)?;
@@ -93,7 +114,7 @@ pub(crate) fn capture(source: &mut Source, target: &Target<'_>, ours: &[i32]) ->
         interval_timers: inside.interval_timers,
         timers,
         queued,
-        credentials: Credentials::read(&status)?,
+        credentials: Credentials::read(status)?,
         filters,
         umask: status.octal("Umask")?,
         directory: procfs::link(pid, "cwd")?,

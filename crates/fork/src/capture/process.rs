@@ -174,7 +174,7 @@ pub(crate) struct MemoryLayout {
 }
 
 /// Reads it, but the end of the heap, which only the process can tell.
-pub(super) fn layout(pid: i32, brk: u64) -> Result<MemoryLayout> {
+pub(crate) fn layout(pid: i32, brk: u64) -> Result<MemoryLayout> {
     let stat = procfs::read(pid, "stat")?;
     let after_name =
         stat.rfind(')').and_then(|at| stat.get(at + 2..)).ok_or_else(|| Error::proc(pid, "stat"))?;

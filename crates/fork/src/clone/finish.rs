@@ -9,14 +9,14 @@ use crate::capture::{Credentials, SETTINGS, State, ThreadState};
 use crate::error::{Error, Result};
 use crate::procfs;
 use crate::puppet::Puppet;
-use crate::template::Template;
 
 /// The process in its own pid namespace.
 const FIRST: u64 = 1;
 
-/// What each thread sets for itself, credentials last: they take away the rights to do the rest.
-pub(super) fn states(
-    template: &Template,
+/// What each thread sets for itself, credentials last: they take away the rights to do the rest. `all`: the
+/// capabilities that it has until then.
+pub(crate) fn states(
+    all: u64,
     puppet: &Puppet,
     state: &State,
     threads: &[i32],
@@ -42,7 +42,7 @@ pub(super) fn states(
         if is_first {
             limits(&mut batch, state, &procfs::limits(puppet.pid)?);
         }
-        credentials(&mut batch, &state.credentials, template.capabilities, state, is_first);
+        credentials(&mut batch, &state.credentials, all, state, is_first);
         puppet.run_in(*tid, &batch, deadline)?;
     }
     Ok(())
@@ -177,7 +177,7 @@ fn capabilities(batch: &mut Batch, effective: u64, permitted: u64, inheritable: 
 }
 
 /// How likely the kernel is to kill it when memory runs out.
-pub(super) fn oom_score(puppet: &Puppet, state: &State) -> Result<()> {
+pub(crate) fn oom_score(puppet: &Puppet, state: &State) -> Result<()> {
     if procfs::read(puppet.pid, "oom_score_adj")? != state.oom_score {
         std::fs::write(format!("/proc/{}/oom_score_adj", puppet.pid), &state.oom_score)
             .map_err(|source| Error::Proc { pid: puppet.pid, name: "oom_score_adj".into(), source })?;
@@ -187,14 +187,14 @@ pub(super) fn oom_score(puppet: &Puppet, state: &State) -> Result<()> {
 
 /// The area goes, and every thread gets what the source's had in its registers.
 pub(super) fn registers(
-    template: &Template,
+    instruction: u64,
     puppet: &Puppet,
     state: &State,
     threads: &[i32],
     deadline: Instant,
 ) -> Result<()> {
     let area = [puppet.area.base, puppet.area.size];
-    puppet.call_at(template.instruction, "give memory back", libc::SYS_munmap, &area, deadline)?;
+    puppet.call_at(instruction, "give memory back", libc::SYS_munmap, &area, deadline)?;
     for (thread, tid) in state.threads.iter().zip(threads) {
         ptrace::set_registers(*tid, &thread.registers).map_err(Error::trace("set registers", *tid))?;
         ptrace::set_extended_state(*tid, &thread.extended)

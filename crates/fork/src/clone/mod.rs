@@ -1,7 +1,7 @@
 //! A clone: forked from the template, given its surroundings, then the source's state, then let go.
 
 mod descriptors;
-mod finish;
+pub(crate) mod finish;
 mod mounts;
 mod sockets;
 mod spec;
@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::capture::State;
 use crate::error::{Error, Result};
 use crate::puppet::{self, Puppet};
+use crate::shadow::{self, Shadow};
 use crate::template::Template;
 
 pub use spec::{Mount, Spec};
@@ -25,6 +26,7 @@ pub struct Held {
     /// The first is the process's first.
     threads: Vec<i32>,
     pidfd: OwnedFd,
+    shadow: Option<Shadow>,
 }
 
 /// A clone that runs. It is the caller's child, or the caller's to adopt: a child of the process that
@@ -48,6 +50,11 @@ impl Held {
         self.pidfd.as_fd()
     }
 
+    /// Its shadow, once, when one was asked for. Without it the clone is forked by way of a snapshot.
+    pub fn take_shadow(&mut self) -> Option<Shadow> {
+        self.shadow.take()
+    }
+
     /// Lets it run.
     pub fn release(self) -> Result<Clone> {
         // The first last: until then it is killed as a whole, should something fail.
@@ -63,24 +70,58 @@ impl Held {
 
 /// Makes one.
 pub(crate) fn make(template: &Template, state: &State, spec: &Spec<'_>, deadline: Instant) -> Result<Held> {
-    let puppet = fork(template, spec, deadline)?;
+    let (puppet, shadow) = fork(template, state, spec, deadline)?;
     let pidfd = seacow_sys::process::pidfd_open(puppet.pid).map_err(Error::own("open the clone"))?;
     surround(template, &puppet, state, spec, deadline)?;
     descriptors::open(template, &puppet, state, spec, deadline)?;
     label(&puppet, state, spec, deadline)?;
     let threads = threads::make(&puppet, state, deadline)?;
-    finish::states(template, &puppet, state, &threads, deadline)?;
+    finish::states(template.capabilities, &puppet, state, &threads, deadline)?;
     finish::oom_score(&puppet, state)?;
-    finish::registers(template, &puppet, state, &threads, deadline)?;
-    Ok(Held { puppet, threads, pidfd })
+    finish::registers(template.instruction, &puppet, state, &threads, deadline)?;
+    Ok(Held { puppet, threads, pidfd, shadow })
 }
 
-/// The first process of a new pid namespace, forked from the template.
-fn fork(template: &Template, spec: &Spec<'_>, deadline: Instant) -> Result<Puppet> {
-    const INTO_CGROUP: u64 = 0x2_0000_0000;
+/// The first process of a new pid namespace: forked from the template, or, where it is to have a shadow, of
+/// the memory of a fork of it that stays outside.
+fn fork(
+    template: &Template,
+    state: &State,
+    spec: &Spec<'_>,
+    deadline: Instant,
+) -> Result<(Puppet, Option<Shadow>)> {
     let kinds = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    let mut flags = (kinds | libc::CLONE_PARENT) as u64;
-    let parent = &template.puppet;
+    let Some(charge) = spec.shadow else {
+        return Ok((fork_of(&template.puppet, template, spec, kinds, deadline)?, None));
+    };
+    let outside = fork_of(&template.puppet, template, spec, 0, deadline)?;
+    let outside = Shadow::adopt(outside, state.filters.len(), charge)?;
+    let mut batch = Batch::new(outside.puppet.area);
+    if spec.cgroup.is_some() {
+        batch.call("close a descriptor", libc::SYS_close, &[0]);
+    }
+    if let Some(tasks) = charge.memory {
+        shadow::join(&mut batch, tasks, template.channel.us as u64, 0);
+    }
+    outside.puppet.run(&batch, deadline)?;
+    let puppet = fork_of(&outside.puppet, template, spec, kinds | libc::CLONE_VM, deadline)?;
+    let mut batch = Batch::new(outside.puppet.area);
+    batch.call("close descriptors", libc::SYS_close_range, &[0, u64::from(u32::MAX), 0]);
+    let name = batch.text(shadow::NAME);
+    batch.call("name", libc::SYS_prctl, &[libc::PR_SET_NAME as u64, name, 0, 0, 0]);
+    outside.puppet.run(&batch, deadline)?;
+    Ok((puppet, Some(outside)))
+}
+
+fn fork_of(
+    parent: &Puppet,
+    template: &Template,
+    spec: &Spec<'_>,
+    flags: i32,
+    deadline: Instant,
+) -> Result<Puppet> {
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut flags = (flags | libc::CLONE_PARENT) as u64;
     let mut batch = Batch::new(parent.area);
     if let Some(cgroup) = spec.cgroup {
         flags |= INTO_CGROUP;

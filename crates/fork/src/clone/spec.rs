@@ -4,6 +4,8 @@ use std::ffi::CString;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use crate::shadow::Charge;
+
 /// One clone's surroundings. Everything is borrowed for the making and belongs to the caller still.
 #[derive(Debug, Default)]
 pub struct Spec<'a> {
@@ -16,6 +18,8 @@ pub struct Spec<'a> {
     /// `tasks` files of version 1 cgroups, open for writing: it joins them itself, by writing `0`. (Whoever
     /// writes another's pid waits for the kernel, 5 to 10 ms.)
     pub join: Vec<BorrowedFd<'a>>,
+    /// It gets a shadow of its own, charged so.
+    pub shadow: Option<Charge<'a>>,
     /// Its streams, in the order of the objects that were given for the source.
     pub streams: Vec<BorrowedFd<'a>>,
     /// Its host name.

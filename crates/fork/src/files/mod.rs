@@ -278,6 +278,12 @@ enum Device {
     Other,
 }
 
+/// Whether it is a terminal, by what stat tells.
+pub(crate) fn is_terminal(device_number: u64, mode: u32) -> bool {
+    let kind = rustix::fs::FileType::from_raw_mode(mode);
+    kind == rustix::fs::FileType::CharacterDevice && matches!(device(device_number), Device::Terminal)
+}
+
 fn device(number: u64) -> Device {
     match (rustix::fs::major(number), rustix::fs::minor(number)) {
         (1, 3 | 5 | 7 | 8 | 9) => Device::Harmless,

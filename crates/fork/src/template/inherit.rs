@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Channel;
 use crate::batch::Batch;
-use crate::capture::State;
+use crate::capture::{MemoryLayout, State};
 use crate::error::Result;
 use crate::puppet::Puppet;
 
@@ -18,26 +18,37 @@ pub(super) fn memory_layout(
     channel: Channel,
     deadline: Instant,
 ) -> Result<()> {
-    const SET_MM: u64 = 35;
-    const SET_MM_MAP: u64 = 14;
     let mut batch = Batch::new(puppet.area);
     let path = batch.text(format!("{}/exe", state.pid));
     let open = [channel.proc as u64, path, (libc::O_RDONLY | libc::O_CLOEXEC) as u64, 0];
     batch.call("open the program", libc::SYS_openat, &open);
-    let auxiliary = batch.data(&state.layout.auxiliary);
-    let mut map = state.layout.addresses.to_vec();
-    map.push(auxiliary);
-    // Its size, and the program's descriptor, which is 0.
-    map.push(state.layout.auxiliary.len() as u64);
-    let size = 8 * map.len() as u64;
-    let map = batch.words(&map);
-    batch.call("describe the memory", libc::SYS_prctl, &[SET_MM, SET_MM_MAP, map, size, 0]);
+    describe(&mut batch, &state.layout, Some(0));
     batch.call("close the program", libc::SYS_close, &[0]);
     puppet.run(&batch, deadline).map(drop)
 }
 
-/// What cannot be taken back.
-pub(super) fn once(puppet: &Puppet, state: &State, deadline: Instant) -> Result<()> {
+/// The same, but for the program.
+pub(crate) fn describe_memory(puppet: &Puppet, layout: &MemoryLayout, deadline: Instant) -> Result<()> {
+    let mut batch = Batch::new(puppet.area);
+    describe(&mut batch, layout, None);
+    puppet.run(&batch, deadline).map(drop)
+}
+
+fn describe(batch: &mut Batch, layout: &MemoryLayout, program: Option<u32>) {
+    const SET_MM: u64 = 35;
+    const SET_MM_MAP: u64 = 14;
+    let auxiliary = batch.data(&layout.auxiliary);
+    let mut map = layout.addresses.to_vec();
+    map.push(auxiliary);
+    // Its size and the program's descriptor, two halves of a word.
+    map.push(layout.auxiliary.len() as u64 | u64::from(program.unwrap_or(u32::MAX)) << 32);
+    let size = 8 * map.len() as u64;
+    let map = batch.words(&map);
+    batch.call("describe the memory", libc::SYS_prctl, &[SET_MM, SET_MM_MAP, map, size, 0]);
+}
+
+/// What cannot be taken back, but for so many filters that are there already.
+pub(crate) fn once(puppet: &Puppet, state: &State, filters: usize, deadline: Instant) -> Result<()> {
     let mut batch = Batch::new(puppet.area);
     for capability in (0..CAPABILITIES).filter(|number| state.credentials.bounding >> number & 1 == 0) {
         // Past the last one of this kernel it fails.
@@ -46,7 +57,7 @@ pub(super) fn once(puppet: &Puppet, state: &State, deadline: Instant) -> Result<
     if state.credentials.no_new_privileges {
         batch.call("no new privileges", libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0]);
     }
-    for filter in &state.filters {
+    for filter in state.filters.iter().skip(filters) {
         let code: Vec<u8> = filter
             .iter()
             .flat_map(|step| {
@@ -65,7 +76,7 @@ pub(super) fn once(puppet: &Puppet, state: &State, deadline: Instant) -> Result<
 }
 
 /// What may be different at the next fork.
-pub(super) fn always(puppet: &Puppet, state: &State, deadline: Instant) -> Result<()> {
+pub(crate) fn always(puppet: &Puppet, state: &State, deadline: Instant) -> Result<()> {
     let mut batch = Batch::new(puppet.area);
     for (signal, action) in (1u64..).zip(&state.actions) {
         if [libc::SIGKILL as u64, libc::SIGSTOP as u64].contains(&signal) {

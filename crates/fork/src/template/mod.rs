@@ -1,20 +1,22 @@
 //! The frozen process that clones are forked from.
 
-mod inherit;
+pub(crate) mod inherit;
 mod refresh;
 mod space;
-mod spawn;
+pub(crate) mod spawn;
 
 use std::ops::Range;
 use std::time::Instant;
 
 use crate::batch::Batch;
 use crate::capture::State;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::procfs::Mapping;
 use crate::puppet::Puppet;
+use crate::shadow::Copied;
 use crate::snapshot::Snapshot;
 
+pub(crate) use refresh::{Changes, Frames};
 pub(crate) use space::Flags;
 
 /// Descriptors that a template has while it is worked on; its clones get them too, and close them.
@@ -35,6 +37,10 @@ impl Channel {
         let highest = state.files.files.iter().map(|file| file.number).max().unwrap_or(2);
         let first = highest.max(2) + 1;
         Self { us: first, proc: first + 1, spare: [first + 2, first + 3] }
+    }
+
+    fn highest(self) -> u64 {
+        self.spare[1] as u64
     }
 }
 
@@ -61,10 +67,21 @@ pub(crate) fn build(state: &State, snapshot: &Snapshot, deadline: Instant) -> Re
     let instruction = spawn::empty(&mut puppet, state, deadline)?;
     let copied = space::fill(&puppet, state, &flags, snapshot.puppet.pid, channel, deadline)?;
     inherit::memory_layout(&puppet, state, channel, deadline)?;
-    inherit::once(&puppet, state, deadline)?;
+    inherit::once(&puppet, state, 0, deadline)?;
     inherit::always(&puppet, state, deadline)?;
     let not_forked = snapshot.not_forked.clone();
     Ok(Template { puppet, channel, instruction, not_forked, flags, capabilities, copied })
+}
+
+/// Makes one of a fork of the shadow: the memory is there already.
+pub(crate) fn of_copy(mut copied: Copied, state: &State, deadline: Instant) -> Result<Template> {
+    let channel = Channel::above(state);
+    let capabilities = spawn::take_over(&mut copied, channel, deadline)?;
+    let Copied { puppet, not_forked, filters, .. } = copied;
+    let instruction = spawn::instruction(&puppet)?;
+    inherit::once(&puppet, state, filters, deadline)?;
+    inherit::always(&puppet, state, deadline)?;
+    Ok(Template { puppet, channel, instruction, not_forked, flags: Vec::new(), capabilities, copied: 0 })
 }
 
 /// Builds it from an earlier one of the same source, by copying only what is different: `before` and
@@ -92,6 +109,40 @@ pub(crate) fn rebuild(
         capabilities: earlier.capabilities,
         copied,
     }))
+}
+
+/// Whether one for this state can be made of an earlier one for another by putting in what has changed.
+pub(crate) fn can_renew(earlier: &Template, old: &State, state: &State) -> bool {
+    inherit::is_compatible(old, state)
+        && Channel::above(state).us == earlier.channel.us
+        && state.mappings == old.mappings
+}
+
+/// Does it.
+pub(crate) fn renew(
+    earlier: &Template,
+    state: &State,
+    changes: &Changes,
+    deadline: Instant,
+) -> Result<Template> {
+    let puppet = refresh::duplicate(earlier, deadline)?;
+    let copied = changes.put_into(&puppet)?;
+    let flags = match space::flags(state.pid, &state.mappings) {
+        // The source runs by now, and may have ended.
+        Err(Error::Proc { .. }) => earlier.flags.clone(),
+        flags => flags?,
+    };
+    let not_forked = space::advise_anew(&puppet, &earlier.flags, &flags, deadline)?;
+    inherit::always(&puppet, state, deadline)?;
+    Ok(Template {
+        puppet,
+        channel: earlier.channel,
+        instruction: earlier.instruction,
+        not_forked,
+        flags,
+        capabilities: earlier.capabilities,
+        copied,
+    })
 }
 
 /// Runs what has gathered and begins a new list, when so much more would not fit.

@@ -13,10 +13,15 @@ use crate::error::{Error, Result};
 use crate::procfs::{self, Mapping};
 use crate::puppet::{self, Puppet};
 use crate::snapshot::Snapshot;
+use crate::source::Source;
 
 const PAGE: u64 = 4096;
 /// Which page frame, present or swapped; the rest of an entry says how it is mapped.
 const IDENTITY: u64 = 0xc07f_ffff_ffff_ffff;
+/// No other process maps it.
+const EXCLUSIVE: u64 = 1 << 56;
+/// What may be copied while the source stands still: half a millisecond.
+const AT_ONCE: u64 = 1 << 20;
 /// Pages looked at at a time.
 const STEP: u64 = 4096;
 
@@ -70,15 +75,86 @@ fn differing(
             if before & IDENTITY == now & IDENTITY {
                 continue;
             }
-            let start = at + PAGE * index as u64;
-            match different.last_mut() {
-                Some(last) if last.end == start => last.end += PAGE,
-                _ => different.push(start..start + PAGE),
-            }
+            push_page(different, at + PAGE * index as u64);
         }
         at += PAGE * pages;
     }
     Ok(())
+}
+
+/// Which frame each page of a snapshot was in, mapping by mapping.
+#[derive(Debug)]
+pub(crate) struct Frames(Vec<Vec<u64>>);
+
+impl Frames {
+    /// Of all that a source has mapped for itself.
+    pub(crate) fn of(snapshot: &Snapshot, mappings: &[Mapping]) -> Result<Self> {
+        let pagemap = procfs::open(snapshot.puppet.pid, "pagemap", false)?;
+        let own = mappings.iter().filter(|mapping| space::is_own(mapping));
+        own.map(|mapping| entries(&pagemap, mapping.start, mapping.length() / PAGE))
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+}
+
+/// Pages that a source has changed since a snapshot, with what is in them now.
+#[derive(Debug)]
+pub(crate) struct Changes(Vec<(u64, Vec<u8>)>);
+
+impl Changes {
+    /// Of a source that stands still and has the same mappings still. `None` when there are too many to be
+    /// copied while it does, or when pages were given back: they would have to become zero, or the file's.
+    ///
+    /// A page is the snapshot's as long as it is shared with it. Its frame tells, but for one that both have
+    /// left (memory is compacted) and the source has come back to with a copy of its own; that one it has for
+    /// itself.
+    pub(crate) fn of(source: &Source, mappings: &[Mapping], frames: &Frames) -> Result<Option<Self>> {
+        let pagemap = procfs::open(source.pid, "pagemap", false)?;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let own = mappings.iter().filter(|mapping| space::is_own(mapping));
+        for (mapping, old) in own.zip(&frames.0) {
+            let now = entries(&pagemap, mapping.start, mapping.length() / PAGE)?;
+            for (index, (now, old)) in (0u64..).zip(now.iter().zip(old)) {
+                match (is_own_page(*old), is_own_page(*now)) {
+                    (true, false) => return Ok(None),
+                    (_, true) if now & EXCLUSIVE != 0 || (now ^ old) & IDENTITY != 0 => {
+                        push_page(&mut ranges, mapping.start + PAGE * index);
+                    }
+                    (_, _) => {}
+                }
+            }
+        }
+        if ranges.iter().map(|range| range.end - range.start).sum::<u64>() > AT_ONCE {
+            return Ok(None);
+        }
+        let read = |range: Range<u64>| {
+            let bytes = source.memory.read(range.start, (range.end - range.start) as usize)?;
+            Ok((range.start, bytes))
+        };
+        ranges.into_iter().map(read).collect::<Result<_>>().map(|pages| Some(Self(pages)))
+    }
+
+    /// Puts them into a copy of the earlier template. Gives the bytes.
+    pub(super) fn put_into(&self, puppet: &Puppet) -> Result<u64> {
+        for (start, bytes) in &self.0 {
+            puppet.memory.write(*start, bytes)?;
+        }
+        Ok(self.0.iter().map(|(_, bytes)| bytes.len() as u64).sum())
+    }
+}
+
+/// Present or swapped, and no file's.
+fn is_own_page(entry: u64) -> bool {
+    const THERE: u64 = 3 << 62;
+    const OF_FILE: u64 = 1 << 61;
+    entry & THERE != 0 && entry & OF_FILE == 0
+}
+
+fn push_page(ranges: &mut Vec<Range<u64>>, start: u64) {
+    match ranges.last_mut() {
+        Some(last) if last.end == start => last.end += PAGE,
+        _ => ranges.push(start..start + PAGE),
+    }
 }
 
 fn entries(pagemap: &std::fs::File, start: u64, pages: u64) -> Result<Vec<u64>> {

@@ -19,6 +19,7 @@ use crate::reason::{Mapped, Reason};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
     grows_down: bool,
+    not_forked: bool,
     /// MADV_* numbers.
     advice: [Option<i32>; 3],
 }
@@ -73,7 +74,32 @@ fn parse_flags(text: &str) -> Flags {
     };
     let dump = has("dd").then_some(libc::MADV_DONTDUMP);
     let wipe = has("wf").then_some(libc::MADV_WIPEONFORK);
-    Flags { grows_down: has("gd"), advice: [pages, dump, wipe] }
+    Flags { grows_down: has("gd"), not_forked: has("dc"), advice: [pages, dump, wipe] }
+}
+
+/// Has a copy of an earlier template be advised as the source is by now; the mappings are the same. Gives
+/// the ranges that no fork inherits.
+pub(super) fn advise_anew(
+    puppet: &Puppet,
+    before: &[(Mapping, Flags)],
+    now: &[(Mapping, Flags)],
+    deadline: Instant,
+) -> Result<Vec<Range<u64>>> {
+    // What takes each advice back; there is nothing that makes huge pages as usual again.
+    const BACK: [i32; 3] = [libc::MADV_NOHUGEPAGE, libc::MADV_DODUMP, libc::MADV_KEEPONFORK];
+    let mut batch = Batch::new(puppet.area);
+    for ((mapping, old), (_, new)) in before.iter().zip(now).filter(|((mapping, _), _)| is_own(mapping)) {
+        for ((old, new), back) in old.advice.into_iter().zip(new.advice).zip(BACK) {
+            if old != new {
+                spill(puppet, &mut batch, 1, 0, deadline)?;
+                let advice = new.unwrap_or(back) as u64;
+                batch.attempt("advise", libc::SYS_madvise, &[mapping.start, mapping.length(), advice]);
+            }
+        }
+    }
+    puppet.run(&batch, deadline)?;
+    let kept_out = now.iter().filter(|(mapping, flags)| is_own(mapping) && flags.not_forked);
+    Ok(kept_out.map(|(mapping, _)| mapping.start..mapping.end).collect())
 }
 
 /// Maps everything that the source has for itself and copies its pages. Gives the bytes copied.

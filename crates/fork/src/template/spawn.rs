@@ -1,7 +1,9 @@
 //! The process that becomes a template: a copy of ourselves, emptied.
 
+use std::os::fd::AsFd;
 use std::time::Instant;
 
+use seacow_sys::ns::Kinds;
 use seacow_sys::process::{self, Clone, Cloned};
 use seacow_sys::ptrace;
 
@@ -11,6 +13,7 @@ use crate::capture::State;
 use crate::error::{Error, Result};
 use crate::procfs::{self, Fields, Mapping};
 use crate::puppet::{self, OPTIONS, Puppet};
+use crate::shadow::{self, Copied};
 
 /// Where to look for a place for the area: above what programs are linked to, below everything else.
 const LOWEST: u64 = 0x2000_0000;
@@ -41,7 +44,7 @@ pub(super) fn spawn(state: &State, channel: Channel, deadline: Instant) -> Resul
     let arguments = [area.base, area.size, protection, flags, u64::MAX, 0];
     puppet.call_at(instruction, "memory for calls", libc::SYS_mmap, &arguments, deadline)?;
     puppet.set_area(area)?;
-    raise_limit(pid, channel)?;
+    raise_limit(pid, channel.highest())?;
     open_channel(&puppet, channel, deadline)?;
     let capabilities = Fields::read(pid, "status")?.hex("CapPrm")?;
     Ok((puppet, capabilities))
@@ -66,7 +69,7 @@ fn hold(pid: i32, deadline: Instant) -> Result<()> {
 }
 
 /// Finds a `syscall` instruction in the vdso.
-fn instruction(puppet: &Puppet) -> Result<u64> {
+pub(crate) fn instruction(puppet: &Puppet) -> Result<u64> {
     let pid = puppet.pid;
     let vdso = procfs::auxiliary(&procfs::read_bytes(pid, "auxv")?, AUX_VDSO);
     let vdso = vdso.ok_or_else(|| Error::proc(pid, "auxv"))?;
@@ -94,10 +97,10 @@ fn free_place(all: &[&[Mapping]]) -> Result<u64> {
 }
 
 /// It must be able to have the descriptors that the source has.
-fn raise_limit(pid: i32, channel: Channel) -> Result<()> {
+pub(crate) fn raise_limit(pid: i32, highest: u64) -> Result<()> {
     use seacow_sys::rlimit::{self, Kind, Limit};
     let Some(kind) = Kind::named("nofile") else { return Ok(()) };
-    let needed = channel.spare[1] as u64 + 1;
+    let needed = highest + 1;
     let now = rlimit::get(kind);
     let wanted = Limit { soft: needed.max(now.hard), hard: now.hard.max(needed) };
     rlimit::set_of(pid, kind, wanted)
@@ -105,8 +108,7 @@ fn raise_limit(pid: i32, channel: Channel) -> Result<()> {
         .map_err(Error::own("raise the template's limit of descriptors"))
 }
 
-/// Lets go of all that it has of ours, keeps two ways to us, and moves into a mount namespace with
-/// nothing in it but the directory `/root`.
+/// Lets go of all that it has of ours but two ways to us.
 fn open_channel(puppet: &Puppet, channel: Channel, deadline: Instant) -> Result<()> {
     let mut batch = Batch::new(puppet.area);
     let rseq = ptrace::rseq(puppet.pid).map_err(Error::trace("read rseq", puppet.pid))?;
@@ -119,11 +121,21 @@ fn open_channel(puppet: &Puppet, channel: Channel, deadline: Instant) -> Result<
     const ROBUST_HEAD: u64 = 24;
     batch.call("leave robust futexes", libc::SYS_set_robust_list, &[0, ROBUST_HEAD]);
     batch.call("leave the thread's id", libc::SYS_set_tid_address, &[0]);
+    leave(&mut batch, channel, Kinds::empty());
+    puppet.run(&batch, deadline).map(drop)
+}
+
+/// Closes all descriptors but two ways to us, comes over into our namespaces of these kinds, and moves into
+/// a mount namespace with nothing in it but the directory `/root`.
+fn leave(batch: &mut Batch, channel: Channel, kinds: Kinds) {
     batch.call("close descriptors", libc::SYS_close_range, &[0, u64::from(u32::MAX), 0]);
     let close = libc::O_CLOEXEC as u64;
     batch.call("open ourselves", libc::SYS_pidfd_open, &[process::own_pid() as u64, 0]);
     batch.call("place a descriptor", libc::SYS_dup3, &[0, channel.us as u64, close]);
     batch.call("close a descriptor", libc::SYS_close, &[0]);
+    if !kinds.is_empty() {
+        batch.call("come over", libc::SYS_setns, &[channel.us as u64, kinds.bits()]);
+    }
     let path = batch.text("/proc");
     let flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
     batch.call("open /proc", libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags, 0]);
@@ -143,7 +155,30 @@ fn open_channel(puppet: &Puppet, channel: Channel, deadline: Instant) -> Result<
     batch.call("make /root", libc::SYS_mkdir, &[place, 0o755]);
     batch.call("pivot", libc::SYS_pivot_root, &[dot, dot]);
     batch.call("let go of the old root", libc::SYS_umount2, &[dot, libc::MNT_DETACH as u64]);
-    puppet.run(&batch, deadline).map(drop)
+}
+
+/// Makes a fork of the shadow a process like those that [`spawn`] makes. Gives its capabilities, too.
+pub(super) fn take_over(copied: &mut Copied, channel: Channel, deadline: Instant) -> Result<u64> {
+    let puppet = &mut copied.puppet;
+    raise_limit(puppet.pid, channel.highest())?;
+    let kinds = Kinds::MOUNT | Kinds::NETWORK | Kinds::UTS | Kinds::IPC | Kinds::CGROUP;
+    let mut batch = Batch::new(puppet.area);
+    leave(&mut batch, channel, kinds);
+    if let Some(tasks) = &copied.charged {
+        shadow::join(&mut batch, tasks.as_fd(), channel.us as u64, 0);
+    }
+    let protection = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as u64;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+    let arguments = [0, Area::large(0).size, protection, flags, u64::MAX, 0];
+    let mapped = batch.call("memory for calls", libc::SYS_mmap, &arguments);
+    let base = puppet.run(&batch, deadline)?.get(mapped) as u64;
+    puppet.set_area(Area::large(base))?;
+    let mut batch = Batch::new(puppet.area);
+    let scratch = &copied.scratch;
+    let arguments = [scratch.start, scratch.end - scratch.start];
+    batch.call("give the source's memory for calls back", libc::SYS_munmap, &arguments);
+    puppet.run(&batch, deadline)?;
+    Fields::read(puppet.pid, "status")?.hex("CapPrm")
 }
 
 /// Unmaps everything but the area, and maps the vdso where the source has it. Gives the place of a

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "test and example use their parts")]
 
+pub(crate) mod programs;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,7 +13,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
-use seacow_fork::{Clone, Family, Mount, ObjectId, Spec, Target};
+use seacow_fork::{
+    Charge, Clone, Doubled, Family, Held, Mount, ObjectId, Seen, Shadow, Spec, Surroundings, Target, Watch,
+};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::process::{self, Cloned};
 use seacow_sys::seccomp::{self, SockFilter};
@@ -26,6 +30,8 @@ const LINE: Duration = Duration::from_secs(20);
 pub(crate) struct How {
     /// Not as root, without capabilities, under a system call filter, with no new privileges.
     pub(crate) confined: bool,
+    /// It goes on when we end.
+    pub(crate) outlives: bool,
 }
 
 /// Its output, line by line, with a time limit.
@@ -65,6 +71,13 @@ pub(crate) struct Process {
     pub(crate) stream: ObjectId,
 }
 
+impl Process {
+    /// Another goes on in its place.
+    pub(crate) fn becomes(&mut self, clone: Clone) {
+        (self.pid, self.pidfd) = (clone.pid, clone.pidfd);
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = process::pidfd_signal(self.pidfd.as_fd(), 9);
@@ -76,30 +89,56 @@ const KINDS: Kinds = Kinds::MOUNT.and(Kinds::PID).and(Kinds::UTS).and(Kinds::IPC
 
 /// Runs a program as the first process of new namespaces, standard output and error being a pipe to us.
 pub(crate) fn start(arguments: &[&str], how: How) -> Process {
+    let (process, gate) = prepare(arguments, how);
+    rustix::io::write(&gate, b"g").unwrap();
+    process
+}
+
+/// The same, but it stands where it has executed the program.
+pub(crate) fn start_watched(arguments: &[&str], how: How) -> (Process, Watch) {
+    let (process, gate) = prepare(arguments, how);
+    let mut watch = Watch::begin(process.pid).unwrap();
+    rustix::io::write(&gate, b"g").unwrap();
+    assert_eq!(watch.wait(PAUSE).unwrap(), Seen::Executed);
+    (process, watch)
+}
+
+/// The same, with a shadow and running.
+pub(crate) fn start_doubled(arguments: &[&str], how: How) -> (Process, Shadow, Watch) {
+    let (mut process, watch) = start_watched(arguments, how);
+    let Doubled { shadow, clone, watch } = watch.double(&target(&process), &Surroundings::default()).unwrap();
+    process.becomes(clone);
+    (process, shadow, watch)
+}
+
+/// Everything but the exec, for which it waits until something is written.
+fn prepare(arguments: &[&str], how: How) -> (Process, OwnedFd) {
     let (read, write) = pipe();
+    let (wait, gate) = pipe();
     let arguments: Vec<CString> = arguments.iter().map(|word| CString::new(*word).unwrap()).collect();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let cloned = process::clone3(&process::Clone { namespaces: KINDS, ..Default::default() }).unwrap();
     let Cloned::Parent { pid, pidfd } = cloned else {
-        become_program(&arguments, how, &null, &write);
+        drop(gate);
+        become_program(&arguments, how, &null, &write, &wait);
     };
-    drop(write);
     let stream = ObjectId::of(&read).unwrap();
-    Process { pid, pidfd, lines: Lines { reader: BufReader::new(read.into()) }, stream }
+    (Process { pid, pidfd, lines: Lines { reader: BufReader::new(read.into()) }, stream }, gate)
 }
 
-fn become_program(arguments: &[CString], how: How, null: &File, out: &OwnedFd) -> ! {
+fn become_program(arguments: &[CString], how: How, null: &File, out: &OwnedFd, wait: &OwnedFd) -> ! {
     let failed = |what: &str| -> ! {
         eprintln!("in the child: {what}");
         process::exit_now(1)
     };
     let run = || -> Result<(), seacow_sys::Errno> {
-        process::die_with_parent()?;
         process::new_session()?;
         mount::make_all(mount::Propagation::Private)?;
         let proc = mount::filesystem("proc", "proc", &[], mount::Attributes::default());
         let proc = proc.map_err(|_| seacow_sys::Errno::IO)?;
+        mount::unmount_detach(Path::new("/proc"))?;
         mount::attach_at(proc.as_fd(), Path::new("/proc"))?;
+        mask()?;
         let mut batch = netlink::Batch::new();
         netlink::route::link_up(&mut batch, 1);
         let socket = netlink::Socket::open(netlink::Protocol::Route);
@@ -109,6 +148,9 @@ fn become_program(arguments: &[CString], how: How, null: &File, out: &OwnedFd) -
         if how.confined {
             confine()?;
         }
+        if !how.outlives {
+            process::die_with_parent()?;
+        }
         process::install_stdio(null.as_fd(), 0)?;
         process::install_stdio(out.as_fd(), 1)?;
         process::install_stdio(out.as_fd(), 2)?;
@@ -117,6 +159,9 @@ fn become_program(arguments: &[CString], how: How, null: &File, out: &OwnedFd) -
     if let Err(errno) = run() {
         failed(&errno.to_string());
     }
+    if rustix::io::read(wait, &mut [0]) != Ok(1) {
+        failed("nobody waits");
+    }
     let environment: Vec<CString> =
         ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"]
             .iter()
@@ -124,6 +169,14 @@ fn become_program(arguments: &[CString], how: How, null: &File, out: &OwnedFd) -
             .collect();
     let errno = process::execve(&arguments[0], arguments, &environment);
     failed(&errno.to_string())
+}
+
+/// Read-only and masked paths, as containers have them.
+fn mask() -> Result<(), seacow_sys::Errno> {
+    let read_only = mount::Change { set: mount::Attributes::READ_ONLY, ..Default::default() };
+    mount::bind(Path::new("/proc/sys"), Path::new("/proc/sys"), false)?;
+    mount::change_at(Path::new("/proc/sys"), &read_only)?;
+    mount::bind(Path::new("/dev/null"), Path::new("/proc/timer_list"), false)
 }
 
 /// As a container's ordinary user: no capability, and what injection needs is forbidden by the filter.
@@ -198,6 +251,37 @@ impl World {
         network: &OwnedFd,
         addresses: Vec<(IpAddr, IpAddr)>,
     ) -> seacow_fork::Result<Process> {
+        let spec = Spec { addresses, ..Spec::default() };
+        self.clone_with(family, network, spec).map(|(process, _)| process)
+    }
+
+    /// A clone with a shadow of its own.
+    pub(crate) fn clone_with_shadow(&mut self, family: &Family, network: &OwnedFd) -> (Process, Shadow) {
+        let spec = Spec { shadow: Some(Charge::default()), ..Spec::default() };
+        let (process, shadow) = self.clone_with(family, network, spec).unwrap();
+        (process, shadow.unwrap())
+    }
+
+    /// A clone that is not let go.
+    pub(crate) fn held(&mut self, family: &Family, network: &OwnedFd) -> Held {
+        let (_, write) = pipe();
+        let root = mount::clone_tree(self.root.as_fd(), true).unwrap();
+        let spec = Spec {
+            mounts: mounts(&root),
+            network: Some(network.as_fd()),
+            streams: vec![write.as_fd()],
+            host_name: "clone".into(),
+            ..Spec::default()
+        };
+        family.clone_from(&spec).unwrap()
+    }
+
+    fn clone_with(
+        &mut self,
+        family: &Family,
+        network: &OwnedFd,
+        spec: Spec<'_>,
+    ) -> seacow_fork::Result<(Process, Option<Shadow>)> {
         let (read, write) = pipe();
         let root = mount::clone_tree(self.root.as_fd(), true).unwrap();
         let spec = Spec {
@@ -205,12 +289,14 @@ impl World {
             network: Some(network.as_fd()),
             streams: vec![write.as_fd()],
             host_name: "clone".into(),
-            addresses,
-            ..Spec::default()
+            ..spec
         };
-        let Clone { pid, pidfd } = family.clone_from(&spec)?.release()?;
+        let mut held = family.clone_from(&spec)?;
+        let shadow = held.take_shadow();
+        let Clone { pid, pidfd } = held.release()?;
         let stream = ObjectId::of(&read).unwrap();
-        Ok(Process { pid, pidfd, lines: Lines { reader: BufReader::new(read.into()) }, stream })
+        let process = Process { pid, pidfd, lines: Lines { reader: BufReader::new(read.into()) }, stream };
+        Ok((process, shadow))
     }
 }
 
