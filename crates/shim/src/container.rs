@@ -6,19 +6,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use seacow_fork::{Family, Held, Mount, Spec};
+use seacow_fork::{Family, Held, Mount, Spec, Watch};
 use seacow_runtime::exec;
 use seacow_runtime::init::{Created, Prepared, Running, Streams};
 use seacow_runtime::seccomp::notify::Agent;
 use seacow_runtime::surroundings::{Placed, Surroundings};
 use seacow_spec::oci::state::{State, Status};
-use seacow_spec::shim::{CleanupRecord, Create, Exec, NetworkConfig, NewClone, Prepare, Program, Stdio};
+use seacow_spec::shim::{
+    CleanupRecord, Create, Exec, FORKABLE, NetworkConfig, NewClone, Prepare, Program, Stdio,
+};
 use seacow_spec::{Classified, ContainerId, ErrorClass, ErrorReport};
+use seacow_sys::process;
 
 use crate::cleanup::start_time;
 use crate::dir::Dir;
 use crate::group::Group;
 use crate::io::{Ends, Standard};
+use crate::serve::entry::{self, Entry, Moved};
+
+const SIGKILL: i32 = 9;
 
 /// A step of the shim itself that failed, around the runtime's.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +88,8 @@ pub(crate) struct Container {
     state: State,
     life: Life,
     group: Group,
+    /// Whether its program gets a shadow.
+    forkable: bool,
     /// What a cleanup needs, until it was written whole.
     record: Option<CleanupRecord>,
 }
@@ -107,6 +115,7 @@ impl Container {
             state: State::default(),
             life: Life::Prepared(prepared),
             group,
+            forkable: false,
             record: Some(record),
         };
         Ok((container, made))
@@ -134,6 +143,7 @@ impl Container {
             state: order.create.state.clone(),
             life: Life::Failed,
             group: Group::new(prepare)?,
+            forkable: false,
             record: None,
         };
         let made = container.hold(order, network, family, streams, dir, record);
@@ -154,7 +164,12 @@ impl Container {
         let cgroups = self.group.cgroups();
         let around = Surroundings::new(cgroups, &order.prepare, &order.create, &dir.stage());
         let around = around.map_err(|error| error.report())?;
-        let spec = spec_of(order, &around, network, &theirs, streams)?;
+        let shadow = match is_forkable(&order.create) {
+            true => cgroups.for_shadow().map_err(|error| ErrorReport::of(&error))?,
+            false => None,
+        };
+        let mut spec = spec_of(order, &around, network, &theirs, streams)?;
+        spec.shadow = shadow.as_ref().filter(|_| family.shadow().is_some()).map(entry::charge);
         let held = family.clone_from(&spec).map_err(|error| ErrorReport::of(&error))?;
         let made = made(held.pid(), held.pidfd())?;
         record.init = start_time(made.pid).map(|started| (made.pid, started));
@@ -223,6 +238,7 @@ impl Container {
         };
         let (theirs, ours) = streams(create.stdio)?;
         self.state.clone_from(&create.state);
+        self.forkable = is_forkable(create);
         let mut created = prepared.configure(create, theirs).map_err(|error| error.report())?;
         let ends = match ours {
             Some(ends) => ends,
@@ -242,25 +258,65 @@ impl Container {
         }
     }
 
-    /// Lets init execute its program.
-    pub(crate) fn start(&mut self) -> Result<(), ErrorReport> {
+    /// Lets init execute its program, or a clone go on. Of a forkable container: with what follows it, and
+    /// who is init then.
+    pub(crate) fn start(&mut self, dir: &Dir) -> Result<Option<(Entry, Option<Moved>)>, ErrorReport> {
         match std::mem::replace(&mut self.life, Life::Failed) {
+            // Without the right to trace it starts all the same.
+            Life::Created(created)
+                if self.forkable
+                    && let Ok(watch) = Watch::begin(created.pid()) =>
+            {
+                let (running, entry, moved) = self.start_watched(created, watch, dir)?;
+                self.life = Life::Running(running);
+                Ok(Some((entry, moved)))
+            }
             Life::Created(created) => {
                 self.life = Life::Running(created.start().map_err(|error| error.report())?);
-                Ok(())
+                Ok(None)
             }
-            Life::Held(held) => {
+            Life::Held(mut held) => {
+                let shadow = held.take_shadow();
                 let clone = held.release().map_err(|error| ErrorReport::of(&error))?;
                 let cgroups = self.group.cgroups().clone();
                 let running = Running::of_clone(clone.pid, clone.pidfd, cgroups);
                 self.life = Life::Running(running.map_err(|error| error.report())?);
-                Ok(())
+                Ok(shadow.map(|shadow| (Entry::of_clone(Some(shadow)), None)))
             }
             other @ (Life::Prepared(_) | Life::Running(_) | Life::Failed) => {
                 self.life = other;
                 Err(report(Failed::OutOfOrder("start comes once, after a successful create")))
             }
         }
+    }
+
+    fn start_watched(
+        &self,
+        created: Created,
+        mut watch: Watch,
+        dir: &Dir,
+    ) -> Result<(Running, Entry, Option<Moved>), ErrorReport> {
+        // What stops it on the way is passed on; what else there is to see comes afterwards.
+        let started = created.start_traced(|| drop(watch.look()));
+        let mut running = started.map_err(|error| error.report())?;
+        let (entry, moved) = Entry::of_watched(watch, self.group.cgroups());
+        if let Some(moved) = &moved {
+            let second = fcntl_dupfd_cloexec(&moved.pidfd, 3).map_err(kernel("duplicate a pidfd"));
+            // Without a handle it could not be entered: that is no start.
+            (running.pid, running.pidfd) = (moved.pid, second.inspect_err(|_| end(moved))?);
+            // A cleanup that looks for the old one finds nobody, and this one dies with us.
+            let _ = record_init(moved.pid, dir);
+        }
+        Ok((running, entry, moved))
+    }
+
+    /// Another process is init.
+    pub(crate) fn moved(&mut self, pid: i32, pidfd: &OwnedFd, dir: &Dir) -> Result<(), ErrorReport> {
+        if let Life::Running(running) = &mut self.life {
+            running.pid = pid;
+            running.pidfd = fcntl_dupfd_cloexec(pidfd, 3).map_err(kernel("duplicate a pidfd"))?;
+        }
+        record_init(pid, dir)
     }
 
     /// Runs one more process; returns our ends of its streams, if it has any.
@@ -285,6 +341,30 @@ impl Container {
         let made = Made { pid: started.pid, pidfd: started.pidfd };
         Ok((made, ours.or(started.terminal.map(Ends::Terminal))))
     }
+}
+
+fn end(moved: &Moved) {
+    // Either may find it dead already.
+    let _ = process::pidfd_signal(moved.pidfd.as_fd(), SIGKILL);
+    let _ = process::wait(moved.pidfd.as_fd());
+}
+
+/// Has a cleanup know of another init.
+fn record_init(pid: i32, dir: &Dir) -> Result<(), ErrorReport> {
+    if let Some(mut record) = dir.read_cleanup().map_err(report)? {
+        record.init = start_time(pid).map(|started| (pid, started));
+        dir.write_cleanup(&record).map_err(report)?;
+    }
+    Ok(())
+}
+
+/// Whether a shadow is asked for, and nothing of what it could not carry over.
+fn is_forkable(create: &Create) -> bool {
+    let asked = create.spec.annotations.get(FORKABLE).is_some_and(|value| value == "true");
+    let process = create.spec.process.as_ref();
+    let own_way = process.is_some_and(|process| process.scheduler.is_some() || process.io_priority.is_some());
+    let policy = create.spec.linux.as_ref().is_some_and(|linux| linux.memory_policy.is_some());
+    asked && !create.stdio.terminal && !own_way && !policy
 }
 
 /// What the library is told about a clone.
@@ -334,6 +414,7 @@ fn spec_of<'a>(
         domain_name: order.create.spec.domainname.clone(),
         labels: around.labels.iter().map(label).collect::<Result<_, ErrorReport>>()?,
         addresses: order.addresses.clone(),
+        shadow: None,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::dir::Dir;
 use crate::foreign::{Call, Foreign};
 use crate::group::Group;
 use crate::io::{Ends, Standard};
+use crate::serve::entry::{Entry, Moved};
 
 /// A container.
 pub(crate) enum Container {
@@ -120,9 +121,20 @@ impl Container {
         }
     }
 
-    /// Lets init execute its program.
-    pub(crate) fn start(&mut self) -> Result<(), ErrorReport> {
-        either!(self, container => container.start())
+    /// Lets init execute its program. Of a forkable container: with what follows it, and who is init then.
+    pub(crate) fn start(&mut self, dir: &Dir) -> Result<Option<(Entry, Option<Moved>)>, ErrorReport> {
+        match self {
+            Self::Own(own) => own.start(dir),
+            Self::Foreign(foreign) => foreign.start().map(|()| None),
+        }
+    }
+
+    /// Another process is init.
+    pub(crate) fn moved(&mut self, pid: i32, pidfd: &OwnedFd, dir: &Dir) -> Result<(), ErrorReport> {
+        match self {
+            Self::Own(own) => own.moved(pid, pidfd, dir),
+            Self::Foreign(_) => Ok(()),
+        }
     }
 
     /// Runs one more process; returns our ends of its streams, if it has any.

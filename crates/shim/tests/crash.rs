@@ -334,7 +334,7 @@ fn running_out_of_memory_is_told() {
         match shim.conn.event() {
             Event::OutOfMemory => told = true,
             Event::Exited(exit) => break exit,
-            Event::ExecExited { .. } => {}
+            Event::ExecExited { .. } | Event::Moved { .. } => {}
         }
     };
     assert!(told);

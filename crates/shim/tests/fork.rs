@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use seacow_spec::shim::{
-    Answer, Create, Decoder, Forked, NewClone, OverlayUpper, Pause, Prepare, Request, Rootfs, Stdio, Target,
-    encode,
+    Answer, Create, Decoder, Event, ForkPath, Forked, NewClone, OverlayUpper, Pause, Prepare, Request,
+    Rootfs, Stdio, Target, encode,
 };
 use seacow_spec::{ContainerId, ErrorClass, ErrorReport};
 
@@ -23,10 +23,19 @@ const PAUSE: u32 = 10_000;
 const COUNTER: [&str; 3] = ["sh", "-c", "i=0; while read x; do i=$((i+1)); echo $i $x; done"];
 
 fn counter() -> (Shim, UnixStream) {
+    counting(&COUNTER, false)
+}
+
+fn counting(command: &[&str], forkable: bool) -> (Shim, UnixStream) {
     let stdio = Stdio { open_stdin: true, ..Stdio::default() };
-    let mut shim = Shim::create(&COUNTER, &Options { stdio, log: Some((1 << 20, 2)), ..Options::default() });
+    let options = Options { stdio, log: Some((1 << 20, 2)), forkable, ..Options::default() };
+    let mut shim = Shim::create(command, &options);
     let client = shim.conn.attach(attach(true));
-    shim.start();
+    if forkable {
+        shim.start_moved();
+    } else {
+        shim.start();
+    }
     (shim, client)
 }
 
@@ -80,6 +89,10 @@ struct Sibling {
 impl Sibling {
     /// One that stands still.
     fn held(source: &mut Shim) -> Self {
+        Self::held_with(source, false)
+    }
+
+    fn held_with(source: &mut Shim, forkable: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("seacow-shim-").tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let request = Request::Sibling { dir: dir.path().to_owned() };
@@ -88,7 +101,7 @@ impl Sibling {
         let mut sibling = Self { dir, conn, id: ContainerId::random().unwrap(), pid: 0 };
         assert_eq!(source.conn.answer(seq), Answer::Done);
         assert!(sibling.conn.hello().state.is_none());
-        let order = sibling.order(source);
+        let order = sibling.order(source, forkable);
         let seq = sibling.conn.send(Request::Clone(Box::new(order)), Some(network()));
         match sibling.conn.answer(seq) {
             Answer::Held { pid } => sibling.pid = pid,
@@ -106,9 +119,9 @@ impl Sibling {
     }
 
     /// As its source was made, with what is its own.
-    fn order(&self, source: &Shim) -> NewClone {
+    fn order(&self, source: &Shim, forkable: bool) -> NewClone {
         let stdio = Stdio { open_stdin: true, ..Stdio::default() };
-        let options = Options { stdio, log: Some((1 << 20, 2)), ..Options::default() };
+        let options = Options { stdio, log: Some((1 << 20, 2)), forkable, ..Options::default() };
         let prepare = Prepare {
             id: self.id.clone(),
             cgroups_path: self.cgroups_path(),
@@ -403,5 +416,162 @@ fn a_forked_container_is_paused_and_killed_as_ever() {
     // Its end is not held up by what is kept in it.
     shim.conn.signal(9);
     assert_eq!(shim.conn.exit().code, 137);
+    shim.delete();
+}
+
+/// Processes with the shim as parent: containers' and what is kept of forks.
+fn children(shim: &Shim) -> Vec<i32> {
+    let pid = shim.child.id();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_whitespace().map(|word| word.parse().unwrap()).collect()
+}
+
+/// What the kernel says of a process, but for numbers, times and addresses.
+fn confines(pid: i32) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let same = [
+        "Umask",
+        "Uid",
+        "Gid",
+        "Groups",
+        "NSpid",
+        "NSsid",
+        "Threads",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "Seccomp_filters",
+        "Cpus_allowed",
+    ];
+    let of = |line: &str| line.split_once(':').is_some_and(|(key, _)| same.contains(&key));
+    let inner = |line: &str| match line.starts_with("NS") {
+        true => line.split_whitespace().last().unwrap().to_owned(),
+        false => line.to_owned(),
+    };
+    let mut lines: Vec<String> = text.lines().filter(|line| of(line)).map(inner).collect();
+    for name in ["limits", "cmdline", "environ", "oom_score_adj"] {
+        lines.push(std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap());
+    }
+    lines.push(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap().display().to_string());
+    lines
+}
+
+#[test]
+fn a_forkable_container_is_like_others_and_copies_nothing() {
+    if !needs_root() {
+        return;
+    }
+    let (plain, _client) = counter();
+    let (mut shim, mut client) = counting(&COUNTER, true);
+    counts(&mut client, "a", "1 a");
+    assert_eq!(confines(shim.init), confines(plain.init));
+    assert_eq!(mount_table(shim.init), mount_table(plain.init));
+    let cgroups = |shim: &Shim| {
+        let text = std::fs::read_to_string(format!("/proc/{}/cgroup", shim.init)).unwrap();
+        text.replace(&shim.id.to_string(), "ID")
+    };
+    assert_eq!(cgroups(&shim), cgroups(&plain));
+    plain.delete();
+    // The shadow is none of its processes, and nothing in the way.
+    assert_eq!(shim.conn.pids(), [shim.init]);
+    assert_eq!(children(&shim).len(), 2);
+    assert_eq!(shim.conn.ask(Request::Examine), Answer::Examined { reasons: Vec::new() });
+    let (id, stream) = shim.conn.exec(exec(&["sh", "-c", "kill -0 1 && echo $PPID"], Stdio::default()));
+    assert_eq!(demultiplex(&mut stream.unwrap()).0, b"0\n");
+    assert_eq!(shim.conn.exec_exit(&id).code, 0);
+
+    let forked = fork(&mut shim.conn, PAUSE, frozen).unwrap();
+    assert_eq!((forked.path, forked.copied), (ForkPath::Shadow, 0));
+    let mut one = Sibling::held_with(&mut shim, true);
+    let mut client_of_one = one.conn.attach(attach(true));
+    one.start();
+    counts(&mut client_of_one, "x", "2 x");
+    counts(&mut client, "b", "2 b");
+    assert_eq!(one.conn.pids(), [one.pid]);
+    // A fork of the fork, and of the source once more.
+    let mut as_source = Shim::around(one.dir, one.conn, one.id.clone(), one.pid);
+    let forked = fork(&mut as_source.conn, PAUSE, frozen).unwrap();
+    assert_eq!((forked.path, forked.copied), (ForkPath::Shadow, 0));
+    let mut two = Sibling::held_with(&mut as_source, true);
+    let mut client_of_two = two.conn.attach(attach(true));
+    two.start();
+    counts(&mut client_of_two, "y", "3 y");
+    // What was let go leaves the shadow, and a failed fork does.
+    shim.conn.done(Request::Retire);
+    fork(&mut shim.conn, PAUSE, drop).unwrap_err();
+    counts(&mut client, "c", "3 c");
+    assert_eq!(fork(&mut shim.conn, PAUSE, frozen).unwrap().path, ForkPath::Shadow);
+    two.delete();
+    as_source.conn.done(Request::Delete);
+    // Frozen with the shadow.
+    shim.conn.done(Request::Pause);
+    shim.conn.done(Request::Resume);
+    counts(&mut client, "d", "4 d");
+    shim.delete();
+}
+
+#[test]
+fn an_entry_point_is_followed() {
+    if !needs_root() {
+        return;
+    }
+    let script = format!("trap '' USR1; exec sh -c 'kill -USR1 1; exec sh -c \"$0\"' '{}'", COUNTER[2]);
+    let (mut shim, mut client) = counting(&["sh", "-c", &script], true);
+    let mut moves = 0;
+    let mut pid = shim.init;
+    while moves < 2 {
+        match shim.conn.event() {
+            Event::Moved { pid: now } => (pid, moves) = (now, moves + 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(is_dead(shim.init) && pid != shim.init);
+    shim.init = pid;
+    counts(&mut client, "a", "1 a");
+    assert_eq!(shim.conn.status().state.unwrap().pid(), Some(pid));
+    // It is watched still: signals reach it, and so does whoever enters.
+    let (id, stream) = shim.conn.exec(exec(&["sh", "-c", "kill -USR1 1; echo sent"], Stdio::default()));
+    assert_eq!(demultiplex(&mut stream.unwrap()).0, b"sent\n");
+    assert_eq!(shim.conn.exec_exit(&id).code, 0);
+    counts(&mut client, "b", "2 b");
+    assert_eq!(fork(&mut shim.conn, PAUSE, frozen).unwrap().path, ForkPath::Shadow);
+    let mut one = Sibling::held(&mut shim);
+    let mut client_of_one = one.conn.attach(attach(true));
+    one.start();
+    counts(&mut client_of_one, "x", "3 x");
+    one.delete();
+    shim.conn.done(Request::Signal { target: Target::Init, signal: 9, all: false });
+    assert_eq!(shim.conn.exit().code, 137);
+    // Neither shadow nor templates outlive it.
+    eventually("nothing is left", || children(&shim).is_empty());
+    shim.delete();
+}
+
+#[test]
+fn what_cannot_be_executed_twice_starts_without_a_shadow() {
+    if !needs_root() {
+        return;
+    }
+    // With a terminal, and with a process beside it.
+    let (mut shim, mut client) = counting(&["sh", "-c", &format!("sleep 1000 & {}", COUNTER[2])], true);
+    counts(&mut client, "a", "1 a");
+    let refused = fork(&mut shim.conn, PAUSE, frozen).unwrap_err();
+    assert_eq!(refused.class, ErrorClass::NotImplemented, "{refused}");
+    shim.delete();
+    let options = Options { forkable: true, ..Options::default() };
+    let mut shim = Shim::create(&["/nosuch"], &options);
+    let failed = shim.conn.refused(Request::Start);
+    assert_eq!(failed.exit_code, Some(127), "{failed}");
+    shim.delete();
+    let terminal = Stdio { terminal: true, ..Stdio::default() };
+    let mut shim = Shim::run(&["sh", "-c", "test -t 0 && exit 3"], &Options { stdio: terminal, ..options });
+    assert_eq!(shim.conn.exit().code, 3);
     shim.delete();
 }

@@ -86,6 +86,11 @@ pub enum Event {
     Paused,
     /// All processes were thawed.
     Resumed,
+    /// The main process goes on as another one on the host.
+    Moved {
+        /// As the host sees it.
+        pid: i32,
+    },
     /// The main process ended.
     Exited(Exit),
     /// Somebody asked for its removal.
@@ -154,6 +159,8 @@ pub fn apply(state: State, event: Event) -> Result<State, IllegalTransition> {
         (State::Starting, Event::StartFailed(exit)) => Ok(State::Created { failure: Some(exit) }),
         (State::Running { pid, since }, Event::Paused) => Ok(State::Paused { pid, since }),
         (State::Paused { pid, since }, Event::Resumed) => Ok(State::Running { pid, since }),
+        (State::Running { since, .. }, Event::Moved { pid }) => Ok(State::Running { pid, since }),
+        (State::Paused { since, .. }, Event::Moved { pid }) => Ok(State::Paused { pid, since }),
         (State::Running { since, .. } | State::Paused { since, .. }, Event::Exited(exit)) => {
             Ok(State::Exited { since, exit })
         }
@@ -185,6 +192,7 @@ mod tests {
         for (event, status) in [
             (Event::Start, "created"),
             (Event::Started { pid: 7, at }, "running"),
+            (Event::Moved { pid: 8 }, "running"),
             (Event::Paused, "paused"),
             (Event::Resumed, "running"),
             (Event::Exited(exit(3)), "exited"),

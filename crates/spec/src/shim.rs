@@ -41,6 +41,9 @@ use crate::time::Timestamp;
 /// leads out (the source belongs to containers that may change it at the same moment).
 pub const BENEATH: &str = "seacow.beneath=";
 
+/// Annotation of a container whose program gets a shadow, when it is `true`: forks of it copy no memory.
+pub const FORKABLE: &str = "seacow.forkable";
+
 /// Version of this protocol. A newer daemon serves older shims; never the other way round.
 pub const PROTOCOL_VERSION: u32 = 4;
 /// Largest frame: an environment of `ARG_MAX` (2 MiB on Linux by default) in JSON, with room.
@@ -305,6 +308,22 @@ pub struct Forked {
     pub ready: u64,
     /// Bytes of memory that were copied.
     pub copied: u64,
+    /// How.
+    #[serde(default)]
+    pub path: ForkPath,
+}
+
+/// How the memory of a fork was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForkPath {
+    /// From a snapshot of the program.
+    #[default]
+    Snapshot,
+    /// What has changed since an earlier one.
+    Kept,
+    /// By one fork of its shadow: not at all.
+    Shadow,
 }
 
 /// What a container executes, and as whom.
@@ -580,6 +599,12 @@ pub enum Event {
     },
     /// The kernel's OOM killer struck in the container.
     OutOfMemory,
+    /// The main process has executed a program, and goes on as another one on the host. Only of a container
+    /// with [`FORKABLE`]; since version 4.
+    Moved {
+        /// As the host sees it.
+        pid: i32,
+    },
 }
 
 /// What `seacow-shim --cleanup <dir>` needs after the shim itself was killed.

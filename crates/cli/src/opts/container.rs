@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seacow_spec::docker::container::{ContainerConfig, CreateRequest, Empty, HealthConfig, NetworkingConfig};
 use seacow_spec::docker::host_config::{HostConfig, LogConfig};
+use seacow_spec::shim::FORKABLE;
 
 use super::resources::{resources, restart_policy};
 use super::volume::Volume;
@@ -89,7 +90,7 @@ fn host_config(
         auto_remove: matches.bool("rm"),
         volume_driver: text("volume-driver"),
         volumes_from: list("volumes-from"),
-        annotations: map(matches, "annotation"),
+        annotations: annotations(matches),
         cap_add: non_empty(capabilities.0),
         cap_drop: non_empty(capabilities.1),
         cgroupns_mode: text("cgroupns"),
@@ -141,6 +142,15 @@ fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
 
 fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
     if list.is_empty() { None } else { Some(list) }
+}
+
+/// What was given, and what `--forkable` stands for.
+fn annotations(matches: &Matches) -> Option<BTreeMap<String, String>> {
+    let mut all = map(matches, "annotation");
+    if matches.bool("forkable") {
+        all.get_or_insert_default().insert(FORKABLE.to_owned(), "true".to_owned());
+    }
+    all
 }
 
 fn map(matches: &Matches, flag: &str) -> Option<BTreeMap<String, String>> {

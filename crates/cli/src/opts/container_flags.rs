@@ -84,6 +84,7 @@ pub(crate) const CONTAINER: &[Flag] = &[
     Flag::new('e', "env", Kind::List, "Set environment variables").check(validate::env),
     Flag::new(NO, "env-file", Kind::List, "Read in a file of environment variables"),
     Flag::new(NO, "expose", Kind::List, "Expose a port or a range of ports"),
+    Flag::new(NO, "forkable", Kind::Bool, "Let forks of the container copy no memory (seacow only)"),
     Flag::new(
         NO,
         "gpus",

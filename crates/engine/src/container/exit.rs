@@ -30,6 +30,13 @@ impl Engine {
                 container.cell().oom = true;
                 self.emit(container.event("oom", &[]));
             }
+            Signal::Event(ShimEvent::Moved { pid }) => {
+                let mut cell = container.cell();
+                if cell.apply(Event::Moved { pid }).is_err() {
+                    // Faster than the answer to its start.
+                    cell.early_move = Some(pid);
+                }
+            }
             Signal::Lost => self.shim_lost(container),
         }
     }

@@ -100,6 +100,8 @@ pub(crate) struct Cell {
     pub(crate) announced: usize,
     /// The program ended before the engine heard that it had started.
     pub(crate) early_exit: Option<Exit>,
+    /// Who goes on in the place of the main process, told before the answer to its start was worked off.
+    pub(crate) early_move: Option<i32>,
     /// The kernel's OOM killer struck during this run.
     pub(crate) oom: bool,
     /// The last shim's remains are being cleared away; a new one waits for it.
@@ -190,6 +192,7 @@ impl Container {
                 queue: Vec::new(),
                 announced: 0,
                 early_exit: None,
+                early_move: None,
                 oom: false,
                 teardown: None,
                 restarting: 0,

@@ -14,7 +14,9 @@ use seacow_spec::oci::runtime::{
 };
 use seacow_spec::oci::state::State;
 use seacow_spec::selinux::label_mounts;
-use seacow_spec::shim::{Create, LogConfig, NamespaceSettings, Prepare, Rootfs, RuntimeCommand, Stdio};
+use seacow_spec::shim::{
+    Create, FORKABLE, LogConfig, NamespaceSettings, Prepare, Rootfs, RuntimeCommand, Stdio,
+};
 
 use super::error::ContainerError;
 use super::invalid::Invalid;
@@ -284,7 +286,7 @@ pub(crate) fn create(record: &Record, parts: Parts<'_>) -> Result<Create, Contai
         domainname: record.config.domainname.clone(),
         mounts,
         hooks: None,
-        annotations: host.annotations.clone().unwrap_or_default(),
+        annotations: annotations(record),
         linux: Some(Linux {
             sysctl: sysctl(record, userns::remap(record, parts.config)),
             resources: Some(limits),
@@ -410,6 +412,15 @@ fn log(record: &Record, config: &Config) -> Result<LogConfig, ContainerError> {
 
 /// What Docker sets in every network namespace of its own: any user may ping and listen on low
 /// ports, since the ports are the container's.
+/// What was given. A label stands for the one annotation that clients before Docker 24 cannot give.
+fn annotations(record: &Record) -> BTreeMap<String, String> {
+    let mut all = record.host_config.annotations.clone().unwrap_or_default();
+    if let Some(value) = record.config.labels.as_ref().and_then(|labels| labels.get(FORKABLE)) {
+        all.entry(FORKABLE.to_owned()).or_insert_with(|| value.clone());
+    }
+    all
+}
+
 fn sysctl(record: &Record, remap: Option<&Remap>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     if matches!(record.network, Mode::Bridge | Mode::None) {

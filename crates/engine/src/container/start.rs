@@ -93,6 +93,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let early = {
             let mut cell = container.cell();
+            let pid = cell.early_move.take().unwrap_or(pid);
             cell.apply(Event::Started { pid, at }).map_err(ContainerError::from)?;
             cell.record.error.clear();
             cell.link = Link::Live(shim.clone());
@@ -124,7 +125,7 @@ impl Engine {
             let mut cell = container.cell();
             // Their sockets close with them.
             cell.queue.clear();
-            cell.early_exit = None;
+            (cell.early_exit, cell.early_move) = (None, None);
             cell.record.error = report.to_string();
             cell.record.finished_at = Some(exit.at);
             if let Err(illegal) = cell.apply(Event::StartFailed(exit)) {
@@ -158,7 +159,7 @@ fn begin(container: &Container) -> Result<(), ContainerError> {
         State::Removing => return Err(ContainerError::StartRemoving),
         State::Created { .. } | State::Exited { .. } => {}
     }
-    cell.early_exit = None;
+    (cell.early_exit, cell.early_move) = (None, None);
     cell.oom = false;
     cell.apply(Event::Start)?;
     Ok(())

@@ -89,13 +89,12 @@ impl Program {
 
     /// What to execute, seen from the same root and directory.
     fn again(&self) -> Option<(&CStr, Vec<CString>)> {
-        let direct = |path| Some((path, self.arguments.clone()));
         match rustix::fs::stat(&self.path).ok().filter(|_| !self.path.to_bytes().starts_with(b"/proc/")) {
             Some(found) if ObjectId { device: found.st_dev, inode: found.st_ino } == self.file => {
-                direct(&self.path)
+                Some((self.path.as_c_str(), self.arguments.clone()))
             }
-            Some(_) => Some((&self.path, self.for_script()?)),
-            None => direct(&self.place),
+            Some(_) => Some((self.path.as_c_str(), self.for_script()?)),
+            None => Some((self.place.as_c_str(), self.arguments.clone())),
         }
     }
 

@@ -100,11 +100,18 @@ impl Member {
         let Some(container) = &mut self.container else {
             return Err(report(Refused::OutOfOrder("start comes after create")));
         };
-        let outcome = container.start();
+        let outcome = container.start(&self.dir);
         let at = Timestamp::now();
-        if let Err(why) = outcome {
-            self.start_failed(&why, at);
-            return Err(why);
+        let entry = match outcome {
+            Ok(entry) => entry,
+            Err(why) => {
+                self.start_failed(&why, at);
+                return Err(why);
+            }
+        };
+        let (entry, moved) = entry.unzip();
+        if let Some(moved) = moved.flatten() {
+            self.moved_at_start(moved);
         }
         let Some(init) = self.process_mut(INIT) else {
             return Err(report(Refused::NotRunning("the created container".to_owned())));
@@ -113,6 +120,9 @@ impl Member {
         let pid = init.pid;
         self.state = Some(self.after(lifecycle::Event::Started { pid, at }).map_err(report)?);
         self.watch_memory();
+        if let Some(entry) = entry {
+            self.follow(entry);
+        }
         Ok(Some(Answer::Started { pid, at }))
     }
 

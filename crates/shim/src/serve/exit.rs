@@ -63,6 +63,8 @@ impl Member {
         }
         process.phase = Phase::Draining { exit, until: Instant::now() + DRAIN };
         if id == INIT {
+            // It has the container's memory.
+            drop(self.take_shadow());
             self.forget_forks();
             self.end_freezing(Refused::NotRunning("the container".to_owned()));
         }

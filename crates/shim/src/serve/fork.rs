@@ -14,19 +14,19 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use seacow_fork::{Family, ObjectId, Target as Forkable};
+use seacow_fork::{Family, ObjectId, Path, Target as Forkable};
 use seacow_spec::lifecycle::State;
-use seacow_spec::shim::{Answer, Decoder, Forked, NewClone, Pause, Target, encode};
+use seacow_spec::shim::{Answer, Decoder, ForkPath, Forked, NewClone, Pause, Target, encode};
 use seacow_spec::{ErrorClass, ErrorReport};
 use seacow_sys::process::pidfd_open;
 use seacow_sys::unix::{send, try_receive};
 
+use super::entry::Entry;
 use super::process::Process;
 use super::request::{Outcome, Refused, report, stream_socket};
 use super::{INIT, Member};
@@ -124,8 +124,13 @@ impl Member {
             Some(source) => Rc::clone(&source.kept),
             None => Kept::default(),
         };
+        let shadow = self.take_shadow();
         let mut slot = kept.borrow_mut();
-        let forks = slot.get_or_insert_with(|| Forks { family: Family::new(pid), streams: Vec::new() });
+        let family = || match shadow {
+            Some(shadow) => Family::with_shadow(pid, shadow),
+            None => Family::new(pid),
+        };
+        let forks = slot.get_or_insert_with(|| Forks { family: family(), streams: Vec::new() });
         let at_most = Duration::from_millis(pause_at_most.into());
         let deadline = Instant::now() + at_most;
         let mut late = None;
@@ -144,12 +149,32 @@ impl Member {
                     files: micros(forked.caller),
                     ready: micros(forked.ready),
                     copied: forked.copied,
+                    path: match forked.path {
+                        Path::Snapshot => ForkPath::Snapshot,
+                        Path::Kept => ForkPath::Kept,
+                        Path::Shadow => ForkPath::Shadow,
+                    },
                 })))
             }
-            // The daemon's own words, or that it had none.
-            Err(seacow_fork::Error::Caller(_)) if late.is_some() => Err(late.unwrap_or_else(silent)),
-            Err(error) => Err(ErrorReport::of(&error)),
+            Err(error) => {
+                // Nobody else has what there is of a first family.
+                let family = slot.take_if(|_| self.source.is_none()).map(|forks| forks.family);
+                drop(slot);
+                if let Some(family) = family {
+                    self.keep_shadow(family);
+                }
+                match error {
+                    // The daemon's own words, or that it had none.
+                    seacow_fork::Error::Caller(_) => Err(late.unwrap_or_else(silent)),
+                    error => Err(ErrorReport::of(&error)),
+                }
+            }
         }
+    }
+
+    /// For the next fork.
+    fn keep_shadow(&mut self, family: Family) {
+        self.entry = family.into_shadow().map(|shadow| Box::new(Entry::of_clone(Some(shadow))));
     }
 
     fn was_forked(&mut self, kept: Kept, snapshot: Option<i32>) {
@@ -196,7 +221,7 @@ impl Member {
     }
 
     /// Serves one more container, which will be cloned from this one.
-    pub(super) fn sibling(&mut self, dir: &Path, descriptor: Option<OwnedFd>) -> Outcome {
+    pub(super) fn sibling(&mut self, dir: &std::path::Path, descriptor: Option<OwnedFd>) -> Outcome {
         let connection = stream_socket(descriptor).map_err(report)?;
         let Some(source) = &self.source else {
             return Err(report(Refused::OutOfOrder("a sibling comes after a fork")));
@@ -235,8 +260,9 @@ impl Member {
 
     /// Lets go of all that is kept of forks, so that nothing of them is left in the container.
     pub(super) fn retire(&mut self) -> Outcome {
-        let Some(forks) = self.take_forks() else { return Ok(Some(Answer::Done)) };
-        let retired = forks.family.retire(RETIRE);
+        let Some(Forks { mut family, .. }) = self.take_forks() else { return Ok(Some(Answer::Done)) };
+        let retired = family.retire(RETIRE);
+        self.keep_shadow(family);
         match retired {
             Ok(()) | Err(seacow_fork::Error::Gone { .. }) => Ok(Some(Answer::Done)),
             Err(error) => Err(ErrorReport::of(&error)),
@@ -274,8 +300,10 @@ impl Member {
 
     /// Processes in the container that are ours.
     pub(super) fn kept_pids(&self) -> Vec<i32> {
-        let Some(source) = &self.source else { return Vec::new() };
-        source.kept.borrow().iter().flat_map(|forks| forks.family.kept()).collect()
+        let shadow = self.entry.as_ref().and_then(|entry| entry.shadow_pid());
+        let Some(source) = &self.source else { return shadow.into_iter().collect() };
+        let kept = source.kept.borrow();
+        kept.iter().flat_map(|forks| forks.family.kept()).chain(shadow).collect()
     }
 }
 

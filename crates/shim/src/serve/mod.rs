@@ -5,6 +5,7 @@
 
 mod calls;
 mod delete;
+pub(crate) mod entry;
 mod exec;
 mod exit;
 mod fork;
@@ -33,6 +34,7 @@ use crate::poll::{MAX_PEER_ID, MAX_PROCESS_ID, PeerId, Poll, ProcessId, Token, W
 use crate::runtime::Container;
 use calls::UnderWay;
 use delete::Deletion;
+use entry::Entry;
 use fork::{Birth, Kept, Source};
 use freeze::Freezing;
 use memory::Memory;
@@ -104,6 +106,8 @@ pub(crate) struct Member {
     deleted_at: Option<Instant>,
     /// When to try again to wait for what could not be waited for.
     rearm: Option<Instant>,
+    /// Of a forkable container, until it was forked.
+    entry: Option<Box<Entry>>,
     /// What its own forks have in common, once there is one.
     source: Option<Box<Source>>,
     /// What it is to be cloned from, until it was.
@@ -145,6 +149,7 @@ impl Member {
             deletion: None,
             deleted_at: None,
             rearm: None,
+            entry: None,
             source: None,
             origin: None,
             births: Vec::new(),
@@ -171,6 +176,7 @@ impl Member {
             Token::Listener => self.on_listener(),
             // The shim's own.
             Token::Signals => {}
+            Token::Children if self.entry.is_some() => self.look_at_entry(),
             Token::Children => self.on_children(),
             Token::OutOfMemory => self.on_out_of_memory(Instant::now()),
             Token::Snapshot => self.forget_forks(),
@@ -193,6 +199,7 @@ impl Member {
         self.progress_freezing(now);
         self.progress_calls(now);
         self.tidy_when_due(now);
+        self.progress_entry(now);
         self.report_ended(now);
         if self.connections.is_empty() && !self.start_asked {
             self.begin_deletion(None);
@@ -244,6 +251,7 @@ impl Member {
             .chain(lingering)
             .chain(self.rearm)
             .chain(self.source.as_ref().and_then(|source| source.due()))
+            .chain(self.entry.as_ref().and_then(|entry| entry.due()))
             .min()
     }
 

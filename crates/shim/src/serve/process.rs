@@ -41,6 +41,13 @@ impl Process {
         Self { id, target, pid, phase: Phase::Waiting, io: None, pidfd }
     }
 
+    /// Another process goes on in its place.
+    pub(super) fn becomes(&mut self, pid: i32, pidfd: OwnedFd, poll: &Poll) {
+        self.pid = pid;
+        let old = std::mem::replace(&mut self.pidfd, Watched::new(pidfd, Token::Exit(self.id)));
+        drop(old.release(poll));
+    }
+
     /// Sends it any signal.
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
         match self.phase {

@@ -275,7 +275,7 @@ impl Member {
         match &self.container {
             Some(container) => {
                 let mut pids = container.group().pids()?;
-                let ours = self.source.as_ref().map(|_| self.kept_pids()).unwrap_or_default();
+                let ours = self.kept_pids();
                 pids.retain(|pid| !ours.contains(pid));
                 Ok(Some(Answer::Pids(pids)))
             }

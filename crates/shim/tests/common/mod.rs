@@ -219,7 +219,7 @@ impl Conn {
         loop {
             match self.event() {
                 Event::Exited(exit) => return exit,
-                Event::ExecExited { .. } | Event::OutOfMemory => {}
+                Event::ExecExited { .. } | Event::OutOfMemory | Event::Moved { .. } => {}
             }
         }
     }
@@ -228,7 +228,7 @@ impl Conn {
         loop {
             match self.event() {
                 Event::ExecExited { exec_id, exit } if exec_id == *id => return exit,
-                Event::ExecExited { .. } | Event::OutOfMemory => {}
+                Event::ExecExited { .. } | Event::OutOfMemory | Event::Moved { .. } => {}
                 Event::Exited(exit) => panic!("init ended: {exit:?}"),
             }
         }
@@ -277,6 +277,8 @@ pub(crate) struct Options {
     pub(crate) log: Option<(u64, u32)>,
     pub(crate) resources: Option<oci::LinuxResources>,
     pub(crate) host_pid: bool,
+    /// Its program gets a shadow.
+    pub(crate) forkable: bool,
 }
 
 /// A shim process and its first connection.
@@ -347,6 +349,14 @@ impl Shim {
         }
     }
 
+    /// Starts it; with a shadow another process is init then.
+    pub(crate) fn start_moved(&mut self) {
+        match self.conn.ask(Request::Start) {
+            Answer::Started { pid, .. } => self.init = pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn prepare_request(&self, options: &Options) -> Prepare {
         Prepare {
             id: self.id.clone(),
@@ -382,6 +392,11 @@ impl Shim {
                     namespaces: namespaces(options),
                     ..Default::default()
                 }),
+                annotations: options
+                    .forkable
+                    .then(|| (seacow_spec::shim::FORKABLE.to_owned(), "true".to_owned()))
+                    .into_iter()
+                    .collect(),
                 ..Default::default()
             },
             user: options.user.clone(),
