@@ -15,6 +15,9 @@ use crate::procfs::{self, Mapping};
 use crate::puppet::Puppet;
 use crate::reason::{Mapped, Reason};
 
+/// From the kernel's `mman-common.h`; musl's headers, and with them the libc crate, do not know it.
+const MADV_COLLAPSE: u64 = 25;
+
 /// What a mapping has been advised of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
@@ -176,7 +179,7 @@ fn prepare_huge(puppet: &Puppet, dense: &[Range<u64>], deadline: Instant) -> Res
             // A call that writes to its argument: the set of pending signals.
             batch.attempt("touch a page", libc::SYS_rt_sigpending, &[block, 8]);
         }
-        let arguments = [range.start, range.end - range.start, libc::MADV_COLLAPSE as u64];
+        let arguments = [range.start, range.end - range.start, MADV_COLLAPSE];
         batch.attempt("huge pages", libc::SYS_madvise, &arguments);
     }
     puppet.run(&batch, deadline).map(drop)
