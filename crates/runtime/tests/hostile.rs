@@ -16,7 +16,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::bundle::Bundle;
-use common::mount;
+use common::{give_libraries, mount};
 use rustix::fs::{CWD, RenameFlags};
 use seacow_spec::oci::runtime::{LinuxNamespace, Mount, NamespaceKind, Spec};
 
@@ -42,23 +42,6 @@ fn await_file(path: &Path) {
     while !path.exists() {
         assert!(start.elapsed().as_secs() < 30, "{} did not come", path.display());
         std::thread::yield_now();
-    }
-}
-
-/// What a dynamically linked runtime needs to be executed inside: the image brings it, and could
-/// bring something else. The test is linked to the same.
-fn give_libraries(rootfs: &Path) {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let mapped = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    // The interpreter by the name that binaries have for it.
-    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"].map(Path::new);
-    for file in mapped.filter(|file| file.to_string_lossy().contains(".so")).chain(loaders) {
-        let Ok(below) = file.strip_prefix("/") else { continue };
-        let inside = rootfs.join(below);
-        if file.exists() && !inside.exists() {
-            std::fs::create_dir_all(inside.parent().unwrap()).unwrap();
-            std::fs::copy(file, inside).unwrap();
-        }
     }
 }
 

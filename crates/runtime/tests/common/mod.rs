@@ -133,3 +133,20 @@ pub(crate) fn spec(process: Process) -> Spec {
         ..Spec::default()
     }
 }
+
+/// What a dynamically linked runtime needs to be executed inside: the image brings it, and could
+/// bring something else. The test is linked to the same.
+pub(crate) fn give_libraries(rootfs: &Path) {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    // The interpreter by the name that binaries have for it.
+    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"].map(Path::new);
+    for file in mapped.filter(|file| file.to_string_lossy().contains(".so")).chain(loaders) {
+        let Ok(below) = file.strip_prefix("/") else { continue };
+        let inside = rootfs.join(below);
+        if file.exists() && !inside.exists() {
+            std::fs::create_dir_all(inside.parent().unwrap()).unwrap();
+            std::fs::copy(file, inside).unwrap();
+        }
+    }
+}
