@@ -34,6 +34,18 @@ fn run(name: &str, script: &str, change: impl FnOnce(&mut Spec)) -> Option<Strin
 }
 
 #[test]
+fn names_of_host_and_domain() {
+    let show = "hostname; cat /proc/sys/kernel/domainname";
+    let names = |spec: &mut Spec| {
+        (spec.hostname, spec.domainname) = ("manatee".into(), "sea.example".into());
+    };
+    let Some(text) = run("names", show, names) else { return };
+    assert_eq!(text, "manatee\nsea.example\n");
+    let host = std::fs::read_to_string("/proc/sys/kernel/domainname").unwrap();
+    assert_ne!(host.trim(), "sea.example");
+}
+
+#[test]
 fn scheduler_and_priorities() {
     // Fields 19 and 41 of stat: nice value and policy.
     let stat = "s=$(cat /proc/self/stat); s=${s##*) }; set -- $s; echo $17 ${38} ${39}";
@@ -166,7 +178,7 @@ fn what_is_wrong_is_named_and_leaves_nothing() {
         (r#".linux.namespaces[0].type = "galaxy""#, "linux.namespaces[0].type"),
         (r#".root.path = "nosuch""#, "root.path"),
         (r#".linux.intelRdt = {"closID": "x"}"#, "linux.intelRdt is not implemented"),
-        (r#".linux.netDevices = {"eth0": {}}"#, "linux.netDevices is not implemented"),
+        (r#".linux.netDevices = {"no such": {}}"#, "linux.netDevices: \"no such\" is not a device's name"),
         (r#".linux.memoryPolicy = {"mode": "MPOL_NONSENSE"}"#, "linux.memoryPolicy.mode"),
         (r#".linux.memoryPolicy = {"mode": "MPOL_BIND", "nodes": "a-b"}"#, "linux.memoryPolicy.nodes"),
         (
