@@ -191,10 +191,20 @@ fn attach_and_start_attached() {
     let done = engine.docker_with_input(&["start", "-a", "-i", "box"], b"word\n");
     done.code(6);
     assert_eq!(done.out, "first\ngot word\n");
-    engine.docker(&["run", "-d", "--name", "dee", "bb", "sh", "-c", "sleep 0.5; echo late; exit 2"]).ok();
-    let done = engine.docker(&["attach", "dee"]);
-    done.code(2);
-    assert_eq!(done.out, "late\n");
+    let script = "while [ ! -e /go ]; do sleep 0.05; done; echo late; exit 2";
+    engine.docker(&["run", "-d", "--name", "dee", "bb", "sh", "-c", script]).ok();
+    std::thread::scope(|scope| {
+        let attached = scope.spawn(|| engine.docker(&["attach", "dee"]));
+        let told = ["events", "--since", "1", "--until", "0s", "--filter", "event=attach"];
+        let told = [&told[..], &["--filter", "container=dee"]].concat();
+        eventually("the client is attached", || !engine.docker(&told).ok().is_empty());
+        // It may end, and take the exec with it, before the exec has.
+        let told = engine.docker(&["exec", "dee", "touch", "/go"]);
+        assert!([0, 137].contains(&told.code), "{told:?}");
+        let done = attached.join().unwrap();
+        done.code(2);
+        assert_eq!(done.out, "late\n");
+    });
 }
 
 #[test]
