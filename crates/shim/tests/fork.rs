@@ -247,7 +247,8 @@ fn a_clone_goes_on_beside_its_source() {
     // Its exit status is its own.
     later.done(Request::Signal { target: Target::Init, signal: 9, all: false });
     assert_eq!(later.exit().code, 137);
-    assert!(one.dir.path().join("exit.json").exists());
+    // Written right behind the event.
+    eventually("its exit status", || one.dir.path().join("exit.json").exists());
     one.delete();
     counts(&mut clients[1], "z", "3 z");
     two.delete();

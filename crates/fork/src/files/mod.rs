@@ -5,6 +5,7 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::fs::OFlags;
 use rustix::process::PidfdGetfdFlags;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::procfs::{self, Fields};
 use crate::reason::{Descriptor, Reason};
 
+use object::Moment;
 pub(crate) use object::{EpollItem, TimerSetting};
 pub(crate) use socket::{Address, Pair, Plain};
 
@@ -167,9 +169,25 @@ impl Survey<'_> {
             return socket::look_at(self.pid, &socket, inode, peers);
         }
         if let Some(name) = link.strip_prefix(b"anon_inode:") {
+            if name == b"[timerfd]" {
+                return object::look_at(name, &self.settled_timer(number)?);
+            }
             return object::look_at(name, info);
         }
         self.named(number, link, info)
+    }
+
+    /// A timer that is due, but whose interrupt has not come yet, shows like one that does not run: it is
+    /// given a moment.
+    fn settled_timer(&self, number: i32) -> Result<Fields> {
+        let began = Instant::now();
+        loop {
+            let info = Fields::read(self.pid, &format!("fdinfo/{number}"))?;
+            match object::timer(&info).map_or(Moment::Settled, |timer| timer.moment()) {
+                Moment::Open { at_most } if began.elapsed() < at_most => std::thread::yield_now(),
+                Moment::Open { .. } | Moment::Settled => return Ok(info),
+            }
+        }
     }
 
     /// A descriptor of our own for the same open file.

@@ -1,6 +1,7 @@
 //! Kernel objects without name: pipes, eventfd, epoll, timerfd, signalfd.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
@@ -28,6 +29,30 @@ pub(crate) struct TimerSetting {
     /// Seconds and nanoseconds until it expires; zeroes when it does not run.
     pub(crate) value: [u64; 2],
     pub(crate) interval: [u64; 2],
+}
+
+/// Whether what a timer shows can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    Settled,
+    /// It does not run, or its interrupt is on its way.
+    Open {
+        at_most: Duration,
+    },
+}
+
+impl TimerSetting {
+    pub(super) fn moment(&self) -> Moment {
+        // A processor of a busy virtual machine may be away for so long.
+        const PERIODIC: Duration = Duration::from_millis(3);
+        // One that has been stopped is common, and its source stands still.
+        const OTHER: Duration = Duration::from_micros(100);
+        match (self.ticks, self.value, self.interval) {
+            (0, [0, 0], [0, 0]) => Moment::Open { at_most: OTHER },
+            (0, [0, 0], _) => Moment::Open { at_most: PERIODIC },
+            (_, _, _) => Moment::Settled,
+        }
+    }
 }
 
 /// An anonymous inode; `name` as in `/proc/PID/fd`, without `anon_inode:`.
@@ -72,7 +97,7 @@ fn epoll_item(line: &str) -> Option<EpollItem> {
     }
 }
 
-fn timer(info: &Fields) -> Option<TimerSetting> {
+pub(super) fn timer(info: &Fields) -> Option<TimerSetting> {
     let pair = |key: &str| -> Option<[u64; 2]> {
         let (seconds, nanoseconds) = info.find(key)?.trim_matches(['(', ')']).split_once(',')?;
         Some([seconds.trim().parse().ok()?, nanoseconds.trim().parse().ok()?])
