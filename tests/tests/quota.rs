@@ -58,6 +58,12 @@ fn is_full(done: &Done) {
 }
 
 fn limits_hold(engine: &Engine) {
+    let status = engine.docker(&["info", "--format", "{{.DriverStatus}}"]).ok();
+    assert!(
+        status.contains("[Size Limits subvolumes of btrfs]")
+            || status.contains("[Size Limits projects of xfs]"),
+        "{status}"
+    );
     // Containers.
     let limit = ["--storage-opt", "size=16m"];
     fill(engine, &limit, "/fits", 8).ok();
@@ -132,6 +138,8 @@ fn projects_of_xfs_are_limited() {
         return limits_hold(&engine);
     }
     println!("SKIPPED: this kernel's xfs has no quota; what is said of that is tested");
+    let status = engine.docker(&["info", "--format", "{{.DriverStatus}}"]).ok();
+    assert!(status.contains("[Size Limits none: this kernel's xfs has no quota"), "{status}");
     let why = "a limit of 1048576 bytes cannot be kept for a";
     engine.docker(&["run", "--rm", "--storage-opt", "size=1m", "bb", "true"]).fails(125, why);
     engine.docker(&["volume", "create", "-o", "size=1m", "vol"]).fails(1, "CONFIG_XFS_QUOTA");

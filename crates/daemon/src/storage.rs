@@ -1,6 +1,6 @@
 //! `seacowd storage`: work on the store file of a data root that no daemon uses.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use seacow_engine::config::StoreFileSize;
 use seacow_engine::{Config, EngineError, storefile};
@@ -24,11 +24,32 @@ pub(crate) fn run(what: Storage, config: &Config) -> Result<(), Fatal> {
 }
 
 fn init(config: &Config, size: StoreFileSize) -> Result<String, EngineError> {
-    storefile::create(config, size, &mut |step| {
+    // A terminal has one line, which changes; a log one for everything that was moved.
+    let is_terminal = std::io::stderr().is_terminal();
+    let (begin, end) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+    let mut before = String::new();
+    let made = storefile::create(config, size, &mut |step| {
         let percent = (step.done.min(step.total) * 100).checked_div(step.total).unwrap_or(100);
-        eprintln!("{percent:3} %  {} of {}  {}", mib(step.done), mib(step.total), step.what);
-    })?;
+        let line = format!("{percent:3} %  {} of {}  {}", mib(step.done), mib(step.total), shown(&step.what));
+        if line != before {
+            eprint!("{begin}{line}{end}");
+            before = line;
+        }
+    });
+    if is_terminal && !before.is_empty() {
+        eprintln!();
+    }
+    made?;
     status(config)
+}
+
+/// A name that leaves room beside it: those of layers are long.
+fn shown(what: &str) -> String {
+    const ROOM: usize = 48;
+    if what.chars().count() <= ROOM {
+        return what.to_owned();
+    }
+    what.chars().take(ROOM - 1).chain(['…']).collect()
 }
 
 fn status(config: &Config) -> Result<String, EngineError> {

@@ -212,6 +212,15 @@ impl Store {
         self.shared.quotas.list()
     }
 
+    /// How the file system of the data root keeps limits, in words; the error says what is missing.
+    ///
+    /// # Errors
+    /// It keeps none, or cannot be asked.
+    pub fn limit_means(&self) -> Result<&'static str, String> {
+        let means = crate::quota::Means::of(&self.shared.layout).map_err(|error| error.to_string())?;
+        means.map(crate::quota::Means::words)
+    }
+
     /// Where everything lasting lies.
     pub fn data_root(&self) -> &Path {
         self.shared.layout.data()

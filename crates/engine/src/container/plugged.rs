@@ -49,7 +49,7 @@ impl Plugged {
         for entry in std::fs::read_dir(&dir)?.filter_map(Result::ok) {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|id| id.parse().ok());
-            // One that was cut short was written before the plug-in was asked.
+            // A draft was written before the plug-in was asked.
             let read = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
             match (id, read) {
                 (Some(id), Some(volumes)) => drop(held.insert(id, volumes)),
@@ -77,7 +77,7 @@ impl Plugged {
         let mut held = lock(&self.held);
         // What could not be given back at an earlier end is still held.
         let all: BTreeSet<Held> = held.get(id).into_iter().flatten().cloned().chain(volumes).collect();
-        std::fs::write(self.file(id), serde_json::to_vec(&all)?)?;
+        self.write(id, &all)?;
         held.insert(id.clone(), all);
         Ok(())
     }
@@ -92,8 +92,15 @@ impl Plugged {
         self.changes.send_modify(|count| *count += 1);
         match kept.is_empty() {
             true => std::fs::remove_file(self.file(id)),
-            false => std::fs::write(self.file(id), serde_json::to_vec(kept)?),
+            false => self.write(id, kept),
         }
+    }
+
+    /// The old or the new list, whenever this engine is killed.
+    fn write(&self, id: &ContainerId, volumes: &BTreeSet<Held>) -> std::io::Result<()> {
+        let draft = self.dir.join(format!("{id}.new"));
+        std::fs::write(&draft, serde_json::to_vec(volumes)?)?;
+        std::fs::rename(&draft, self.file(id))
     }
 }
 

@@ -35,9 +35,14 @@ impl Engine {
     pub async fn info(&self) -> Result<Info, EngineError> {
         let counts = self.count_containers();
         let engine = self.clone();
-        let (cgroups, id, backing, apparmor) = blocking::run("look at this machine", move || {
+        let (cgroups, id, backing, limited, apparmor) = blocking::run("look at this machine", move || {
             let apparmor = crate::lsm::apparmor::ensure_default();
-            (host::cgroups(), engine.own_id(), host::file_system(&engine.config().data_root), apparmor)
+            let backing = host::file_system(&engine.config().data_root);
+            let limited = match engine.store().limit_means() {
+                Ok(means) => means.to_owned(),
+                Err(why) => format!("none: {why}"),
+            };
+            (host::cgroups(), engine.own_id(), backing, limited, apparmor)
         })
         .await?;
         let images = self.store().images().list();
@@ -60,6 +65,7 @@ impl Engine {
             driver: self.store().snapshots().name().into(),
             driver_status: std::iter::once(["Backing Filesystem".into(), backing])
                 .chain(self.store().snapshots().status())
+                .chain([["Size Limits".into(), limited]])
                 .chain(self.store_file_status().await)
                 .collect(),
             plugins: self.plugin_names().await,

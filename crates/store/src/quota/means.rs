@@ -25,6 +25,14 @@ pub(crate) enum Means {
 }
 
 impl Means {
+    /// As `docker info` shows it.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Projects => "projects of xfs",
+            Self::Subvolumes => "subvolumes of btrfs",
+        }
+    }
+
     /// The outer error is the disk's; the inner one says what is missing.
     pub(crate) fn of(layout: &Layout) -> Result<Result<Self, String>, IoFailure> {
         let root = layout.data();

@@ -174,6 +174,20 @@ impl Quotas {
         Means::of(&shared.layout)?.map_err(missing)
     }
 
+    /// Has the file system count, where it does not do so yet: that may take as long as it has files, and nobody
+    /// is to wait for it who has something locked.
+    ///
+    /// # Errors
+    /// It cannot, and why.
+    pub(crate) fn prepare(&self, shared: &Shared, subject: Subject, bytes: u64) -> Result<(), QuotaError> {
+        if self.means(shared, subject, bytes)? == Means::Subvolumes {
+            let root = shared.layout.data();
+            let dir = File::open(root).at("open", root)?;
+            btrfs::enable_quota(dir.as_fd()).at("enable the quota of", root)?;
+        }
+        Ok(())
+    }
+
     /// Makes a directory for an owner, which with all that will be in it takes no more than that.
     pub(crate) fn make_dir(
         &self,

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use seacow_sys::mount;
 use seacow_sys::rooted::Root;
@@ -27,12 +29,15 @@ const COPIED: [&str; 6] = ["meta.redb", "layers", "snapshots", "volumes", "conta
 /// What was in the making, here and in the engine.
 const NOT_COPIED: [&str; 3] = ["drafts", "trash", "build"];
 
+/// How often one hears of a copy that takes long.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
 /// How far a migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What was copied last: a path in the data root.
+    /// What is being copied: a path in the data root.
     pub what: String,
-    /// Bytes copied, with it.
+    /// Bytes copied.
     pub done: u64,
     /// Bytes in all.
     pub total: u64,
@@ -160,25 +165,65 @@ fn copy_all(
     total: u64,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<(), IoFailure> {
-    let mut done = 0;
+    let empty = bytes_used(place)?;
+    std::thread::scope(|scope| {
+        let (sender, steps) = std::sync::mpsc::channel();
+        let copying = scope.spawn(move || copy_each(data_root, place, &sender));
+        let (mut done, mut what) = (0, String::new());
+        loop {
+            match steps.recv_timeout(TELL_EVERY) {
+                Ok(Step::Begun(name)) => what = name,
+                Ok(Step::Done(bytes)) => {
+                    done += bytes;
+                    progress(&Progress { what: what.clone(), done, total });
+                }
+                // What is in the midst of a large one is seen by what the file system has taken in.
+                Err(RecvTimeoutError::Timeout) => {
+                    let taken = bytes_used(place).map_or(0, |used| used.saturating_sub(empty));
+                    progress(&Progress { what: what.clone(), done: done.max(taken), total });
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let broken = || IoFailure::new("copy to", place, std::io::Error::other("a thread panicked"));
+        copying.join().unwrap_or_else(|_| Err(broken()))
+    })
+}
+
+/// What the copying thread tells.
+enum Step {
+    /// It copies this.
+    Begun(String),
+    /// That took so many bytes.
+    Done(u64),
+}
+
+fn copy_each(data_root: &Path, place: &Path, steps: &Sender<Step>) -> Result<(), IoFailure> {
+    // Nobody listens any more only when this thread is the last one.
+    let tell = |step| drop(steps.send(step));
     for name in COPIED {
         let from = data_root.join(name);
         let Ok(meta) = std::fs::symlink_metadata(&from) else { continue };
         let to = place.join(name);
         if !meta.is_dir() {
+            tell(Step::Begun(name.to_owned()));
             copy_file(&from, &to)?;
-            done += meta.len();
-            progress(&Progress { what: name.to_owned(), done, total });
+            tell(Step::Done(meta.len()));
             continue;
         }
         make_alike(&from, &to)?;
         for entry in crate::store::names(&from)? {
+            tell(Step::Begun(format!("{name}/{}", entry.to_string_lossy())));
             copy_one(&from, &to, &entry)?;
-            done += bytes_of(&to.join(&entry))?;
-            progress(&Progress { what: format!("{name}/{}", entry.to_string_lossy()), done, total });
+            tell(Step::Done(bytes_of(&to.join(&entry))?));
         }
     }
     Ok(())
+}
+
+fn bytes_used(place: &Path) -> Result<u64, IoFailure> {
+    let stat = rustix::fs::statvfs(place).at("look at", place)?;
+    Ok(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize))
 }
 
 /// One layer, snapshot, volume. Trees that a driver can make again are left out.

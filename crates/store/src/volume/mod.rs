@@ -191,6 +191,12 @@ impl Volumes {
         if !is_name(name) {
             return Err(VolumeError::InvalidName(name.to_owned()));
         }
+        if let Some(bytes) = new.size
+            && !self.known().contains_key(name)
+        {
+            // First, so that a volume which cannot be limited leaves nothing.
+            self.shared.quotas.prepare(&self.shared, Subject::Volume, bytes)?;
+        }
         let mut known = self.known();
         if let Some(stored) = known.get(name) {
             return Ok(self.volume(name, stored));
@@ -211,8 +217,6 @@ impl Volumes {
             None => mkdir(&data, 0o755)?,
             Some(bytes) => {
                 let (shared, owner) = (&self.shared, Owner::volume(name));
-                // First, so that a volume which cannot be limited leaves nothing.
-                shared.quotas.means(shared, Subject::Volume, bytes)?;
                 mkdir(&self.dir(name), 0o700)?;
                 let made = shared.quotas.make_dir(shared, &data, &owner, Subject::Volume, bytes);
                 if made.is_err() {
