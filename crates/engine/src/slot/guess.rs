@@ -39,11 +39,11 @@ pub(crate) struct Guess {
 impl Likeness {
     /// Of a container whose id is not settled; `None` for one that is not to be guessed: its mounts
     /// would keep the user's directories busy, the host's root file system is not an image, a step of a
-    /// build does not come again.
+    /// build does not come again, and a limit is of the files, about which the shim is told nothing.
     pub(crate) fn of(record: &Record, template: &Template, image: &BaseImage) -> Option<Self> {
         let chain = image.chain.as_ref().filter(|_| image.named && !image.host)?.clone();
         let has_tmpfs = record.host_config.tmpfs.as_ref().is_some_and(|all| !all.is_empty());
-        if !record.mounts.is_empty() || has_tmpfs {
+        if !record.mounts.is_empty() || has_tmpfs || is_limited(record) {
             return None;
         }
         let mut record = record.clone();
@@ -67,6 +67,11 @@ impl Likeness {
         let other_record = Record { id: id.clone(), created: *created, ..other.record.clone() };
         (&self.template, &self.chain) == (&other.template, &other.chain) && self.record == other_record
     }
+}
+
+/// Whether its files are to be limited.
+fn is_limited(record: &Record) -> bool {
+    record.host_config.storage_opt.as_ref().is_some_and(|options| !options.is_empty())
 }
 
 impl Slot {
@@ -107,7 +112,7 @@ impl Guess {
     /// What a container of the same image executes that is otherwise this one; the record has the
     /// slot's id. `None` if it is not.
     pub(crate) fn fits(&self, record: &Record, slot: &Slot, engine: &Engine) -> Option<Program> {
-        if Names::of(record) != slot.names {
+        if Names::of(record) != slot.names || is_limited(record) {
             return None;
         }
         let rootfs = self.create.rootfs.clone();
