@@ -66,6 +66,7 @@ fn a_newer_daemon_serves_an_older_shim() {
     engine.docker(&["pause", "box"]).ok();
     engine.docker(&["unpause", "box"]).ok();
     engine.docker(&["update", "--memory", "100m", "--memory-swap", "200m", "box"]).ok();
+    engine.seacow(&["fork", "box"]).fails(1, "an older seacow started it, whose shim cannot fork");
     // And the daemon after that.
     engine.kill_daemon();
     engine.restart_daemon();

@@ -1,8 +1,8 @@
-//! The founding example, step by step, on this very machine.
+//! The founding example, step by step, on this very machine; then a fork.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -19,7 +19,7 @@ const DOCKERFILE: &str = "FROM host\nRUN echo \"original text\" > /base_file.txt
 pub(crate) fn run() -> Result<()> {
     let dist = build::dist()?;
     shell::become_root()?;
-    packages::ensure(&["procps"], "docker top (ps)")?;
+    packages::ensure(&["procps", "python3-minimal"], "docker top (ps); what is forked")?;
     let before = Snapshot::take();
     {
         let daemon = Daemon::start(&dist, NAME)?;
@@ -52,6 +52,38 @@ impl Drop for BuildContext {
     }
 }
 
+/// Some 90 MB of CPython's memory, and a number every tenth of a second.
+const COUNTER: &str = "import time
+data = {i: [i, str(i), float(i)] for i in range(300000)}
+n = 0
+while True:
+    n += 1
+    data[n] = [n, str(n), float(n)]
+    print(n)
+    time.sleep(0.1)
+";
+
+/// How long a counter may take for a few numbers.
+const COUNTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Memory of a process, in kilobytes.
+struct Memory {
+    resident: u64,
+    own: u64,
+}
+
+impl Memory {
+    fn of(pid: &str) -> Result<Self> {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let field = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+        };
+        Ok(Self { resident: field("Rss:"), own: field("Private_Clean:") + field("Private_Dirty:") })
+    }
+}
+
 struct Demo {
     seacow: PathBuf,
     host: String,
@@ -81,7 +113,71 @@ impl Demo {
         heading("Clean up");
         self.show(&["rm", "-f", "container1", "container2"])?;
         self.show(&["rmi", "base-image"])?;
+        self.forks()
+    }
+
+    /// A Python that counts, with 300,000 objects, and ten that go on from where it is.
+    fn forks(&self) -> Result<()> {
+        heading("What no other engine does: a running container, forked ten times, memory and all");
+        print!("{COUNTER}");
+        self.show(&["run", "-d", "--name", "counter", "host", "python3", "-u", "-c", COUNTER])?;
+        self.await_count("counter", 3)?;
+        self.show(&["fork", "-n", "10", "--name", "fork", "counter"])?;
+        let before = self.count("counter")?;
+        let names: Vec<String> = std::iter::once("counter".to_owned())
+            .chain((1..=10).map(|number| format!("fork-{number}")))
+            .collect();
+
+        heading("Each goes on counting by itself");
+        for name in &names {
+            self.await_count(name, before + 3)?;
+            let log = self.quiet(&["logs", name])?;
+            let first = log.lines().next().unwrap_or_default();
+            println!("{name:<9} began its log with {first:>3}, is at {}", self.count(name)?);
+        }
+
+        heading("The ledger of memory: what is shared, what each has of its own");
+        println!("{:<9} {:>12} {:>12} {:>12}", "", "resident", "shared", "own");
+        for name in &names {
+            let memory = Memory::of(self.quiet(&["inspect", "-f", "{{.State.Pid}}", name])?.trim())?;
+            if name != "counter" && memory.own * 2 > memory.resident {
+                bail!("{name} has {} kB of its own of {} kB", memory.own, memory.resident);
+            }
+            let shared = memory.resident - memory.own;
+            println!("{name:<9} {:>9} kB {shared:>9} kB {:>9} kB", memory.resident, memory.own);
+        }
+
+        heading("Clean up");
+        let mut remove = vec!["rm", "-f"];
+        remove.extend(names.iter().map(String::as_str));
+        self.show(&remove)?;
         Ok(())
+    }
+
+    /// How far a container has counted.
+    fn count(&self, name: &str) -> Result<u64> {
+        let log = self.quiet(&["logs", "--tail", "1", name])?;
+        Ok(log.trim().parse().unwrap_or(0))
+    }
+
+    fn await_count(&self, name: &str, wanted: u64) -> Result<()> {
+        let until = Instant::now() + COUNTS_WITHIN;
+        while self.count(name)? < wanted {
+            if Instant::now() > until {
+                bail!("{name} does not count");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Runs a command for its output.
+    fn quiet(&self, args: &[&str]) -> Result<String> {
+        let result = Command::new(&self.seacow).args(["-H", &self.host]).args(args).output()?;
+        if !result.status.success() {
+            bail!("seacow {} failed: {}", quoted(args), String::from_utf8_lossy(&result.stderr));
+        }
+        Ok(String::from_utf8(result.stdout)?)
     }
 
     /// Runs a command and shows it, its output and how long it took.

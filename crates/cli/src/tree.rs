@@ -71,6 +71,7 @@ const TREE: &[Entry] = &[
     own("clone", &c::snapshot::CLONE),
     own("cow", &c::cow::COMMAND),
     own("doctor", &c::doctor::COMMAND),
+    own("fork", &c::fork::COMMAND),
     entry("", "attach", &c::attach::COMMAND),
     entry("", "commit", &c::commit::COMMAND),
     own("completion", &c::completion::COMMAND),

@@ -245,6 +245,9 @@ impl Engine {
         };
         match state {
             State::Running { .. } | State::Paused { .. } => {
+                // An earlier engine's forks; this one has none that could be cheaper.
+                let shim_of = shim.clone();
+                tokio::spawn(async move { crate::container::fork::retire(&shim_of).await });
                 self.resume(container, shim, state, None);
                 self.thaw_marked(container).await;
                 for exec in &status.execs {

@@ -65,6 +65,7 @@ use seacow_store::Store;
 pub use config::Config;
 pub use container::attach::{AttachOptions, ClientSocket, PendingAttach};
 pub use container::clone::CloneOptions;
+pub use container::fork::ForkOptions;
 pub use container::list::ListOptions;
 pub use container::logs::{LogOptions, LogStream};
 pub use container::remove::RemoveOptions;

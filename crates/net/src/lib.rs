@@ -21,6 +21,7 @@
 //! | [`ipam`] | which address is whose |
 //! | [`mac`] | link-layer addresses |
 //! | [`nat`] | a bridge's nftables table |
+//! | [`netns`] | network namespaces that are ready before there is a process |
 //! | [`nft`] | nftables messages: write and read |
 //! | [`host`] | the host's links, addresses and routes |
 //! | [`sysctl`] | the few kernel switches |
@@ -40,6 +41,7 @@ pub mod ipam;
 mod link;
 pub mod mac;
 pub mod nat;
+pub mod netns;
 pub mod nft;
 pub mod resolv;
 pub mod subnet;

@@ -105,6 +105,10 @@ impl Connection {
                 return Err(Lost::Descriptors);
             }
             self.decoder.push(bytes.get(..received.len).unwrap_or_default());
+            if self.descriptors.len() >= MAX_DESCRIPTORS / 2 {
+                // Their frames first; what else has arrived waits for the next turn.
+                return Ok(());
+            }
             if received.len < CHUNK && self.descriptors.is_empty() {
                 return Ok(());
             }

@@ -17,6 +17,7 @@ mod each;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
+pub(crate) mod fork;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;

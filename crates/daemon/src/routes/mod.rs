@@ -12,6 +12,7 @@ mod build;
 mod containers;
 mod events;
 mod exec;
+mod fork;
 mod grpc;
 mod hijack;
 mod images;
@@ -30,9 +31,10 @@ use futures_util::{Stream, StreamExt as _};
 use crate::http::{Call, Route};
 
 /// All routes; the first that matches wins.
-pub(crate) static TABLES: [&[Route]; 11] = [
+pub(crate) static TABLES: [&[Route]; 12] = [
     system::ROUTES,
     snapshots::ROUTES,
+    fork::ROUTES,
     containers::ROUTES,
     archive::ROUTES,
     exec::ROUTES,

@@ -79,7 +79,7 @@ impl Engine {
         .await
     }
 
-    fn may_clone(&self, files: &Files, caller: Caller) -> Result<(), EngineError> {
+    pub(super) fn may_clone(&self, files: &Files, caller: Caller) -> Result<(), EngineError> {
         let stack = self.store().layers().stack(files.layer.chain_id());
         let stack = stack.map_err(seacow_store::SnapshotError::from)?;
         let on_host = stack.last().is_some_and(|layer| layer.kind == seacow_store::layer::LayerKind::Host);
@@ -135,7 +135,7 @@ impl Engine {
 }
 
 /// What a clone has of its own.
-fn record_of(source: &Record, name: Option<&str>) -> Result<Record, ContainerError> {
+pub(super) fn record_of(source: &Record, name: Option<&str>) -> Result<Record, ContainerError> {
     let mut record = Record {
         // Replaced when a prepared container is taken.
         id: ContainerId::random().map_err(ContainerError::Random)?,

@@ -157,6 +157,9 @@ pub enum ContainerError {
     /// SIGKILL did not end it in time.
     #[error("container {0} did not end after SIGKILL: a process of it is stuck in the kernel")]
     Unkillable(String),
+    /// It has what a fork could not carry over.
+    #[error("this container cannot be forked: {}", .0.join("; "))]
+    NotForkable(Vec<String>),
     /// Too many clients wait for its start.
     #[error("{0} clients wait for the start of this container already")]
     TooManyClients(usize),
@@ -260,9 +263,11 @@ impl Classified for ContainerError {
             Self::Rename(source) | Self::Kill { source, .. } => source.class(),
             Self::NotModified(..) => ErrorClass::NotModified,
             // Not a 404, which clients take for a missing image.
-            Self::NoSuchNetwork(_) | Self::Unsupported(_) | Self::UnreadableLogs | Self::RemoveLink => {
-                ErrorClass::NotImplemented
-            }
+            Self::NotForkable(_)
+            | Self::NoSuchNetwork(_)
+            | Self::Unsupported(_)
+            | Self::UnreadableLogs
+            | Self::RemoveLink => ErrorClass::NotImplemented,
             // As above.
             Self::Volume(error) => match error.class() {
                 ErrorClass::NotFound => ErrorClass::InvalidArgument,

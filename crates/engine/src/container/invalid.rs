@@ -14,6 +14,8 @@ pub enum Invalid {
     Name(String),
     #[error("a container is cloned 1 to {0} times")]
     CloneCount(usize),
+    #[error("a container is forked 1 to {0} times at once")]
+    ForkCount(usize),
     #[error("no command specified")]
     NoCommand,
     #[error("invalid hostname format: {0}")]

@@ -16,6 +16,7 @@ mod diff;
 pub mod error;
 pub(crate) mod exit;
 mod export;
+pub mod fork;
 mod inspect;
 pub mod invalid;
 mod ipc;
@@ -110,6 +111,8 @@ pub(crate) struct Cell {
     pub(crate) restarting: u32,
     /// It is frozen for a moment, which nobody asked for.
     pub(crate) held: bool,
+    /// How often it was forked.
+    pub(crate) forks: u64,
     /// Out of the registry; nothing may be written about it any more.
     pub(crate) removed: bool,
 }
@@ -197,6 +200,7 @@ impl Container {
                 teardown: None,
                 restarting: 0,
                 held: false,
+                forks: 0,
                 removed: false,
             }),
             life: watch::channel(life).0,

@@ -410,8 +410,6 @@ fn log(record: &Record, config: &Config) -> Result<LogConfig, ContainerError> {
     Ok(LogConfig::JsonFile { path: config.log_path(&record.id), max_size, max_files })
 }
 
-/// What Docker sets in every network namespace of its own: any user may ping and listen on low
-/// ports, since the ports are the container's.
 /// What was given. A label stands for the one annotation that clients before Docker 24 cannot give.
 fn annotations(record: &Record) -> BTreeMap<String, String> {
     let mut all = record.host_config.annotations.clone().unwrap_or_default();
@@ -421,7 +419,9 @@ fn annotations(record: &Record) -> BTreeMap<String, String> {
     all
 }
 
-fn sysctl(record: &Record, remap: Option<&Remap>) -> BTreeMap<String, String> {
+/// What Docker sets in every network namespace of its own: any user may ping and listen on low
+/// ports, since the ports are the container's.
+pub(super) fn sysctl(record: &Record, remap: Option<&Remap>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     if matches!(record.network, Mode::Bridge | Mode::None) {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());

@@ -64,6 +64,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         crate::step!("start: program runs");
+        self.no_longer_ready();
         self.started(container, shim, pid, at)
     }
 
@@ -84,7 +85,7 @@ impl Engine {
     }
 
     /// The program runs.
-    fn started(
+    pub(super) fn started(
         &self,
         container: &Arc<Container>,
         shim: ShimClient,
@@ -99,7 +100,6 @@ impl Engine {
             cell.link = Link::Live(shim.clone());
             cell.early_exit.take()
         };
-        self.no_longer_ready();
         // Clients that came while the start was under way.
         hand_over_clients(container, &shim);
         self.emit_connected(container);

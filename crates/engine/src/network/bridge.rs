@@ -2,11 +2,13 @@
 //! container on a blocking thread.
 
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seacow_net::bridge::BridgeError;
 use seacow_net::endpoint::HOST_PREFIX;
+use seacow_net::netns::{self, Inside};
 use seacow_net::{Bridge as NetBridge, BridgeConfig, EndpointConfig, Ipam, Mac};
 
 use super::{Endpoint, IFNAME, NetworkError};
@@ -106,18 +108,39 @@ impl Bridge {
         self.ipam.release(address);
     }
 
+    /// Makes a network namespace that nobody lives in yet, with its link up and packets passing. Blocks.
+    pub(crate) fn namespace(
+        &self,
+        endpoint: &Endpoint,
+        sysctls: Vec<(String, String)>,
+    ) -> Result<OwnedFd, NetworkError> {
+        let link = (link_of(endpoint), endpoint.address, endpoint.prefix, Some(endpoint.gateway));
+        let (made, link) = netns::make(Some(&self.bridge), &Inside { sysctls, link: Some(link) })?;
+        if let Some(link) = link
+            && let Err(error) = link.wait_forwarding(FORWARDING_LIMIT)
+        {
+            // An adopted bridge with spanning tree takes its 30 s; the container need not.
+            tracing::warn!(%error, "a container starts before its bridge forwards");
+        }
+        Ok(made)
+    }
+
     /// Makes the link of a prepared container. The kernel takes it away with the namespace.
     pub(crate) async fn connect(&self, pid: i32, endpoint: &Endpoint) -> Result<Link, NetworkError> {
         let bridge = Arc::clone(&self.bridge);
-        let link = EndpointConfig {
-            ifname: IFNAME.into(),
-            // By endpoint, not by container: the link of the last run lives on for some 40 ms.
-            host_ifname: format!("{HOST_PREFIX}{}", endpoint.id.get(..12).unwrap_or(&endpoint.id)),
-            mac: Mac::new(endpoint.mac),
-            mtu: None,
-        };
+        let link = link_of(endpoint);
         let pid = pid.unsigned_abs();
         Ok(blocking::run("connect a container", move || bridge.connect(pid, &link)).await??)
+    }
+}
+
+fn link_of(endpoint: &Endpoint) -> EndpointConfig {
+    EndpointConfig {
+        ifname: IFNAME.into(),
+        // By endpoint, not by container: the link of the last run lives on for some 40 ms.
+        host_ifname: format!("{HOST_PREFIX}{}", endpoint.id.get(..12).unwrap_or(&endpoint.id)),
+        mac: Mac::new(endpoint.mac),
+        mtu: None,
     }
 }
 

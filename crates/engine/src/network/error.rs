@@ -3,6 +3,7 @@
 use seacow_net::bridge::BridgeError;
 use seacow_net::endpoint::EndpointError;
 use seacow_net::ipam::IpamError;
+use seacow_net::netns::NetnsError;
 use seacow_spec::{Classified, ErrorClass};
 
 use crate::blocking::Interrupted;
@@ -31,6 +32,9 @@ pub enum NetworkError {
     /// A container's link.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// A network namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
     /// The kernel's random numbers failed.
     #[error("draw a random id: {0}")]
     Random(#[source] std::io::Error),
@@ -49,6 +53,7 @@ impl Classified for NetworkError {
             Self::Bridge(error) => error.class(),
             Self::Address(error) => error.class(),
             Self::Endpoint(error) => error.class(),
+            Self::Netns(error) => error.class(),
             Self::Random(_) => ErrorClass::Internal,
             Self::Interrupted(error) => error.class(),
         }

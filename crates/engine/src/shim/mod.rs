@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Child;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -128,6 +128,8 @@ struct Shared {
     /// `None` once the connection ended.
     pending: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
     seq: AtomicU64,
+    /// The shim's version of the protocol.
+    version: AtomicU32,
     sink: Mutex<Option<Sink>>,
 }
 
@@ -191,6 +193,14 @@ impl Pending {
         }
     }
 
+    /// The answer of [`Request::Clone`].
+    pub(crate) async fn held(self) -> Result<i32, ShimError> {
+        match self.answer().await? {
+            Answer::Held { pid } => Ok(pid),
+            _ => Err(ShimError::Unexpected { asked: "a clone" }),
+        }
+    }
+
     /// The answer of [`Request::Attach`]: the size of the newest log file.
     pub(crate) async fn attached(self) -> Result<u64, ShimError> {
         match self.answer().await? {
@@ -208,6 +218,8 @@ impl ShimClient {
             writer: Mutex::default(),
             pending: Mutex::new(Some(HashMap::new())),
             seq: AtomicU64::new(1),
+            // Of a shim that was started just now; of any other the greeting tells.
+            version: AtomicU32::new(PROTOCOL_VERSION),
             sink: Mutex::new(None),
         });
         tokio::spawn(read(Arc::clone(&shared), child));
@@ -250,9 +262,17 @@ impl ShimClient {
     /// First on every connection; gives what the shim holds.
     pub(crate) async fn hello(&self) -> Result<Status, ShimError> {
         match self.send(Request::Hello { version: PROTOCOL_VERSION }, None)?.answer().await? {
-            Answer::Hello { status, .. } => Ok(*status),
+            Answer::Hello { status, version, .. } => {
+                self.0.0.version.store(version, Ordering::Relaxed);
+                Ok(*status)
+            }
             _ => Err(ShimError::Unexpected { asked: "a greeting" }),
         }
+    }
+
+    /// Its version of the protocol.
+    pub(crate) fn version(&self) -> u32 {
+        self.0.0.version.load(Ordering::Relaxed)
     }
 
     /// What it holds. When this returns, every event the shim sent before was delivered.

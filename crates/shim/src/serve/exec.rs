@@ -8,7 +8,7 @@ use seacow_spec::{ErrorReport, Timestamp};
 
 use super::process::{Phase, Process};
 use super::request::{Outcome, Refused, report, stream_socket};
-use super::{INIT, Member};
+use super::{INIT, Member, limit};
 use crate::io::Io;
 use crate::log::Log;
 use crate::poll::PeerId;
@@ -170,7 +170,8 @@ impl Member {
         let Some(container) = &mut self.container else {
             return Err(report(Refused::NotRunning("the container".to_owned())));
         };
-        let (made, ends) = container.exec(exec)?;
+        let limited = limit::as_ever(exec);
+        let (made, ends) = container.exec(limited.as_ref().unwrap_or(exec))?;
         let at = Timestamp::now();
         let pid = made.pid;
         let mut process = Process::new(id, target, pid, made.pidfd);

@@ -29,7 +29,7 @@ use seacow_sys::unix::{send, try_receive};
 use super::entry::Entry;
 use super::process::Process;
 use super::request::{Outcome, Refused, report, stream_socket};
-use super::{INIT, Member};
+use super::{INIT, Member, limit};
 use crate::dir::Dir;
 use crate::io::{Io, Standard};
 use crate::log::Log;
@@ -227,6 +227,7 @@ impl Member {
             return Err(report(Refused::OutOfOrder("a sibling comes after a fork")));
         };
         let dir = Dir::open(dir).map_err(report)?;
+        limit::raise();
         self.births.push(Birth { dir, connection, origin: Rc::clone(&source.kept) });
         Ok(Some(Answer::Done))
     }

@@ -10,6 +10,7 @@ mod exec;
 mod exit;
 mod fork;
 mod freeze;
+mod limit;
 mod memory;
 mod orphans;
 mod process;

@@ -8,6 +8,7 @@ pub mod build;
 pub mod container;
 pub mod event;
 pub mod exec;
+pub mod fork;
 pub mod host_config;
 pub mod image;
 pub mod inspect;

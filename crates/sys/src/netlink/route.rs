@@ -1,8 +1,9 @@
 //! The few rtnetlink requests that a namespace needs from inside: links up, address, route.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
-use super::{Batch, Payload};
+use super::{Batch, Error, Payload, Protocol, Socket};
 
 /// Writes an `ifinfomsg`.
 pub fn link_header<'a, 'b>(
@@ -110,4 +111,37 @@ fn octets(m: &mut Payload<'_>, kind: u16, address: IpAddr) {
         IpAddr::V4(a) => m.attr(kind, &a.octets()),
         IpAddr::V6(a) => m.attr(kind, &a.octets()),
     };
+}
+
+/// Index of the loopback device: always the first of a namespace.
+const LOOPBACK: u32 = 1;
+
+/// Raises the loopback of the calling thread's network namespace.
+pub fn raise_loopback() -> Result<(), Error> {
+    let mut batch = Batch::new();
+    link_up(&mut batch, LOOPBACK);
+    Socket::open(Protocol::Route)?.transact(&batch).map(drop)
+}
+
+/// Raises a link of the calling thread's network namespace and gives it its address and the default
+/// route: one message, one wait.
+///
+/// Without an IPv6 address that nobody asked for, as Docker has it: each would be announced by half a
+/// dozen multicast packets, of which every other container on the bridge gets a copy: among a thousand
+/// of them a start took 29 ms instead of 16.
+pub fn raise(name: &str, address: IpAddr, prefix: u8, gateway: Option<IpAddr>) -> Result<(), Error> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let index = rustix::net::netdevice::name_to_index(socket.as_fd(), name)
+        .map_err(|errno| Error::Refused { step: format!("find interface {name}"), text: None, errno })?;
+    let mut before = Batch::new();
+    no_link_local(&mut before, index);
+    // A kernel that refuses has no IPv6.
+    let _ = socket.transact(&before);
+    let mut batch = Batch::new();
+    link_up(&mut batch, index);
+    address_add(&mut batch, index, address, prefix);
+    if let Some(gateway) = gateway {
+        route_add(&mut batch, index, None, Some(gateway));
+    }
+    socket.transact(&batch).map(drop)
 }
