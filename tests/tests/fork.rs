@@ -279,7 +279,7 @@ fn servers_listen_to_their_own_address() {
         }
         assert_eq!(get(&address(name)).as_deref(), Some("2 alive"));
         assert_eq!(engine.docker(&["exec", &format!("{name}-c-1"), "id", "-u"]).ok(), "1000");
-        assert!(engine.docker(&["top", &format!("{name}-c-1"), "-o", "uid,cmd"]).ok().contains("1000"));
+        assert!(engine.docker(&["top", &format!("{name}-c-1"), "-o", "pid,uid,cmd"]).ok().contains("1000"));
     }
 }
 

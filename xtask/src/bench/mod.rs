@@ -15,12 +15,14 @@
 //! | [`sampler`] | runs and times command lines, here or inside a peer's namespaces |
 //! | [`http`], [`api`] | the engines' API, without a client program |
 //! | [`stats`], [`report`] | samples, tables, bars |
+//! | [`fork`] | `bench fork`, of which there are no peers |
 //! | [`storage`] | `bench storage`, with engines of its own |
 //! | [`memory`], [`traces`] | what containers occupy, and what is left of them |
 //! | [`trace`] | the engine's own marks on the start path |
 
 mod api;
 mod disk;
+mod fork;
 mod http;
 mod image;
 mod lab;
@@ -48,10 +50,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match args.first().map(String::as_str) {
         Some("start") => start(&Options::parse(rest)?, rest),
         Some(sampler::COMMAND) => sampler::serve(),
+        Some("fork") => fork::run(rest),
         Some("storage") => storage::run(rest),
         Some("vm") => crate::vm::bench(vm_rounds(rest)?),
-        Some(other) => bail!("unknown benchmark {other:?}; there are: start, storage, vm"),
-        None => bail!("which benchmark? there are: start, storage, vm"),
+        Some(other) => bail!("unknown benchmark {other:?}; there are: fork, start, storage, vm"),
+        None => bail!("which benchmark? there are: fork, start, storage, vm"),
     }
 }
 

@@ -89,15 +89,16 @@ fn row(one: &ForkedContainer, whole: bool) -> Row {
         .text("Ready", milliseconds(one.ready))
 }
 
-/// `paused 2.8 ms · memory ready after 51 ms, 88 MB copied · first clone after 53 ms, all 10 after 66 ms`
+/// `source paused 2.8 ms · memory ready after 51 ms (snapshot, 88MB copied) · first clone after 53 ms, …`
 fn summary(made: &ForkAnswer) -> String {
     let ForkTimes { pause, template, first, all, .. } = made.times;
     let ms = milliseconds;
-    let mut text = format!("source paused {} · memory ready after {}", ms(pause), ms(template));
+    let mut text =
+        format!("source paused {} · memory ready after {} ({}", ms(pause), ms(template), made.path);
     if made.copied_bytes > 0 {
-        text.push_str(&format!(", {} copied once", human_size(made.copied_bytes as f64)));
+        text.push_str(&format!(", {} copied", human_size(made.copied_bytes as f64)));
     }
-    text.push_str(&format!(" · first clone after {}", ms(first)));
+    text.push_str(&format!(") · first clone after {}", ms(first)));
     if made.containers.len() > 1 {
         text.push_str(&format!(", all {} after {}", made.containers.len(), ms(all)));
     }
@@ -118,10 +119,15 @@ mod tests {
     fn what_it_took_in_one_line() {
         let times = ForkTimes { pause: 2_840, files: 100, template: 51_400, first: 53_000, all: 66_000 };
         let one = ForkedContainer::default();
-        let mut made = ForkAnswer { containers: vec![one.clone()], times, copied_bytes: 88_000_000 };
+        let mut made = ForkAnswer {
+            containers: vec![one.clone()],
+            times,
+            path: "snapshot".into(),
+            copied_bytes: 88_000_000,
+        };
         assert_eq!(
             summary(&made),
-            "source paused 2.8 ms · memory ready after 51 ms, 88MB copied once · first clone after 53 ms"
+            "source paused 2.8 ms · memory ready after 51 ms (snapshot, 88MB copied) · first clone after 53 ms"
         );
         made.containers.push(one);
         made.copied_bytes = 0;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seacow_net::netns::{self, Inside};
 use seacow_spec::Timestamp;
@@ -177,14 +177,16 @@ impl Draft {
     }
 
     /// Waits until it runs.
-    pub(super) async fn begin(&mut self, began: Instant) -> Result<(), EngineError> {
+    pub(super) async fn begin(&mut self, began: Timestamp) -> Result<(), EngineError> {
         let Some(Orders { sibling, clone, start }) = self.orders.take() else {
             return Err(ContainerError::Gone(self.id().to_owned()).into());
         };
         sibling.done().await?;
         clone.held().await?;
-        self.started = Some(start.started().await?);
-        self.ready = began.elapsed();
+        let (pid, at) = start.started().await?;
+        self.started = Some((pid, at));
+        let nanos = at.unix_nanos().saturating_sub(began.unix_nanos());
+        self.ready = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
         Ok(())
     }
 

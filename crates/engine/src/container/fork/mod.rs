@@ -14,7 +14,7 @@ mod pause;
 mod reasons;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seacow_spec::Timestamp;
 use seacow_spec::docker::fork::{ForkAnswer, ForkReasons, ForkTimes};
@@ -25,7 +25,7 @@ use super::capture::Files;
 use super::record::Record;
 use super::{Container, ContainerError, Invalid};
 use crate::error::EngineError;
-use crate::shim::{ShimClient, ShimError};
+use crate::shim::{Pending, ShimClient, ShimError};
 use crate::{Caller, Engine};
 use draft::Draft;
 
@@ -87,7 +87,7 @@ impl Engine {
         options: ForkOptions,
         caller: Caller,
     ) -> Result<ForkAnswer, EngineError> {
-        let began = Instant::now();
+        let began = Timestamp::now();
         let names = options.wanted()?;
         let source = self.0.containers.find(reference)?;
         let engine = self.clone();
@@ -155,7 +155,7 @@ impl Engine {
         shim: &ShimClient,
         names: Vec<Option<String>>,
         caller: Caller,
-        began: Instant,
+        began: Timestamp,
     ) -> Result<ForkAnswer, EngineError> {
         let record = source.record();
         let mut drafts = Vec::with_capacity(names.len());
@@ -168,13 +168,10 @@ impl Engine {
                 }
             }
         }
-        let networks = draft::make_networks(self, &mut drafts);
-        let outcome = match self.take(source, shim, &mut drafts, caller).await {
-            Ok(forked) => self.make_all(&record, shim, &mut drafts, began).await.map(|times| (forked, times)),
-            Err(error) => Err(error),
-        };
+        let makers = draft::make_networks(self, &mut drafts);
+        let outcome = self.branch(source, shim, &mut drafts, caller, began).await;
         // They end by themselves once nobody wants what they make.
-        drop(networks);
+        drop(makers);
         self.let_forks_go_in_time(source);
         match outcome {
             Ok((forked, times)) => {
@@ -189,57 +186,50 @@ impl Engine {
         }
     }
 
-    /// The pause, and what follows from it for each draft: its files.
-    async fn take(
+    /// The pause, and what follows from it.
+    async fn branch(
         &self,
         source: &Arc<Container>,
         shim: &ShimClient,
         drafts: &mut [Draft],
         caller: Caller,
-    ) -> Result<Forked, EngineError> {
+        began: Timestamp,
+    ) -> Result<(Forked, ForkTimes), EngineError> {
         let (words, theirs) = pause::socket()?;
         let at_most = u32::try_from(PAUSE_AT_MOST.as_millis()).unwrap_or(u32::MAX);
         let pending = shim.send(Request::Fork { pause_at_most: at_most }, Some(theirs))?;
-        // While the shim makes the template.
-        let captured = match self.capture_in_pause(source, words).await {
-            Ok(Some(files)) => {
-                let made = match self.may_clone(&files, caller) {
-                    Ok(()) => self.furnish_all(drafts, &files).await,
-                    Err(error) => Err(error),
-                };
-                self.let_files_go(files).await;
-                made
-            }
+        let files = match self.capture_in_pause(source, words).await {
+            Ok(Some(files)) => files,
             // The shim says why.
-            Ok(None) => Ok(()),
+            Ok(None) => return Err(awaited(pending).await.err().unwrap_or(ShimError::Lost).into()),
+            Err(error) => return Err(error),
+        };
+        let made = match self.may_clone(&files, caller) {
+            Ok(()) => self.make_all(&source.record(), shim, drafts, (pending, &files), began).await,
             Err(error) => Err(error),
         };
-        let forked = match pending.answer().await {
-            Ok(Answer::Forked(forked)) => forked,
-            Ok(_) => return Err(ShimError::Unexpected { asked: "a fork" }.into()),
-            // What the shim was told is what we know better.
-            Err(error) => return Err(captured.err().unwrap_or_else(|| error.into())),
-        };
-        captured.map(|()| forked)
+        self.let_files_go(files).await;
+        made
     }
 
-    async fn furnish_all(&self, drafts: &mut [Draft], files: &Files) -> Result<(), EngineError> {
-        for draft in drafts {
-            draft.furnish(self, files).await?;
-        }
-        Ok(())
-    }
-
-    /// Has the shim make and start the clones, one after another without a pause between; then they are
-    /// containers.
+    /// Has the shim make and start the clones, one after another without a pause between: while it works on
+    /// one, the next one's files are made. Then they are containers.
     async fn make_all(
         &self,
         source: &Record,
         shim: &ShimClient,
         drafts: &mut [Draft],
-        began: Instant,
-    ) -> Result<ForkTimes, EngineError> {
+        (pending, files): (Pending, &Files),
+        began: Timestamp,
+    ) -> Result<(Forked, ForkTimes), EngineError> {
+        // The first one's while the shim makes the template.
+        let mut pending = Some(pending);
+        let mut forked = Forked::default();
         for draft in drafts.iter_mut() {
+            draft.furnish(self, files).await?;
+            if let Some(pending) = pending.take() {
+                forked = awaited(pending).await?;
+            }
             draft.order(self, source, shim).await?;
         }
         for draft in drafts.iter_mut() {
@@ -254,7 +244,7 @@ impl Engine {
         for draft in drafts.iter_mut() {
             draft.commit(self)?;
         }
-        Ok(times)
+        Ok((forked, times))
     }
 
     /// Lets go of what is kept of a fork when there was no other for a while.
@@ -276,6 +266,13 @@ impl Engine {
                 retire(&shim).await;
             }
         });
+    }
+}
+
+async fn awaited(pending: Pending) -> Result<Forked, ShimError> {
+    match pending.answer().await? {
+        Answer::Forked(forked) => Ok(forked),
+        _ => Err(ShimError::Unexpected { asked: "a fork" }),
     }
 }
 
