@@ -74,6 +74,11 @@ fn of_mount(mount: &MountRecord) -> Option<String> {
     if mount.filesystem.is_some() || mount.scratch || !mount.lowers.is_empty() {
         return Some(format!("{what} on {at} is a file system that it mounts itself"));
     }
+    if let Some(plugin) = mount.plugin() {
+        return Some(format!(
+            "{what} on {at} is the plug-in {plugin}'s, which has it mounted for this container"
+        ));
+    }
     if point.rw {
         return Some(format!("{what} on {at} is writable: all clones would write to the same files"));
     }
