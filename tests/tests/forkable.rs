@@ -46,3 +46,36 @@ fn what_cannot_be_started_says_so() {
     assert_eq!(forkable(&["--user", "1000:1000", "bb", "id", "-u"]).ok(), "1000");
     assert_eq!(forkable(&["--read-only", "bb", "sh", "-c", "touch /x || echo no 2>/dev/null"]).ok(), "no");
 }
+
+#[test]
+fn forks_of_it_and_of_its_forks_copy_nothing() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let counter = "i=0; while :; do read -t 0.05 x; i=$((i+1)); echo $i; done";
+    let run = ["run", "-di", "--name", "src", "--forkable", "bb", "sh", "-c", counter];
+    engine.seacow(&run).ok();
+    let numbers = |name: &str| -> Vec<u64> {
+        let text = engine.docker(&["logs", name]).ok();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    let counted = |name: &str, more: usize| {
+        let had = numbers(name).len();
+        eventually("it counts on", || numbers(name).len() >= had + more);
+        let all = numbers(name);
+        assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{name}: {all:?}");
+    };
+    counted("src", 3);
+    for (source, name) in [("src", "child"), ("child", "grandchild"), ("src", "second")] {
+        let answer = engine.api("POST", &format!("/containers/{source}/fork?name={name}"), "").body;
+        assert!(answer.contains("\"CopiedBytes\":0"), "{source}: {answer}");
+        counted(name, 3);
+        counted(source, 3);
+        let top = engine.docker(&["top", source]).ok();
+        assert_eq!(top.lines().count(), 2, "{top}");
+    }
+    engine.docker(&["rm", "-f", "src", "child"]).ok();
+    counted("grandchild", 3);
+    counted("second", 3);
+}
