@@ -253,9 +253,16 @@ fn servers_of_the_machine_itself_are_translated() {
     let file = std::env::temp_dir().join(&name);
     let with = |host: &str, behind: &str, work: &dyn Fn(&Engine)| {
         std::fs::write(&file, host).unwrap();
+        // systemd itself, where it is, stays to be found.
         let line = format!(
-            "mount -t tmpfs {name} /run/systemd && mkdir /run/systemd/resolve && {behind} && mount --bind {} \
-             /etc/resolv.conf && exec \"$@\"",
+            "mount --rbind /run/systemd /mnt && mount -t tmpfs {name} /run/systemd && cd /mnt || exit 1
+             for entry in *; do
+                 {{ [ -e $entry ] && [ $entry != resolve ]; }} || continue
+                 if [ -d $entry ]; then mkdir /run/systemd/$entry; else touch /run/systemd/$entry; fi
+                 mount --rbind $entry /run/systemd/$entry || exit 1
+             done
+             cd / && umount -l /mnt && mkdir /run/systemd/resolve && {behind} && \
+             mount --bind {} /etc/resolv.conf && exec \"$@\"",
             file.display()
         );
         let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &line, "sh"];
