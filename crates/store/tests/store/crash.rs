@@ -83,6 +83,7 @@ pub fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     images.save(&["imported"], &mut archive)?;
     images.remove("imported", RemoveOptions::default(), &|_| Vec::new())?;
     images.load(&archive[..], |_| {})?;
+    store.records().delete(RecordKind::Container, "c", Durability::Durable)?;
     store.snapshots().commit(&key, UpperMode::Move)?;
     images.remove("built", RemoveOptions::default(), &|_| Vec::new())?;
     store.volumes().remove("vol")?;
@@ -90,10 +91,45 @@ pub fn work(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// What the metadata tells of is there: a container's files, what a point holds, what a volume held.
+fn referenced(store: &Store) {
+    let key = "seacow-crash".parse().unwrap();
+    if store.records().get(RecordKind::Container, "c").unwrap().is_some() {
+        // One that had done nothing yet is prepared anew by the engine.
+        if let Ok(rootfs) = store.snapshots().get(&key) {
+            crate::common::in_mounted(store, &rootfs, &[], &|root| {
+                assert!(std::fs::read_to_string(root.join("file")).is_ok());
+            });
+        }
+    }
+    for point in store.points().list(None) {
+        assert!(store.layers().stack(&point.layer).is_ok(), "{point:?}");
+    }
+    let content = |path: PathBuf| std::fs::read_to_string(path.join("f")).unwrap();
+    for volume in store.volumes().list() {
+        for saved in &volume.saved {
+            let home = volume.path.parent().unwrap();
+            assert_eq!(content(home.join("saved").join(&saved.name)), "1", "{volume:?}");
+        }
+        if volume.name == "clone" {
+            assert_eq!(content(volume.path), "1");
+        }
+    }
+}
+
 /// What must hold whenever the store is opened: every image has its layers, whole, with the digest
 /// they say; nothing is on the disk that the metadata does not name.
 pub fn check(dir: &Path) {
-    let store = Store::open(options(dir)).unwrap();
+    let store = check_clean(dir);
+    whole(&store);
+    // And it goes on from there.
+    work(&store).unwrap();
+}
+
+/// As far as it can be seen without changing anything.
+pub fn check_clean(dir: &Path) -> Store {
+    let store = open(&options(dir));
+    referenced(&store);
     store.snapshots().retain(&Default::default()).unwrap();
     store.points().retain(|_| false).unwrap();
     store.layers().remove_unused().unwrap();
@@ -126,19 +162,21 @@ pub fn check(dir: &Path) {
     assert_eq!(store.images().resolve("bb").unwrap().size, 4);
     let volumes: Vec<_> = store.volumes().list().into_iter().map(|volume| volume.name).collect();
     assert_eq!(names(data.join("volumes")), volumes);
+    store
+}
+
+/// The image, as a container sees it.
+fn whole(store: &Store) {
     // Whatever the driver made of the image is whole.
     let key = "seacow-whole".parse().unwrap();
     let bb = store.images().resolve("bb").unwrap();
     let rootfs = store.snapshots().prepare(&key, bb.chain.as_ref(), &Default::default()).unwrap();
-    crate::common::in_mounted(&store, &rootfs, &[], &|root| {
+    crate::common::in_mounted(store, &rootfs, &[], &|root| {
         assert_eq!(std::fs::read_to_string(root.join("file")).unwrap(), "old");
         assert_eq!(std::fs::read_to_string(root.join("d/x")).unwrap(), "x");
     });
     assert!(store.snapshots().changes(&key).unwrap().is_empty());
     store.snapshots().remove(&key).unwrap();
-    // And it goes on from there.
-    work(&store).unwrap();
-    store.records().delete(RecordKind::Container, "c", Durability::Durable).unwrap();
 }
 
 /// Run by [`killed_before_any_step`] in a process of its own.
@@ -159,7 +197,7 @@ fn child_that_is_killed() {
 }
 
 /// Another test's child that has not executed its program yet may have a copy of the lock.
-fn open(options: &StoreOptions) -> Store {
+pub fn open(options: &StoreOptions) -> Store {
     let began = std::time::Instant::now();
     loop {
         match Store::open(options.clone()) {

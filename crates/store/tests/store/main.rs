@@ -12,6 +12,7 @@ mod host;
 mod hostile;
 mod images;
 mod keeping;
+mod killed;
 mod layers;
 mod loading;
 mod points;
