@@ -1,15 +1,19 @@
-//! `cargo xtask bench storage`: what the first change of a large file costs, and commits, clones and
-//! snapshots, by driver, beside dockerd.
+//! `cargo xtask bench storage`: what the first change of a large file costs, reading, layers, and commits,
+//! clones and snapshots, by driver, beside dockerd.
 //!
 //! All engines have the same image with one large file and are measured in turns. A change is made
 //! through `/proc/<pid>/root` of a container, by the very system calls that are timed: no client, no
 //! program in the container is in the figures.
 
+mod huge;
 mod image;
+mod layers;
 mod moments;
+mod reads;
 mod subject;
 
 use std::fs::{File, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -30,23 +34,46 @@ const USAGE: &str = "Usage: cargo xtask bench storage [options]
 
   --rounds N    rounds of each measurement (default 5)
   --size MIB    size of the file that is changed (default 1024)
-  --only PART   changes (first changes of the file, many containers) or moments (commits, clones, snapshots)";
+  --only PART   may be repeated:
+                changes   first write into the file, chmod, the whole of it written anew, many containers
+                huge      first write into a file of 10 GiB, where extents are shared
+                reads     reading and opening, beside the bare file
+                layers    a Debian tar unpacked, 100 snapshots
+                moments   commits, clones, snapshots";
 
 /// Containers whose creation is timed together.
 const MANY: usize = 100;
 /// What is written first.
 const BLOCK: usize = 4096;
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Changes,
+    Huge,
+    Reads,
+    Layers,
+    Moments,
+}
+
+const PARTS: [(&str, Part); 5] = [
+    ("changes", Part::Changes),
+    ("huge", Part::Huge),
+    ("reads", Part::Reads),
+    ("layers", Part::Layers),
+    ("moments", Part::Moments),
+];
+
 struct Wanted {
     rounds: usize,
     size: u64,
-    changes: bool,
-    moments: bool,
+    /// All if empty.
+    parts: Vec<Part>,
 }
 
 impl Wanted {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut wanted = Self { rounds: 5, size: 1024, changes: true, moments: true };
+        let mut wanted = Self { rounds: 5, size: 1024, parts: Vec::new() };
         let mut words = args.iter();
         while let Some(word) = words.next() {
             let text = words.next().map_or("", String::as_str);
@@ -55,12 +82,18 @@ impl Wanted {
             match word.as_str() {
                 "--rounds" => wanted.rounds = usize::try_from(value?)?,
                 "--size" => wanted.size = value?,
-                "--only" if text == "changes" => wanted.moments = false,
-                "--only" if text == "moments" => wanted.changes = false,
+                "--only" => {
+                    let part = PARTS.iter().find(|(name, _)| *name == text);
+                    wanted.parts.push(part.with_context(|| format!("unknown part {text:?}\n\n{USAGE}"))?.1);
+                }
                 _ => bail!("unknown option {word:?}\n\n{USAGE}"),
             }
         }
         Ok(wanted)
+    }
+
+    fn has(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
     }
 }
 
@@ -69,21 +102,38 @@ pub(super) fn run(args: &[String]) -> Result<()> {
     let wanted = Wanted::parse(args)?;
     let dist = build::given_or_dist()?;
     shell::become_root()?;
-    packages::ensure(&["btrfs-progs", "busybox-static", "iptables", "procps", "xfsprogs"], "the benchmark")?;
+    packages::ensure(
+        &["btrfs-progs", "busybox-static", "iptables", "procps", "xfsprogs", "zstd"],
+        "the benchmark",
+    )?;
     let mut lab = Lab::new(dist, &Options::parse(&[])?)?;
+    let tars = wanted.has(Part::Layers).then(layers::Tars::make).transpose()?;
+    if wanted.has(Part::Layers) {
+        layers::build_store_benchmark()?;
+    }
     // Moments are of what containers write themselves.
-    let size = if wanted.changes { wanted.size } else { 1 };
+    let size = if wanted.has(Part::Changes) || wanted.has(Part::Reads) { wanted.size } else { 1 };
     lab.image.tar = image::with_file(&lab.image, size << 20)?;
     let mut report = Report::default();
     report.print_machine(&super::disk::describe()?);
     let subjects = subject::all(&lab);
     std::fs::remove_file(&lab.image.tar).context("remove the image's tar")?;
-    if wanted.changes {
+    if wanted.has(Part::Changes) {
         first_changes(&subjects, &wanted, &mut report);
+        rewritten(&subjects, &wanted, &mut report);
         many(&subjects, &wanted, &mut report);
     }
-    if wanted.moments {
+    if wanted.has(Part::Reads) {
+        reads::run(&subjects, wanted.rounds.min(3), &mut report);
+    }
+    if wanted.has(Part::Moments) {
         moments::run(&subjects, wanted.rounds.min(3), wanted.size, &mut report);
+    }
+    if let Some(tars) = &tars {
+        layers::run(&subjects, &lab, tars, &wanted, &mut report);
+    }
+    if wanted.has(Part::Huge) {
+        huge::run(&subjects, wanted.rounds, &mut report);
     }
     report.print_bars();
     Ok(())
@@ -107,6 +157,44 @@ fn first_changes(subjects: &[Subject], wanted: &Wanted, report: &mut Report) {
             report.at_most(&format!("chmod, {}", subject.name), median(&changed), 0.1, "ms");
         }
     }
+}
+
+/// The worst case of copy-on-write: the whole file written anew, beside a new file of the same size in the
+/// same container.
+fn rewritten(subjects: &[Subject], wanted: &Wanted, report: &mut Report) {
+    let mut rows: Vec<Measured> = Vec::new();
+    for subject in subjects {
+        rows.push(Measured::new(&subject.name));
+        rows.push(Measured::new(format!("  a new file ({})", subject.name)));
+    }
+    for _ in 0..wanted.rounds.min(3) {
+        for (pair, subject) in rows.chunks_mut(2).zip(subjects).filter(|(_, subject)| !subject.copies) {
+            if let [again, new] = pair {
+                record(again, subject, |api| in_container(api, &|file| write_whole(file, wanted.size)));
+                let beside = |file: &Path| write_whole(&file.with_file_name("new"), wanted.size);
+                record(new, subject, |api| in_container(api, &beside));
+            }
+        }
+    }
+    report.table(&format!("{} MiB of the image's file written anew, to the disk", wanted.size), &rows, None);
+    for (pair, subject) in rows.chunks(2).zip(subjects).filter(|(_, subject)| subject.shares_extents) {
+        if let [again, new] = pair {
+            let ratio = again.median().zip(new.median()).map(|(again, new)| again / new);
+            report.at_most(&format!("written anew, {}", subject.name), ratio, 1.1, "x of a new file");
+        }
+    }
+}
+
+fn write_whole(file: &Path, mib: u64) -> Result<Duration> {
+    let mut block = vec![0x3c; 1 << 20];
+    let start = Instant::now();
+    let opened = File::options().write(true).create(true).truncate(false).open(file)?;
+    for number in 0..mib {
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        opened.write_all_at(&block, number << 20)?;
+    }
+    opened.sync_all()?;
+    Ok(start.elapsed())
 }
 
 /// Hundred containers created and removed again, by the API.
@@ -151,7 +239,11 @@ fn record(row: &mut Measured, subject: &Subject, measure: impl FnOnce(&mut Api) 
 fn in_container(api: &mut Api, act: &dyn Fn(&Path) -> Result<Duration>) -> Result<Duration> {
     let (id, _) = api.create(NAME, "none")?;
     let changed = api.start(&id).and_then(|_| {
-        let file = format!("/proc/{}/root/{}", api.pid(&id)?, image::FILE);
+        // The container's root, entered once: the look-up through /proc is not in the figures.
+        let root = File::open(format!("/proc/{}/root", api.pid(&id)?))?;
+        let file = format!("/proc/self/fd/{}/{}", root.as_raw_fd(), image::FILE);
+        // Known to the kernel, as after an `ls`.
+        std::fs::metadata(&file)?;
         act(Path::new(&file))
     });
     api.remove(&id)?;

@@ -63,6 +63,12 @@ pub(super) fn run(subjects: &[Subject], rounds: usize, changed: u64, report: &mu
             act: snapshot_volume,
             peers: false,
         },
+        Moment {
+            title: format!("clone of a volume of {changed} MiB"),
+            bar: 20.0,
+            act: clone_volume,
+            peers: false,
+        },
     ];
     for moment in moments {
         let mut rows: Vec<Measured> = subjects.iter().map(|subject| Measured::new(&subject.name)).collect();
@@ -149,12 +155,26 @@ fn clone_stopped(api: &mut Api, changed: u64) -> Result<Duration> {
 }
 
 fn snapshot_volume(api: &mut Api, changed: u64) -> Result<Duration> {
+    filled_volume(api, changed)?;
+    let time = api.call("POST", "/volumes/moments/snapshots", "{}")?.1;
+    api.call("DELETE", "/volumes/moments", "")?;
+    Ok(time)
+}
+
+fn clone_volume(api: &mut Api, changed: u64) -> Result<Duration> {
+    filled_volume(api, changed)?;
+    let time = api.call("POST", "/volumes/moments/clone?name=moments2", "")?.1;
+    for name in ["moments", "moments2"] {
+        api.call("DELETE", &format!("/volumes/{name}"), "")?;
+    }
+    Ok(time)
+}
+
+/// A volume that holds one file of so many MiB, on the disk.
+fn filled_volume(api: &mut Api, changed: u64) -> Result<()> {
     let (body, _) = api.call("POST", "/volumes/create", r#"{"Name":"moments"}"#)?;
     let answer: serde_json::Value = serde_json::from_slice(&body)?;
     let at = answer.get("Mountpoint").and_then(serde_json::Value::as_str).context("no Mountpoint")?;
     fill(&Path::new(at).join("f"), changed)?;
-    shell::run(&mut Command::new("sync"))?;
-    let time = api.call("POST", "/volumes/moments/snapshots", "{}")?.1;
-    api.call("DELETE", "/volumes/moments", "")?;
-    Ok(time)
+    shell::run(&mut Command::new("sync"))
 }

@@ -25,6 +25,10 @@ pub(super) struct Subject {
     pub(super) shares_extents: bool,
     /// Containers are whole copies.
     pub(super) copies: bool,
+    /// The store is a file.
+    pub(super) is_reflink: bool,
+    /// Where its data are.
+    pub(super) data_root: Option<PathBuf>,
     /// The engine, or why it cannot run here.
     pub(super) engine: Result<Box<dyn Engine>, String>,
     /// Its own disk, to be unmounted after it.
@@ -38,13 +42,15 @@ pub(super) fn all(lab: &Lab) -> Vec<Subject> {
         is_ours: true,
         shares_extents: false,
         copies: false,
+        is_reflink: false,
+        data_root: Some(PathBuf::from(format!("/var/lib/{id}"))),
         engine: boxed(Seacow::start(lab, id, options)),
         _disk: None,
     };
     let mut overlay = ours("overlay", "seacow-bst-ovl", &["--storage-driver=overlay"]);
     overlay.name += " on the host's file system";
     let mut reflink = ours("reflink in a store file", "seacow-bst-ref", &["--storage-init"]);
-    reflink.shares_extents = true;
+    (reflink.shares_extents, reflink.is_reflink) = (true, true);
     let mut copy = ours("copy", "seacow-bst-cpy", &["--storage-driver=copy", "--pool-size=0"]);
     copy.copies = true;
     vec![overlay, reflink, btrfs(lab), copy, dockerd(lab)]
@@ -61,6 +67,8 @@ fn dockerd(lab: &Lab) -> Subject {
         is_ours: false,
         shares_extents: false,
         copies: false,
+        is_reflink: false,
+        data_root: Some(PathBuf::from("/var/lib/seacow-bst-docker")),
         engine: boxed(Dockerd::start(lab, "seacow-bst")),
         _disk: None,
     }
@@ -76,6 +84,8 @@ fn btrfs(lab: &Lab) -> Subject {
         is_ours: true,
         shares_extents: true,
         copies: false,
+        is_reflink: false,
+        data_root: Some(PathBuf::from(format!("/var/lib/{BTRFS}"))),
         engine,
         _disk: disk,
     }
@@ -100,7 +110,7 @@ impl Disk {
         std::fs::File::create(&disk.file)?.set_len(DISK).context("make a sparse file")?;
         shell::output(Command::new("mkfs.btrfs").arg("-q").arg(&disk.file))?;
         std::fs::create_dir_all(&disk.at)?;
-        shell::run(Command::new("mount").args(["-o", "loop"]).arg(&disk.file).arg(&disk.at))?;
+        shell::run(Command::new("mount").args(["-o", "loop,discard"]).arg(&disk.file).arg(&disk.at))?;
         Ok(disk)
     }
 }
