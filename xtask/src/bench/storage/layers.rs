@@ -129,31 +129,36 @@ pub(super) fn run(subjects: &[Subject], lab: &Lab, tars: &Tars, wanted: &Wanted,
     }
 }
 
+/// A program that is built already, as `SEACOW_DIST` has for the engine's.
+const BUILT: &str = "SEACOW_STORE_BENCH";
+
 /// Has the store's own benchmark built, so that it need not be while something is timed.
 pub(super) fn build_store_benchmark() -> Result<()> {
-    shell::run(shell::cargo().args([
-        "bench",
-        "-q",
-        "--locked",
-        "-p",
-        "seacow-store",
-        "--bench",
-        "layers",
-        "--no-run",
-    ]))
+    match std::env::var_os(BUILT) {
+        Some(_) => Ok(()),
+        None => shell::run(store_benchmark().arg("--no-run")),
+    }
+}
+
+fn store_benchmark() -> Command {
+    if let Some(program) = std::env::var_os(BUILT) {
+        return Command::new(program);
+    }
+    let mut cargo = shell::cargo();
+    cargo.args(["bench", "-q", "--locked", "-p", "seacow-store", "--bench", "layers"]);
+    cargo
 }
 
 /// In one process, on the file system of the store file.
 fn store_alone(subject: &Subject, tars: &Tars, wanted: &Wanted, report: &mut Report) -> Result<()> {
     let root = subject.data_root.as_ref().context("its data root is not known")?;
     let size = (wanted.size << 20).to_string();
-    let said = shell::output(
-        shell::cargo()
-            .args(["bench", "-q", "--locked", "-p", "seacow-store", "--bench", "layers", "--"])
-            .arg(root.join("store"))
-            .arg(&size)
-            .args([&tars.gzip, &tars.zstd]),
-    )?;
+    let mut benchmark = store_benchmark();
+    if std::env::var_os(BUILT).is_none() {
+        benchmark.arg("--");
+    }
+    benchmark.arg(root.join("store")).arg(&size).args([&tars.gzip, &tars.zstd]);
+    let said = shell::output(&mut benchmark)?;
     println!("\nthe store alone, on {}", subject.name);
     print!("{said}");
     let value = |key: &str| -> Option<f64> {
