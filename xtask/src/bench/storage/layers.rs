@@ -65,9 +65,11 @@ fn files() -> Result<Vec<String>> {
     for (_, package) in packages {
         let listed = shell::output(Command::new("dpkg").args(["-L", package]))?;
         for path in listed.lines().filter(|path| path.starts_with('/') && *path != "/.") {
-            let Ok(meta) = std::fs::symlink_metadata(path) else { continue };
+            // Where it is since /bin is a link to /usr/bin.
+            let Some(path) = real(Path::new(path)) else { continue };
+            let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
             bytes += 512 + if meta.is_file() { meta.size().next_multiple_of(512) } else { 0 };
-            files.push(path.to_owned());
+            files.push(path);
         }
         if bytes >= SIZE {
             break;
@@ -76,6 +78,12 @@ fn files() -> Result<Vec<String>> {
     files.sort_unstable();
     files.dedup();
     Ok(files)
+}
+
+/// Without symlinks on the way.
+fn real(path: &Path) -> Option<String> {
+    let parent = std::fs::canonicalize(path.parent()?).ok()?;
+    parent.join(path.file_name()?).to_str().map(str::to_owned)
 }
 
 fn tar_of(files: &[String], to: &Path) -> Result<()> {
