@@ -17,7 +17,7 @@ const DOCKERFILE: &str = "FROM host\nRUN echo \"original text\" > /base_file.txt
 
 /// Runs it; fails when a step shows something else than it should.
 pub(crate) fn run() -> Result<()> {
-    let dist = build::dist()?;
+    let dist = build::given_or_dist()?;
     shell::become_root()?;
     packages::ensure(&["procps", "python3-minimal"], "docker top (ps); what is forked")?;
     let before = Snapshot::take();
