@@ -62,7 +62,7 @@ fn run_in_every_way() {
     engine.seacow(&["run", "--rm", "bb", "nosuchcmd"]).fails(127, "executable file not found in $PATH");
     engine.seacow(&["run", "--rm", "bb", "/etc/passwd"]).fails(126, "permission denied");
     engine.seacow(&["run", "--rm", "bb", "/etc"]).fails(126, "is a directory");
-    engine.seacow(&["run", "--rm", "nosuch", "true"]).fails(125, "nosuch");
+    engine.seacow(&["run", "--rm", "127.0.0.1:1/nosuch", "true"]).fails(125, "connection refused");
     engine.seacow(&["run", "--nosuchflag"]).fails(125, "nosuchflag");
     engine.seacow(&["nosuchverb"]).code(1);
     let id = engine.seacow(&["run", "-d", "--name", "box", "bb", "sleep", "1000"]).ok();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::shell;
 
 /// Allowed edges between our crates.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("seacow-spec", &[]),
     ("seacow-sys", &[]),
     ("seacow-store", &["seacow-sys", "seacow-spec"]),
@@ -21,7 +21,8 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("seacow-runtime", &["seacow-sys", "seacow-spec"]),
     ("seacow-shim", &["seacow-runtime", "seacow-fork", "seacow-sys", "seacow-spec"]),
     ("seacow-build", &["seacow-store", "seacow-spec"]),
-    ("seacow-engine", &["seacow-build", "seacow-store", "seacow-net", "seacow-spec"]),
+    ("seacow-registry", &["seacow-store", "seacow-spec"]),
+    ("seacow-engine", &["seacow-build", "seacow-registry", "seacow-store", "seacow-net", "seacow-spec"]),
     ("seacow-daemon", &["seacow-engine", "seacow-spec"]),
     ("seacow-cli", &["seacow-spec"]),
     ("seacow-tests", &[]),
@@ -29,7 +30,7 @@ const EDGES: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates in which async code may be.
-const ASYNC: [&str; 2] = ["seacow-engine", "seacow-daemon"];
+const ASYNC: [&str; 3] = ["seacow-registry", "seacow-engine", "seacow-daemon"];
 /// What brings async with it.
 const ASYNC_CRATES: [&str; 3] = ["tokio", "hyper", "async-std"];
 /// The only crate with unsafe code.

@@ -15,6 +15,8 @@ use crate::system::host;
 pub const DATA_ROOT: &str = "/var/lib/seacow";
 /// Default directory of what lives as long as the machine is up; a tmpfs.
 pub const EXEC_ROOT: &str = "/run/seacow";
+/// Where certificates of single registries are: ours, and Docker's.
+pub const CERTIFICATES: [&str; 2] = ["/etc/seacow/certs.d", "/etc/docker/certs.d"];
 /// Default bridge.
 pub const BRIDGE: &str = "seacow0";
 /// Seconds between the stop signal and SIGKILL, as Docker's.
@@ -68,6 +70,8 @@ pub struct Config {
     pub remap: Option<Remap>,
     /// Who labels containers for SELinux; they have no labels if absent.
     pub selinux: Option<Arc<Selinux>>,
+    /// Registries: mirrors, those without TLS, certificates.
+    pub registries: seacow_registry::Settings,
     /// Told in `info`.
     pub debug: bool,
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
@@ -198,6 +202,10 @@ impl Config {
             runtimes: Runtimes::default(),
             remap: None,
             selinux: None,
+            registries: seacow_registry::Settings {
+                certificates: CERTIFICATES.map(PathBuf::from).to_vec(),
+                ..seacow_registry::Settings::default()
+            },
             debug: false,
             open_files: None,
         }

@@ -163,7 +163,7 @@ where
 /// Nobody listens any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the client went away")]
-pub(crate) struct Disconnected;
+pub struct Disconnected;
 
 /// Sends progress from a thread that may block.
 #[derive(Clone)]

@@ -41,6 +41,8 @@ pub(crate) struct File {
     pub(crate) shim: Option<PathBuf>,
     pub(crate) pool_size: Option<usize>,
     pub(crate) nft_table: Option<String>,
+    pub(crate) insecure_registries: Option<Vec<String>>,
+    pub(crate) registry_mirrors: Option<Vec<String>>,
     pub(crate) tls: Option<bool>,
     pub(crate) tlsverify: Option<bool>,
     pub(crate) tlscacert: Option<PathBuf>,

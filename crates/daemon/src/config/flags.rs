@@ -125,6 +125,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "name")]
     pub(crate) nft_table: Option<String>,
 
+    /// Registry that may be without TLS, or with a certificate that nobody vouches for: host[:port] or a
+    /// network such as 10.0.0.0/8; may be repeated. Those on this machine are of them
+    #[arg(long, value_name = "host")]
+    pub(crate) insecure_registry: Vec<String>,
+
+    /// URL that is asked before Docker Hub; may be repeated. For another registry: REGISTRY=URL
+    #[arg(long, value_name = "url")]
+    pub(crate) registry_mirror: Vec<String>,
+
     /// TLS is not built yet
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub(crate) tls: Option<bool>,

@@ -9,6 +9,7 @@ use seacow_engine::Config;
 use seacow_engine::config::{
     CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes, StorageDriver, StoreFileSize,
 };
+use seacow_spec::reference::DEFAULT_DOMAIN;
 
 use super::file::{File, FileError};
 use super::flags::Flags;
@@ -138,6 +139,8 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         shim: flags.shim,
         pool_size: flags.pool_size,
         nft_table: flags.nft_table,
+        insecure_registries: many(flags.insecure_registry),
+        registry_mirrors: many(flags.registry_mirror),
         tls: flags.tls,
         tlsverify: flags.tlsverify,
         tlscacert: flags.tlscacert,
@@ -173,7 +176,8 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
         init "init", init_path "init-path", userns_remap "userns-remap", selinux_enabled "selinux-enabled",
         shim "shim", pool_size "pool-size",
-        nft_table "nft-table", tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
+        nft_table "nft-table", insecure_registries "insecure-registries", registry_mirrors "registry-mirrors",
+        tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
         tlscert "tlscert", tlskey "tlskey",
     };
     (merged, conflicts)
@@ -237,6 +241,11 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     }
     // Two daemons with bridges of their own must not share a table either.
     engine.nft_table = wanted.nft_table.clone().unwrap_or_else(|| table_of(&engine.bridge));
+    engine.registries.insecure = wanted.insecure_registries.clone().unwrap_or_default();
+    for mirror in wanted.registry_mirrors.iter().flatten() {
+        let (registry, url) = registry_mirror(mirror)?;
+        engine.registries.mirrors.entry(registry).or_default().push(url);
+    }
     engine.debug = wanted.debug.unwrap_or(false);
     Ok(engine)
 }
@@ -249,6 +258,25 @@ pub(crate) fn store_file_size(what: &'static str, text: &str) -> Result<StoreFil
             .map(StoreFileSize::Bytes)
             .ok_or_else(|| invalid(what, text, "expected such as 50g, or disk")),
     }
+}
+
+/// `URL` of Docker Hub, or `REGISTRY=URL`.
+fn registry_mirror(text: &str) -> Result<(String, String), SettingsError> {
+    let (registry, url) = match text.split_once('=') {
+        // A query is no part of a mirror's address.
+        Some((registry, url)) if !registry.contains(':') || !registry.contains('/') => (registry, url),
+        _ => (DEFAULT_DOMAIN, text),
+    };
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
+    if host.is_empty() || host.starts_with('/') || host.contains(['?', '#', '@', ' ']) || registry.is_empty()
+    {
+        return Err(invalid(
+            "registry-mirrors",
+            text,
+            "expected a URL such as https://mirror.example, or REGISTRY=URL",
+        ));
+    }
+    Ok((registry.to_owned(), url.trim_end_matches('/').to_owned()))
 }
 
 /// Docker's one option of this kind for Linux.

@@ -2,7 +2,8 @@
 
 use futures_util::StreamExt as _;
 use hyper::StatusCode;
-use seacow_engine::image::{ImportOptions, ListImages, PullOptions, RemoveImage};
+use hyper::header::HeaderValue;
+use seacow_engine::image::{Credentials, ImportOptions, ListImages, PullOptions, RemoveImage};
 use seacow_engine::{Caller, Filters};
 use seacow_spec::ErrorClass;
 
@@ -78,6 +79,7 @@ async fn create(call: Call) -> Result<Reply, ApiError> {
             image,
             tag: call.query.text("tag").to_owned(),
             platform: call.query.non_empty("platform"),
+            credentials: credentials(&call)?,
         };
         let progress = call.engine.image_pull(options, Caller::Peer(call.peer.uid())).await?;
         return Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR));
@@ -97,6 +99,17 @@ async fn create(call: Call) -> Result<Reply, ApiError> {
     let engine = call.engine.clone();
     let progress = engine.image_import(options, super::upload(call)).await?;
     Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR))
+}
+
+/// What the client sends along for the registry.
+fn credentials(call: &Call) -> Result<Credentials, ApiError> {
+    let header = call.headers.get("x-registry-auth").map(HeaderValue::to_str);
+    let malformed = |error: &dyn std::fmt::Display| ApiError::invalid(error.to_string());
+    match header {
+        None => Ok(Credentials::default()),
+        Some(Err(error)) => Err(malformed(&error)),
+        Some(Ok(text)) => Credentials::from_header(text).map_err(|error| malformed(&error)),
+    }
 }
 
 async fn load(call: Call) -> Result<Reply, ApiError> {

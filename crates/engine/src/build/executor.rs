@@ -73,18 +73,23 @@ impl BuildExecutor {
         }
     }
 
+    /// Finds an image; fetches it where it is not here, or always when the request says so.
     fn find(&self, name: &str, pull: Pull) -> Result<seacow_store::image::Image, ImageError> {
-        let reference = name.parse::<Reference>().ok();
-        let is_host = reference.as_ref().is_some_and(Reference::is_host);
-        let wanted = || reference.clone().map_or_else(|| name.to_owned(), |name| name.or_latest().familiar());
-        if pull == Pull::Always && !is_host {
-            return Err(ImageError::Pull(wanted()));
+        let images = self.engine.store().images();
+        let reference = name.parse::<Reference>().ok().filter(|name| !name.is_host());
+        if let (Pull::Always, Some(reference)) = (pull, &reference) {
+            self.engine.pull_here(reference)?;
         }
-        match self.engine.store().images().resolve(name) {
+        let found = match (images.resolve(name), &reference) {
+            (Err(seacow_store::image::ImageError::NotFound(_)), Some(reference)) => {
+                self.engine.pull_here(reference)?;
+                images.resolve(name)
+            }
+            (found, _) => found,
+        };
+        match found {
             Ok(image) if image.on_host && !self.caller.may_use_host_image() => Err(ImageError::HostForbidden),
-            Ok(image) => Ok(image),
-            Err(seacow_store::image::ImageError::NotFound(_)) => Err(ImageError::Pull(wanted())),
-            Err(error) => Err(error.into()),
+            found => Ok(found?),
         }
     }
 }

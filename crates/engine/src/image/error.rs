@@ -25,12 +25,18 @@ pub enum ImageError {
     /// A source that is not the request's body.
     #[error("importing from a URL is not built yet ({0}): send the file with docker import -")]
     RemoteSource(String),
-    /// Images come from a registry there, and there is no way to one yet.
-    #[error(
-        "pulling {0} from a registry is not built yet: load or import an image (docker load, docker import), \
-         build one, or use the image `host`"
-    )]
-    Pull(String),
+    /// The registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] seacow_registry::RegistryError),
+    /// Every tag of a repository.
+    #[error("pulling all tags of {0} is not built yet: pull them one by one")]
+    AllTags(String),
+    /// A download that ended without saying why.
+    #[error("the download broke off: {0}")]
+    Broken(#[source] std::io::Error),
+    /// Whoever wanted it went away.
+    #[error(transparent)]
+    Disconnected(crate::pipe::Disconnected),
     /// The same, the other way.
     #[error("pushing to a registry is not built yet: docker save writes {0} to a file")]
     Push(String),
@@ -50,7 +56,9 @@ impl Classified for ImageError {
             Self::Store(error) => error.class(),
             Self::Change(error) => error.class(),
             Self::Reference(_) | Self::TagWithDigest | Self::Platform(_) => ErrorClass::InvalidArgument,
-            Self::RemoteSource(_) | Self::Pull(_) | Self::Push(_) | Self::PushHost(_) => {
+            Self::Registry(error) => error.class(),
+            Self::Broken(_) | Self::Disconnected(_) => ErrorClass::Internal,
+            Self::RemoteSource(_) | Self::AllTags(_) | Self::Push(_) | Self::PushHost(_) => {
                 ErrorClass::NotImplemented
             }
             Self::HostForbidden => ErrorClass::Forbidden,

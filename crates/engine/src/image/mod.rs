@@ -26,6 +26,7 @@ pub(crate) use list::summary;
 pub(crate) use names::optional_name;
 pub use pull::PullOptions;
 pub use remove::RemoveImage;
+pub use seacow_registry::Credentials;
 
 use crate::Engine;
 use crate::event::event;

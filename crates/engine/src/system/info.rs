@@ -95,7 +95,7 @@ impl Engine {
             os_type: "linux".into(),
             architecture: host::machine(),
             index_server_address: DOCKER_HUB.into(),
-            registry_config: None,
+            registry_config: Some(registries(&self.config().registries)),
             ncpu: host::processors(),
             mem_total: host::memory(),
             generic_resources: None,
@@ -252,6 +252,29 @@ fn without_password(url: &str) -> String {
         Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
         None => url.to_owned(),
     }
+}
+
+/// As `docker info` reads it.
+fn registries(settings: &seacow_registry::Settings) -> serde_json::Value {
+    let mirrors = settings.mirrors.get(seacow_spec::reference::DEFAULT_DOMAIN).cloned().unwrap_or_default();
+    let networks = settings.insecure.iter().filter(|entry| entry.contains('/'));
+    // This machine's are insecure in any case.
+    let networks: Vec<&str> = networks.map(String::as_str).chain(["::1/128", "127.0.0.0/8"]).collect();
+    let official = |name: &str, mirrors: &[String], secure: bool| {
+        serde_json::json!({
+            "Name": name, "Mirrors": mirrors, "Secure": secure,
+            "Official": name == seacow_spec::reference::DEFAULT_DOMAIN,
+        })
+    };
+    let mut index = serde_json::Map::new();
+    index.insert("docker.io".into(), official("docker.io", &mirrors, true));
+    for host in settings.insecure.iter().filter(|entry| !entry.contains('/')) {
+        index.insert(host.clone(), official(host, &[], false));
+    }
+    serde_json::json!({
+        "AllowNondistributableArtifactsCIDRs": null, "AllowNondistributableArtifactsHostnames": null,
+        "InsecureRegistryCIDRs": networks, "IndexConfigs": index, "Mirrors": mirrors,
+    })
 }
 
 #[cfg(test)]

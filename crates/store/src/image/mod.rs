@@ -11,6 +11,7 @@
 
 mod create;
 mod history;
+mod incoming;
 mod layout;
 mod load;
 mod members;
@@ -26,6 +27,7 @@ use seacow_spec::reference::InvalidReference;
 use seacow_spec::{ChainId, Classified, Digest, ErrorClass, Reference, Timestamp};
 
 pub use create::NewImage;
+pub use incoming::{Arrived, Incoming};
 pub use load::LoadedImage;
 pub use remove::{ImageUser, RemoveOptions};
 
