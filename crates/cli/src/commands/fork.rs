@@ -131,8 +131,10 @@ mod tests {
         );
         made.containers.push(one);
         made.copied_bytes = 0;
-        assert!(
-            summary(&made).ends_with("memory ready after 51 ms · first clone after 53 ms, all 2 after 66 ms")
+        made.path = "shadow".into();
+        assert_eq!(
+            summary(&made),
+            "source paused 2.8 ms · memory ready after 51 ms (shadow) · first clone after 53 ms, all 2 after 66 ms"
         );
     }
 }
