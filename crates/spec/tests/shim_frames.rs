@@ -80,7 +80,7 @@ const ASKED_OF_4: [&str; 6] = [
 const SAID_BY_4: [&str; 4] = [
     r#"{"answer":{"seq":1,"answer":{"hello":{"version":4,"shim_pid":7,"status":{"id":null,"state":null,"execs":[]}}}}}"#,
     r#"{"answer":{"seq":2,"answer":{"examined":{"reasons":["descriptor 0: a terminal"]}}}}"#,
-    r#"{"answer":{"seq":3,"answer":{"forked":{"pause":2400,"files":100,"ready":55000,"copied":94371840}}}}"#,
+    r#"{"answer":{"seq":3,"answer":{"forked":{"pause":2400,"files":100,"ready":55000,"copied":94371840,"path":"snapshot"}}}}"#,
     r#"{"answer":{"seq":5,"answer":{"held":{"pid":8}}}}"#,
 ];
 

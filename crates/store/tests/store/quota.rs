@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use seacow_spec::{Classified, ErrorClass};
 use seacow_store::snapshot::{PrepareOptions, SnapshotKey};
@@ -147,14 +148,15 @@ fn volumes_are_limited(store: &mut TestStore) {
 
 /// Numbers are given back once nothing is counted by them.
 fn numbers_come_back(store: &mut TestStore) {
-    for _ in 0..100 {
+    // btrfs frees a subvolume's blocks in its own time: its cleaner is woken every thirty seconds.
+    let deadline = Instant::now() + Duration::from_secs(100);
+    while Instant::now() < deadline {
         store.settle();
         store.open();
         if store.limits().is_empty() {
             return;
         }
-        // The file system frees a subvolume's blocks in its own time, and has no word for when.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(250));
     }
     panic!("still known: {:?}", store.limits());
 }
