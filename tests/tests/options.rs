@@ -42,6 +42,8 @@ fn an_init_on_a_terminal() {
     terminal.press("Enter");
     terminal.shows("ready");
     terminal.press("C-c");
+    // With the signal the kernel throws away what was typed and not read.
+    terminal.shows("^C\n/ #");
     terminal.type_text("exit 5");
     terminal.press("Enter");
     terminal.shows("[exit 5]");
