@@ -388,7 +388,8 @@ impl Engine {
     async fn remove_orphan(&self, id: &ContainerId) {
         let dir = self.config().exec_dir(id);
         let deleted = match shim::connect(&dir).await {
-            Ok(client) => client.delete().await.is_ok(),
+            // It may be busy with the clone after this one.
+            Ok(client) => client.hello().await.is_ok() && client.delete().await.is_ok(),
             Err(_) => false,
         };
         if !deleted {

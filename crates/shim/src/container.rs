@@ -187,6 +187,11 @@ impl Container {
         held
     }
 
+    /// Whether it is a clone that stands still.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.life, Life::Held(_))
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> &ContainerId {
         &self.id

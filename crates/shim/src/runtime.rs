@@ -78,6 +78,14 @@ impl Container {
         }
     }
 
+    /// Whether it is a clone that stands still.
+    pub(crate) fn is_held(&self) -> bool {
+        match self {
+            Self::Own(own) => own.is_held(),
+            Self::Foreign(_) => false,
+        }
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> &ContainerId {
         either!(self, container => container.id())

@@ -45,6 +45,11 @@ impl Member {
         ended
     }
 
+    /// Whether this is a clone that was not let go yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.container.as_ref().is_some_and(Container::is_held)
+    }
+
     /// A living process was reaped.
     pub(super) fn on_end(&mut self, id: ProcessId, code: i32) {
         // The kernel's notice comes before the end that it causes, and is handled by now.

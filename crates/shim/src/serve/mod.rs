@@ -286,7 +286,8 @@ impl Member {
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             // What came before the end still counts.
             lost = connection.receive().err().or(lost);
-            lost = self.work_off(id).or(lost);
+            let gone = lost.is_some() || flags.contains(EventFlags::HUP);
+            lost = self.work_off(id, gone).or(lost);
         }
         let leaving = |connection: &Connection| connection.leaving && connection.is_flushed();
         if lost.is_some() || self.connections.iter().any(|c| c.id == id && leaving(c)) {
@@ -294,8 +295,10 @@ impl Member {
         }
     }
 
-    /// Handles the whole requests that have arrived; tells why the connection must be dropped.
-    fn work_off(&mut self, id: PeerId) -> Option<crate::conn::Lost> {
+    /// Handles the whole requests that have arrived; tells why the connection must be dropped. Of a daemon
+    /// that is `gone` nothing is taken that makes a clone: it has no record of it, and nobody would ever know
+    /// that it runs.
+    fn work_off(&mut self, id: PeerId, gone: bool) -> Option<crate::conn::Lost> {
         loop {
             let connection = self.connections.iter_mut().find(|connection| connection.id == id)?;
             if connection.leaving {
@@ -310,6 +313,8 @@ impl Member {
             let descriptor =
                 request::takes_descriptor(&message.request).then(|| connection.claim_descriptor()).flatten();
             let answer = match (&message.request, greeted) {
+                (Request::Sibling { .. } | Request::Clone(_), _) if gone => continue,
+                (Request::Start, _) if gone && self.is_held() => continue,
                 (Request::Hello { version }, _) => Some(self.hello(id, *version)),
                 (_, true) => self.handle(id, message.seq, message.request, descriptor),
                 (_, false) => Some(self.stranger(id)),
