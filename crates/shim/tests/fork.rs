@@ -78,9 +78,37 @@ fn frozen(mut words: UnixStream) {
     words.write_all(&encode(&Pause::Frozen).unwrap()).unwrap();
 }
 
+/// A directory of a shim that may write its last words while it is being removed.
+struct Home(Option<tempfile::TempDir>);
+
+impl Home {
+    fn new() -> Self {
+        Self(Some(tempfile::Builder::new().prefix("seacow-shim-").tempdir().unwrap()))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_ref().unwrap().path()
+    }
+
+    fn give(mut self) -> tempfile::TempDir {
+        self.0.take().unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let Some(dir) = self.0.take() else { return };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while std::fs::remove_dir_all(dir.path()).is_err() && dir.path().exists() && Instant::now() < deadline
+        {
+            std::thread::yield_now();
+        }
+    }
+}
+
 /// A sibling of a container.
 struct Sibling {
-    dir: tempfile::TempDir,
+    dir: Home,
     conn: Conn,
     id: ContainerId,
     pid: i32,
@@ -93,7 +121,7 @@ impl Sibling {
     }
 
     fn held_with(source: &mut Shim, forkable: bool) -> Self {
-        let dir = tempfile::Builder::new().prefix("seacow-shim-").tempdir().unwrap();
+        let dir = Home::new();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let request = Request::Sibling { dir: dir.path().to_owned() };
         let seq = source.conn.send(request, Some(theirs.into()));
@@ -268,7 +296,7 @@ fn a_clone_can_be_forked() {
     child.start();
     counts(&mut client, "b", "2 b");
     // A shim whose connection is the child's.
-    let mut as_source = Shim::around(child.dir, child.conn, child.id.clone(), child.pid);
+    let mut as_source = Shim::around(child.dir.give(), child.conn, child.id.clone(), child.pid);
     fork(&mut as_source.conn, PAUSE, frozen).unwrap();
     let mut grandchild = Sibling::held(&mut as_source);
     let mut client = grandchild.conn.attach(attach(true));
@@ -497,7 +525,7 @@ fn a_forkable_container_is_like_others_and_copies_nothing() {
     counts(&mut client, "b", "2 b");
     assert_eq!(one.conn.pids(), [one.pid]);
     // A fork of the fork, and of the source once more.
-    let mut as_source = Shim::around(one.dir, one.conn, one.id.clone(), one.pid);
+    let mut as_source = Shim::around(one.dir.give(), one.conn, one.id.clone(), one.pid);
     let forked = fork(&mut as_source.conn, PAUSE, frozen).unwrap();
     assert_eq!((forked.path, forked.copied), (ForkPath::Shadow, 0));
     let mut two = Sibling::held_with(&mut as_source, true);
