@@ -21,7 +21,7 @@ use crate::cgroup::{Cgroups, Layout};
 use crate::error::{Error, Step};
 use crate::init::soft;
 use crate::mounts::options::Options;
-use crate::mounts::{devices, place, rootfs};
+use crate::mounts::{cgroup_view, devices, place, rootfs};
 use crate::process::labels;
 
 /// One mount. Targets are paths of the clone's root.
@@ -256,23 +256,11 @@ impl List<'_> {
         let plain = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
         let tree = tmpfs(entry, "mode=755", plain)?;
         let mut views = Vec::new();
-        for hierarchy in hierarchies {
-            let Some(name) = hierarchy.mount.file_name() else { continue };
-            let making = || format!("make a place for cgroup {}", hierarchy.mount_options());
-            rustix::fs::mkdirat(&tree, name, Mode::from(0o755)).step(making)?;
-            for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str())
-            {
-                match rustix::fs::symlinkat(name, &tree, controller.as_str()) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(errno).step(|| format!("link cgroup {controller}")),
-                }
-            }
-            views.push(Placed::New {
-                kind: "cgroup".into(),
-                target: format!("{target}/{}", name.to_string_lossy()),
-                flags,
-                options: hierarchy.mount_options(),
-            });
+        for (name, hierarchy) in cgroup_view::make_places(tree.as_fd(), hierarchies)? {
+            let own = hierarchy.mount.join(self.cgroups.path());
+            let bound = cgroup_view::bound(&own, &options)
+                .step(|| format!("bind cgroup {}", hierarchy.mount_options()))?;
+            views.push(Placed::Tree { tree: bound, target: format!("{target}/{}", name.to_string_lossy()) });
         }
         if options.set.contains(Attributes::READ_ONLY) {
             set(&tree, Attributes::READ_ONLY, &target)?;

@@ -1,15 +1,16 @@
 //! What a container sees of its cgroups at `/sys/fs/cgroup`.
 
-use std::os::fd::AsFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use seacow_spec::oci::runtime::Mount;
 use seacow_sys::Errno;
 use seacow_sys::mount::{self, Attributes, Change, MountFlags, Propagation};
 
 use super::options::Options;
-use crate::cgroup::{Cgroups, Layout};
+use crate::cgroup::{Cgroups, Hierarchy, Layout};
 use crate::error::{Error, Step};
 
 /// How the container comes to its view.
@@ -59,11 +60,38 @@ fn own_tree(at: &Path, options: &Options) -> Result<(), Errno> {
 }
 
 fn bind(from: &Path, at: &Path, options: &Options) -> Result<(), Errno> {
+    mount::attach_at(bound(from, options)?.as_fd(), at)
+}
+
+/// A cgroup's directory as a mount that is not attached yet.
+pub(crate) fn bound(from: &Path, options: &Options) -> Result<OwnedFd, Errno> {
     let tree = mount::clone_tree_at(from, false)?;
     // A copy of the host's would receive what is mounted there later.
     let propagation = Some(Propagation::Private);
     mount::change(tree.as_fd(), &Change { set: options.set, propagation, ..Change::default() })?;
-    mount::attach_at(tree.as_fd(), at)
+    Ok(tree)
+}
+
+/// Makes the places of version 1 hierarchies in a directory of ours, and returns them with their names there.
+pub(crate) fn make_places<'a>(
+    dir: BorrowedFd<'_>,
+    hierarchies: &'a [Hierarchy],
+) -> Result<Vec<(&'a OsStr, &'a Hierarchy)>, Error> {
+    let mut places = Vec::new();
+    for hierarchy in hierarchies {
+        let Some(name) = hierarchy.mount.file_name() else { continue };
+        rustix::fs::mkdirat(dir, name, Mode::from(0o755))
+            .step(|| format!("make a place for cgroup {}", hierarchy.mount_options()))?;
+        // cpu and cpuacct are found by their own names also where one hierarchy has both.
+        for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str()) {
+            match rustix::fs::symlinkat(name, dir, controller.as_str()) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno).step(|| format!("link cgroup {controller}")),
+            }
+        }
+        places.push((name, hierarchy));
+    }
+    Ok(places)
 }
 
 /// A tmpfs with one directory per hierarchy.
@@ -72,11 +100,10 @@ fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, view: View) -> Resu
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount::mount_at("tmpfs", "tmpfs", at, plain, "mode=755")
         .step(|| "mount the directory of cgroups".into())?;
-    for hierarchy in hierarchies {
-        let Some(name) = hierarchy.mount.file_name() else { continue };
+    let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let places = rustix::fs::open(at, open, Mode::empty()).step(|| "open the directory of cgroups".into())?;
+    for (name, hierarchy) in make_places(places.as_fd(), hierarchies)? {
         let dir = at.join(name);
-        let what = || format!("mount cgroup {}", hierarchy.mount_options());
-        rustix::fs::mkdir(&dir, Mode::from(0o755)).step(what)?;
         let which = hierarchy.mount_options();
         let mounted = || mount::mount_at("cgroup", "cgroup", &dir, options.flags(), &which);
         let bound = || bind(&hierarchy.mount.join(cgroups.path()), &dir, options);
@@ -89,14 +116,7 @@ fn place_v1(at: &Path, options: &Options, cgroups: &Cgroups, view: View) -> Resu
                 other => Err(other),
             }),
         }
-        .step(what)?;
-        // cpu and cpuacct are found by their own names also where one hierarchy has both.
-        for controller in hierarchy.controllers.iter().filter(|c| !c.contains('=') && name != c.as_str()) {
-            match rustix::fs::symlink(name, at.join(controller)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno).step(|| format!("link cgroup {controller}")),
-            }
-        }
+        .step(|| format!("mount cgroup {which}"))?;
     }
     if options.set.contains(Attributes::READ_ONLY) {
         mount::change_at(at, &Change { set: Attributes::READ_ONLY, ..Change::default() })
