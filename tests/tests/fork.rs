@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use seacow_tests::{Engine, eventually, patience};
@@ -209,12 +210,13 @@ fn a_daemon_killed_in_a_fork_harms_nobody() {
         .filter(|id| !known.contains(id) && !engine.exec_root().join("c").join(id).exists());
     assert_eq!(orphans.collect::<Vec<_>>(), Vec::<String>::new());
     // Nor does one run that nobody knows.
-    let cgroups =
-        std::path::Path::new("/sys/fs/cgroup/memory").join(engine.cgroup_parent().trim_start_matches('/'));
-    let unknown = std::fs::read_dir(cgroups).into_iter().flatten().flatten();
-    let unknown = unknown
-        .filter(|entry| entry.path().join("cgroup.procs").exists())
-        .map(|entry| entry.file_name().into_string().unwrap())
+    let parent = engine.cgroup_parent();
+    let trees = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
+    let places = trees.map(|tree| Path::new(tree).join(parent.trim_start_matches('/')));
+    let cgroups = places.iter().find(|place| place.is_dir()).expect("the containers have cgroups");
+    let unknown = std::fs::read_dir(cgroups)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|id| {
             id.len() == 64 && !known.contains(id) && !engine.exec_root().join("c").join(id).exists()
         });
