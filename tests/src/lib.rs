@@ -14,6 +14,7 @@ mod image;
 mod older;
 mod plugin;
 mod process;
+mod registry;
 mod terminal;
 
 pub use engine::{Engine, Kind, cgroup_driver, dist};
@@ -22,6 +23,7 @@ pub use image::busybox_tar;
 pub use older::OlderShim;
 pub use plugin::VolumePlugin;
 pub use process::{Done, Running};
+pub use registry::{Registry, sh};
 pub use terminal::Terminal;
 
 use std::sync::OnceLock;

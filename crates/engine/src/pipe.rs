@@ -182,6 +182,13 @@ impl ProgressSender {
         self.messages.blocking_send(message).map_err(|_| Disconnected)
     }
 
+    /// Sends one message from where nobody may wait; it is lost when many wait already.
+    pub(crate) fn offer(&self, message: JsonMessage) {
+        self.sent.store(true, Ordering::Relaxed);
+        // A full queue has newer progress behind it, and a closed one nobody in front.
+        let _ = self.messages.try_send(message);
+    }
+
     /// Sends text.
     ///
     /// # Errors

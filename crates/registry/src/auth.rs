@@ -152,6 +152,8 @@ pub(crate) struct TokenAnswer {
     access_token: String,
     #[serde(default)]
     expires_in: u64,
+    #[serde(default)]
+    refresh_token: String,
 }
 
 /// A token and until when it is good.
@@ -168,6 +170,11 @@ impl Token {
 }
 
 impl TokenAnswer {
+    /// What stands for the password, if it was asked for and granted.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        Some(self.refresh_token.as_str()).filter(|token| !token.is_empty())
+    }
+
     /// `None` when there is none in it.
     pub(crate) fn into_token(self, asked: Instant) -> Option<Token> {
         let token = if self.token.is_empty() { self.access_token } else { self.token };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper::header::RANGE;
 use hyper::{Method, StatusCode};
 use seacow_spec::Digest;
 use seacow_spec::oci::image::Descriptor;
@@ -55,6 +56,12 @@ impl Blob {
             body: None,
             failures: 0,
         }
+    }
+
+    /// Its next bytes are here already: they are not fetched, but count for its digest.
+    pub fn already(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.got += bytes.len() as u64;
     }
 
     /// The whole of a small one.
@@ -137,8 +144,10 @@ impl Blob {
     }
 
     async fn begin(&mut self) -> Result<(), Broken> {
-        let path = self.path.clone();
-        let ask = Ask { method: Method::GET, path, accept: "*/*", from: self.got, scope: &self.scope };
+        let mut ask = Ask::new(Method::GET, self.path.clone(), &self.scope);
+        if self.got > 0 {
+            ask = ask.header(RANGE, format!("bytes={}-", self.got));
+        }
         let response = self.session.ask(&ask).await.map_err(|failed| match failed {
             Failed::Status { status, .. }
                 if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS =>

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use seacow_spec::reference::DEFAULT_DOMAIN;
 
+use crate::error::RegistryError;
+
 /// Docker Hub's registry: its name is not its host.
 const HUB_HOST: &str = "registry-1.docker.io";
 
@@ -46,6 +48,11 @@ impl Settings {
         let host = if domain == DEFAULT_DOMAIN { HUB_HOST } else { domain };
         all.extend(self.ways_to(host, false));
         all
+    }
+
+    /// The ways to a host that is no domain of names.
+    pub(crate) fn ways(&self, host: &str) -> Vec<Endpoint> {
+        self.ways_to(host, false)
     }
 
     /// `place` is a host, or the beginning of a URL.
@@ -91,6 +98,29 @@ impl Settings {
         let plain = !host.is_empty() && !host.contains('/') && !host.bytes().all(|b| b == b'.');
         let dirs = self.certificates.iter().map(|dir| dir.join(host));
         dirs.filter(|dir| plain && Path::is_dir(dir)).collect()
+    }
+}
+
+/// Ways that were tried in vain.
+#[derive(Debug, Default)]
+pub(crate) struct Tries(Option<RegistryError>);
+
+impl Tries {
+    /// Notes why a way led nowhere. A registry that answered has answered, and that is the end; a mirror, or one
+    /// that is not reached so, may just not be it.
+    pub(crate) fn failed(&mut self, way: &Endpoint, error: RegistryError) -> Result<(), RegistryError> {
+        if !way.mirror && !matches!(error, RegistryError::Exchange { .. }) {
+            return Err(error);
+        }
+        tracing::debug!(way = way.base, %error, "a way to a registry");
+        // Of two ways to one registry the first one's failure says little.
+        self.0 = Some(error);
+        Ok(())
+    }
+
+    /// There are no more.
+    pub(crate) fn all_in_vain(self, domain: &str) -> RegistryError {
+        self.0.unwrap_or_else(|| RegistryError::Refused(format!("there is no way to the registry {domain}")))
     }
 }
 

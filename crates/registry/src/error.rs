@@ -39,6 +39,12 @@ pub enum RegistryError {
     /// The registry refused, in its own words.
     #[error("{0}")]
     Refused(String),
+    /// What is to be sent cannot be had.
+    #[error("{0}")]
+    Source(String),
+    /// Whoever asks may not do that here.
+    #[error("{0}")]
+    Denied(String),
     /// Name and password, or the token, are not what the registry wants.
     #[error("{method} \"{url}\": unauthorized: {reason}")]
     Unauthorized {
@@ -113,9 +119,11 @@ impl Classified for RegistryError {
                 ErrorClass::NotFound
             }
             Self::Unauthorized { .. } => ErrorClass::Unauthorized,
+            Self::Denied(_) => ErrorClass::Forbidden,
             Self::TooMany(_) => ErrorClass::Unavailable,
             Self::Exchange { .. }
             | Self::Refused(_)
+            | Self::Source(_)
             | Self::Status { .. }
             | Self::Malformed { .. }
             | Self::Digest(_)

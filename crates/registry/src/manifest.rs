@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::auth::Credentials;
 use crate::blob::Blob;
-use crate::endpoint::Settings;
+use crate::endpoint::{Endpoint, Settings, Tries};
 use crate::error::RegistryError;
 use crate::session::{Ask, Failed, Scope, Session};
 use crate::transport::whole;
@@ -50,6 +50,8 @@ pub struct Resolved {
     pub manifest: Manifest,
     /// Its bytes.
     pub manifest_bytes: Vec<u8>,
+    /// What it is.
+    pub media_type: String,
     /// The config blob.
     pub config: Vec<u8>,
 }
@@ -81,43 +83,68 @@ impl Client {
         settings: &Settings,
         credentials: &Credentials,
     ) -> Result<(Self, Resolved), RegistryError> {
-        let mut last = None;
-        for endpoint in settings.endpoints(name.domain()) {
-            let session = Session::new(endpoint.clone(), settings, credentials)?;
-            let client = Self {
-                session: Arc::new(session),
-                repository: name.path().to_owned(),
-                scope: Scope::pull(name.path()),
-            };
+        let mut tries = Tries::default();
+        for way in settings.endpoints(name.domain()) {
+            let client = Self::at(&way, name, settings, credentials)?;
             match client.image(name, platform).await {
                 Ok(resolved) => return Ok((client, resolved)),
-                // A registry that answered has answered; a mirror, or one without TLS, may just not be it.
-                Err(error) if endpoint.mirror || matches!(error, RegistryError::Exchange { .. }) => {
-                    tracing::debug!(endpoint = endpoint.base, %error, "pull");
-                    // Of two ways to one registry the first one's failure says little.
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
+                Err(error) => tries.failed(&way, error)?,
             }
         }
-        let nowhere = || RegistryError::Refused(format!("there is no way to the registry {}", name.domain()));
-        Err(last.unwrap_or_else(nowhere))
+        Err(tries.all_in_vain(name.domain()))
+    }
+
+    fn at(
+        way: &Endpoint,
+        name: &Reference,
+        settings: &Settings,
+        credentials: &Credentials,
+    ) -> Result<Self, RegistryError> {
+        let session = Arc::new(Session::new(way.clone(), settings, credentials)?);
+        Ok(Self { session, repository: name.path().to_owned(), scope: Scope::pull(name.path()) })
+    }
+
+    /// What a name stands for, without the image.
+    async fn described(&self, name: &Reference, ours: &Platform) -> Result<Described, RegistryError> {
+        let document = self.document(name, &target(name), name.digest()).await?;
+        let descriptor = Descriptor {
+            media_type: document.media_type.clone(),
+            digest: document.digest.clone(),
+            size: document.bytes.len() as u64,
+            platform: None,
+            annotations: Default::default(),
+        };
+        let platforms = match document.media_type.as_str() {
+            oci::INDEX | oci::DOCKER_MANIFEST_LIST => {
+                let index: Index = parse(&document)?;
+                index.manifests.into_iter().filter_map(|entry| entry.platform).collect()
+            }
+            _ => {
+                let manifest: Manifest = parse(&document)?;
+                let config = self.config(&manifest.config).await?;
+                // It may be no image, and then says nothing.
+                let platform: Option<oci::Platform> = serde_json::from_slice(&config).ok();
+                let ours = || oci::Platform {
+                    architecture: ours.architecture.clone(),
+                    os: ours.os.clone(),
+                    variant: ours.variant.clone(),
+                };
+                vec![platform.filter(|platform| !platform.os.is_empty()).unwrap_or_else(ours)]
+            }
+        };
+        Ok(Described { descriptor, platforms })
     }
 
     async fn image(&self, name: &Reference, platform: &Platform) -> Result<Resolved, RegistryError> {
-        let target = match (name.digest(), name.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, Some(tag)) => tag.to_owned(),
-            (None, None) => seacow_spec::reference::DEFAULT_TAG.to_owned(),
-        };
-        let mut document = self.document(name, &target, name.digest()).await?;
+        let mut document = self.document(name, &target(name), name.digest()).await?;
         let digest = document.digest.clone();
         for _ in 0..=MAX_NESTING {
             match document.media_type.as_str() {
                 oci::MANIFEST | oci::DOCKER_MANIFEST => {
                     let manifest: Manifest = parse(&document)?;
                     let config = self.config(&manifest.config).await?;
-                    return Ok(Resolved { digest, manifest, manifest_bytes: document.bytes, config });
+                    let Document { media_type, bytes: manifest_bytes, .. } = document;
+                    return Ok(Resolved { digest, manifest, manifest_bytes, media_type, config });
                 }
                 oci::INDEX | oci::DOCKER_MANIFEST_LIST => {
                     let index: Index = parse(&document)?;
@@ -154,7 +181,7 @@ impl Client {
     ) -> Result<Document, RegistryError> {
         let accept = [oci::MANIFEST, oci::DOCKER_MANIFEST, oci::INDEX, oci::DOCKER_MANIFEST_LIST].join(", ");
         let path = format!("{}/manifests/{target}", self.repository);
-        let ask = Ask { method: Method::GET, path, accept: &accept, from: 0, scope: &self.scope };
+        let ask = Ask { accept: &accept, ..Ask::new(Method::GET, path, &self.scope) };
         let response = self.session.ask(&ask).await.map_err(|failed| told(name, failed))?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let announced =
@@ -171,6 +198,45 @@ impl Client {
         }
         let media_type = kind_of(&bytes, announced);
         Ok(Document { digest, media_type, bytes })
+    }
+}
+
+/// What a registry says of a name.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The document that it stands for.
+    pub descriptor: Descriptor,
+    /// Machines that there is an image for.
+    pub platforms: Vec<oci::Platform>,
+}
+
+/// Asks what a name stands for, at its registry or a mirror.
+///
+/// # Errors
+/// Those of the last place that was asked.
+pub async fn describe(
+    name: &Reference,
+    ours: &Platform,
+    settings: &Settings,
+    credentials: &Credentials,
+) -> Result<Described, RegistryError> {
+    let mut tries = Tries::default();
+    for way in settings.endpoints(name.domain()) {
+        let client = Client::at(&way, name, settings, credentials)?;
+        match client.described(name, ours).await {
+            Ok(described) => return Ok(described),
+            Err(error) => tries.failed(&way, error)?,
+        }
+    }
+    Err(tries.all_in_vain(name.domain()))
+}
+
+/// Tag or digest of a name, as registries take it.
+fn target(name: &Reference) -> String {
+    match (name.digest(), name.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.to_owned(),
+        (None, None) => seacow_spec::reference::DEFAULT_TAG.to_owned(),
     }
 }
 
@@ -224,7 +290,7 @@ fn choose<'a>(index: &'a Index, wanted: &Platform) -> Result<&'a Descriptor, Reg
         .ok_or_else(|| RegistryError::NoPlatform { platform: wanted.to_string() })
 }
 
-fn told(name: &Reference, failed: Failed) -> RegistryError {
+pub(crate) fn told(name: &Reference, failed: Failed) -> RegistryError {
     let familiar = name.clone().or_latest().familiar();
     match failed {
         Failed::Status { status: StatusCode::NOT_FOUND, said, .. } if !said.has("NAME_UNKNOWN") => {

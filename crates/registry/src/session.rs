@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use crate::auth::{Challenge, Credentials, Token, TokenAnswer, escape};
 use crate::endpoint::{Endpoint, Settings};
 use crate::error::{RegistryError, Said};
-use crate::transport::{Body, Transport, go_name, shown, whole};
+use crate::transport::{Body, Transport, body, go_name, shown, whole};
 
 /// Redirects in a row that are followed, as Go's client does.
 const MAX_REDIRECTS: usize = 10;
@@ -23,25 +23,56 @@ const MAX_SAID: usize = 1 << 20;
 /// Who asks, in the token server's log.
 const CLIENT: &str = "seacow";
 
-/// What may be done with a repository, as token servers are asked for it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Scope(String);
+/// What may be done with repositories, as token servers are asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scope(Vec<String>);
 
 impl Scope {
+    /// Nothing but to show who one is.
+    pub(crate) fn none() -> Self {
+        Self::default()
+    }
+
     pub(crate) fn pull(repository: &str) -> Self {
-        Self(format!("repository:{repository}:pull"))
+        Self(vec![format!("repository:{repository}:pull")])
+    }
+
+    pub(crate) fn push(repository: &str) -> Self {
+        Self(vec![format!("repository:{repository}:pull,push")])
+    }
+
+    /// The same, and to read from another repository.
+    pub(crate) fn and_pull(&self, repository: &str) -> Self {
+        let mut all = self.0.clone();
+        all.extend(Self::pull(repository).0);
+        Self(all)
     }
 }
 
 /// One request.
 pub(crate) struct Ask<'a> {
     pub(crate) method: Method,
-    /// Below `/v2/`.
-    pub(crate) path: String,
+    /// Below `/v2/`, or a whole address that the registry gave.
+    pub(crate) place: String,
     pub(crate) accept: &'a str,
-    /// The first byte that is wanted.
-    pub(crate) from: u64,
     pub(crate) scope: &'a Scope,
+    pub(crate) headers: Vec<(HeaderName, String)>,
+    /// Makes the body, once for each time that the request is sent.
+    pub(crate) body: Option<&'a (dyn Fn() -> Body + Sync)>,
+    /// What has left of the body, if somebody counts.
+    pub(crate) sent: Option<&'a AtomicU64>,
+}
+
+impl<'a> Ask<'a> {
+    pub(crate) fn new(method: Method, place: impl Into<String>, scope: &'a Scope) -> Self {
+        let (place, headers) = (place.into(), Vec::new());
+        Self { method, place, accept: "*/*", scope, headers, body: None, sent: None }
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
 }
 
 /// An endpoint and what it has told us.
@@ -51,6 +82,10 @@ pub(crate) struct Session {
     credentials: Credentials,
     challenge: Mutex<Option<Challenge>>,
     tokens: Mutex<HashMap<Scope, Token>>,
+    /// Whether a token is wanted that stands for the password.
+    for_long: bool,
+    /// That token.
+    identity: Mutex<Option<String>>,
 }
 
 impl Session {
@@ -62,7 +97,20 @@ impl Session {
         let transport = Transport::to(&endpoint, settings)?;
         // A mirror is somebody else: what is the registry's is not shown to it.
         let credentials = if endpoint.mirror { Credentials::default() } else { credentials.clone() };
-        Ok(Self { endpoint, transport, credentials, challenge: Mutex::default(), tokens: Mutex::default() })
+        let (challenge, tokens) = (Mutex::default(), Mutex::default());
+        let (for_long, identity) = (false, Mutex::default());
+        Ok(Self { endpoint, transport, credentials, challenge, tokens, for_long, identity })
+    }
+
+    /// Asks token servers for something that stands for the password from now on.
+    pub(crate) fn for_long(mut self) -> Self {
+        self.for_long = true;
+        self
+    }
+
+    /// What stands for the password, if a token server gave it.
+    pub(crate) fn identity(&self) -> Option<String> {
+        lock(&self.identity).clone()
     }
 
     /// Sends a request with whatever authentication is needed, and follows where it leads. The answer is
@@ -81,30 +129,50 @@ impl Session {
         Err(Failed::Status { method, url, status, said: Said::read(&body) })
     }
 
+    /// Whether the registry wants a name and a password, and there are none.
+    pub(crate) fn lacks_password(&self) -> bool {
+        lock(&self.challenge).as_ref() == Some(&Challenge::Basic) && self.credentials.basic().is_none()
+    }
+
+    /// The whole address of what an answer to `ask` calls its place.
+    pub(crate) fn place(&self, ask: &Ask<'_>, location: &str) -> String {
+        resolve(&self.url(ask), location)
+    }
+
     fn url(&self, ask: &Ask<'_>) -> String {
-        format!("{}/v2/{}", self.endpoint.base, ask.path)
+        match ask.place.contains("://") {
+            true => ask.place.clone(),
+            false => format!("{}/v2/{}", self.endpoint.base, ask.place),
+        }
     }
 
     async fn send(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, RegistryError> {
         let mut url = self.url(ask);
-        let mut authorization = self.authorization(ask.scope).await?;
-        let home = authority(&url);
+        let home = authority(&self.endpoint.base);
+        let mut authorization = match authority(&url) == home {
+            true => self.authorization(ask.scope).await?,
+            false => None,
+        };
+        let unnoticed = AtomicU64::new(0);
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = Request::new(Body::new(Bytes::new()));
+            let mut request = Request::new(ask.body.map_or_else(|| body(""), |body| body()));
             *request.method_mut() = ask.method.clone();
             *request.uri_mut() = uri(&url)?;
             let headers = request.headers_mut();
             headers
                 .insert(USER_AGENT, HeaderValue::from_static(concat!("seacow/", env!("CARGO_PKG_VERSION"))));
             insert(headers, ACCEPT, ask.accept);
-            if ask.from > 0 {
-                insert(headers, RANGE, &format!("bytes={}-", ask.from));
+            for (name, value) in &ask.headers {
+                insert(headers, name.clone(), value);
             }
             if let Some(authorization) = &authorization {
                 insert(headers, AUTHORIZATION, authorization);
             }
-            let response = self.transport.send(request).await?;
-            if !response.status().is_redirection() {
+            let response = self.transport.send(request, ask.sent.unwrap_or(&unnoticed)).await?;
+            // What carries something is sent again only where the status says so.
+            let reads = matches!(ask.method, Method::GET | Method::HEAD);
+            let again = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
+            if !response.status().is_redirection() || !(reads || again.contains(&response.status())) {
                 return Ok(response);
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -153,43 +221,52 @@ impl Session {
 
     async fn token(&self, realm: &str, service: &str, scope: &Scope) -> Result<Token, RegistryError> {
         let asked = Instant::now();
-        let (service, scope) = (escape(service), escape(&scope.0));
+        let service = escape(service);
         let request = if self.credentials.identity_token.is_empty() {
             let joint = if realm.contains('?') { '&' } else { '?' };
-            let mut url = format!("{realm}{joint}service={service}&scope={scope}");
+            let mut url = format!("{realm}{joint}service={service}");
+            for scope in &scope.0 {
+                url.push_str(&format!("&scope={}", escape(scope)));
+            }
             let basic = self.credentials.basic();
+            if self.for_long {
+                url.push_str(&format!("&offline_token=true&client_id={CLIENT}"));
+            }
             if basic.is_some() {
                 url.push_str(&format!("&account={}", escape(&self.credentials.username)));
             }
-            let mut request = Request::new(Body::new(Bytes::new()));
+            let mut request = Request::new(body(""));
             *request.uri_mut() = uri(&url)?;
             if let Some(basic) = basic {
                 insert(request.headers_mut(), AUTHORIZATION, &basic);
             }
             request
         } else {
-            let refresh = escape(&self.credentials.identity_token);
+            let (refresh, scope) = (escape(&self.credentials.identity_token), escape(&scope.0.join(" ")));
             let form = format!(
                 "grant_type=refresh_token&refresh_token={refresh}&service={service}&scope={scope}&client_id={CLIENT}"
             );
-            let mut request = Request::new(Body::new(form.into()));
+            let mut request = Request::new(body(form));
             *request.method_mut() = Method::POST;
             *request.uri_mut() = uri(realm)?;
             insert(request.headers_mut(), hyper::header::CONTENT_TYPE, "application/x-www-form-urlencoded");
             request
         };
         let (method, url) = (go_name(request.method().as_str()), shown(realm));
-        let response = self.transport.send(request).await?;
+        let response = self.transport.send(request, &AtomicU64::new(0)).await?;
         let status = response.status();
-        let body = whole(response, "the token server's answer", MAX_SAID).await?;
+        let said = whole(response, "the token server's answer", MAX_SAID).await?;
         if !status.is_success() {
-            let reason = Said::read(&body).or(&status.to_string());
+            let reason = Said::read(&said).or(&status.to_string());
             return Err(match status {
                 StatusCode::TOO_MANY_REQUESTS => RegistryError::TooMany(reason),
                 _ => RegistryError::Unauthorized { method, url, reason },
             });
         }
-        let answer: Option<TokenAnswer> = serde_json::from_slice(&body).ok();
+        let answer: Option<TokenAnswer> = serde_json::from_slice(&said).ok();
+        if let Some(identity) = answer.as_ref().and_then(TokenAnswer::identity) {
+            *lock(&self.identity) = Some(identity.to_owned());
+        }
         answer.and_then(|answer| answer.into_token(asked)).ok_or_else(|| RegistryError::Malformed {
             what: format!("the answer of {url}"),
             reason: "there is no token in it".into(),

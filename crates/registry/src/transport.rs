@@ -1,9 +1,11 @@
 //! HTTP over TCP, with TLS or without.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -24,7 +26,13 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// How long it may say nothing in the middle of a body.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
-pub(crate) type Body = Full<Bytes>;
+/// What a request carries.
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A body of one piece, which may be empty.
+pub(crate) fn body(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Connections to one endpoint and wherever it sends us.
 #[derive(Clone)]
@@ -73,14 +81,28 @@ impl Transport {
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, RegistryError> {
+    /// Sends a request. Silence ends it; `sent` counts what has left of its body, and is no silence.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Body>,
+        sent: &AtomicU64,
+    ) -> Result<Response<Incoming>, RegistryError> {
         let (method, url) = (go_name(request.method().as_str()), shown(&request.uri().to_string()));
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let failed = |reason: String| RegistryError::Exchange { method, url, reason };
-        match tokio::time::timeout(ANSWER, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failed(reason(&error, &host))),
-            Err(_) => Err(failed(format!("no answer within {} seconds", ANSWER.as_secs()))),
+        let mut answer = std::pin::pin!(self.client.request(request));
+        let mut before = sent.load(Ordering::Relaxed);
+        loop {
+            match tokio::time::timeout(ANSWER, &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(failed(reason(&error, &host))),
+                Err(_) => {}
+            }
+            let now = sent.load(Ordering::Relaxed);
+            if now == before {
+                return Err(failed(format!("no answer within {} seconds", ANSWER.as_secs())));
+            }
+            before = now;
         }
     }
 }

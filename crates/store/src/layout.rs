@@ -5,6 +5,7 @@
 //!   lock              held by the one daemon that may use it; its pid inside
 //!   meta.redb         the truth: what is not named there is garbage
 //!   layers/<hex>/     fs/  recipe  [moves]  [extra/]  [tree/]
+//!   blobs/<hex>       packed layers as registries have them; <hex>.part: the beginning of one
 //!   drafts/<random>/  layers and archives in the making; emptied at open
 //!   snapshots/<key>/  upper/  work/, or root/; parent (a symlink's text)
 //!   volumes/<name>/   _data/
@@ -45,8 +46,14 @@ impl Layout {
         // Nobody else may pass: set-id programs of containers would run for them (CVE-2021-41091).
         mkdir(&layout.data, 0o710)?;
         mkdir(&layout.exec, 0o711)?;
-        let private =
-            [layout.layers(), layout.drafts(), layout.snapshots(), layout.volumes(), layout.trash()];
+        let private = [
+            layout.layers(),
+            layout.blobs(),
+            layout.drafts(),
+            layout.snapshots(),
+            layout.volumes(),
+            layout.trash(),
+        ];
         for private in private {
             mkdir(&private, 0o700)?;
             // A data root that is older, or was made by hand.
@@ -85,6 +92,10 @@ impl Layout {
 
     pub(crate) fn layer_fs(&self, chain: &ChainId) -> PathBuf {
         self.layer(chain).join("fs")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.data.join("blobs")
     }
 
     pub(crate) fn drafts(&self) -> PathBuf {

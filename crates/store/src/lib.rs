@@ -22,6 +22,7 @@
 //! | [`layer`] | read-only trees: unpack a tar, commit an upper directory, give the exact tar back |
 //! | [`snapshot`] | writable layers: described, never mounted; what changed; what it takes |
 //! | [`image`] | find, name, make, remove, save, load, import images; the `host` image |
+//! | [`blob`] | packed layers as registries have them, kept while there is room |
 //! | [`storefile`] | a store that shares extents on a host that cannot: an xfs in a file |
 //! | [`volume`] | plain named volumes |
 //! | [`point`] | what a container's files were, kept under a name |
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod blob;
 pub mod census;
 mod disk;
 mod error;
@@ -56,6 +58,7 @@ pub mod volume;
 /// Paths below a container's root, for those who build images with us.
 pub use seacow_sys::{Errno, rooted};
 
+pub use blob::{Blobs, Part as BlobPart};
 pub use census::{Census, Holder, Part};
 pub use disk::FaultHook;
 pub use error::IoFailure;
@@ -72,4 +75,5 @@ pub use store::{OpenError, Store, StoreOptions};
 pub use storefile::{StoreFile, StoreFileError};
 pub use tar::TarError;
 pub use tar::compress::unpack;
+pub use tar::pack::{Packing, pack};
 pub use volume::{NewVolume, Volume, VolumeError, Volumes};

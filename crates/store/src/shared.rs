@@ -10,6 +10,7 @@ use seacow_spec::{ChainId, Digest, Reference};
 
 use crate::disk::Disk;
 use crate::error::IoFailure;
+use crate::image::KeptManifest;
 use crate::image::record::{ImageRecord, TagRecord};
 use crate::layer::LayerInfo;
 use crate::layout::Layout;
@@ -41,6 +42,7 @@ pub(crate) struct Catalog {
     pub(crate) images: BTreeMap<Digest, Arc<ImageRecord>>,
     pub(crate) tags: BTreeMap<Reference, TagRecord>,
     pub(crate) points: BTreeMap<String, Arc<Point>>,
+    pub(crate) manifests: BTreeMap<Digest, Arc<KeptManifest>>,
 }
 
 impl Shared {
@@ -106,6 +108,10 @@ impl Catalog {
         for (key, value) in meta.all(Table::Points)? {
             let point = meta::decode(Table::Points, &key, &value)?;
             catalog.points.insert(key, Arc::new(point));
+        }
+        for (key, value) in meta.all(Table::Manifests)? {
+            let kept = KeptManifest::load(&key, &value)?;
+            catalog.manifests.insert(kept.digest.clone(), Arc::new(kept));
         }
         Ok(catalog)
     }

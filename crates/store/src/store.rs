@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 use seacow_spec::{Classified, ErrorClass};
 
+use crate::blob::Blobs;
 use crate::disk::{Disk, FaultHook};
 use crate::error::{At, IoFailure};
 use crate::host::Host;
@@ -109,6 +110,7 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     layers: Layers,
     images: Images,
+    blobs: Blobs,
     records: Records,
     points: Points,
     volumes: Volumes,
@@ -140,7 +142,10 @@ impl Store {
         shared.change().release_all_unused()?;
         let volumes = Volumes::open(shared.clone())?;
         shared.quotas.repair(&shared)?;
+        let blobs = Blobs::new(shared.clone());
+        blobs.tidy()?;
         Ok(Self {
+            blobs,
             images: Images::new(shared.clone(), layers.clone(), Host::default()),
             records: Records::new(shared.clone()),
             points: Points::new(shared.clone()),
@@ -160,6 +165,11 @@ impl Store {
     /// Images and their names.
     pub fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// Packed layers as registries have them.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// Writable layers of containers.

@@ -20,6 +20,12 @@ const FLAGS: &[Flag] = &[
         Kind::Str,
         "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
     ),
+    Flag::new(
+        NO,
+        "compression",
+        Kind::Str,
+        "How layers are packed that the registry does not have: gzip, zstd, or one of\nthem with a level (gzip:1 to gzip:9, zstd:1 to zstd:19)",
+    ),
     Flag::new('q', "quiet", Kind::Bool, "Suppress verbose output"),
 ];
 
@@ -53,6 +59,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
         .client()?
         .post(format!("/images/{}/push", escape_path(&reference.repository())))
         .query_some("platform", matches.str("platform"))
+        .query_some("compression", matches.str("compression"))
         .query_some("tag", tag)
         .field("X-Registry-Auth", auth::header(invocation.globals, reference.domain()))
         .send()?;

@@ -3,9 +3,12 @@
 use futures_util::StreamExt as _;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use seacow_engine::image::{Credentials, ImportOptions, ListImages, PullOptions, RemoveImage};
+use seacow_engine::image::{
+    Credentials, Described, ImportOptions, ListImages, Packing, PullOptions, PushOptions, RemoveImage,
+};
 use seacow_engine::{Caller, Filters};
 use seacow_spec::ErrorClass;
+use serde_json::json;
 
 use super::{PROGRESS_SEPARATOR, shape};
 use crate::http::body::Broken;
@@ -14,6 +17,8 @@ use crate::http::{ApiError, Call, Reply, Route};
 pub(crate) const ROUTES: &[Route] = routes![
     get "/images/json" => list,
     get "/images/search" => search,
+    get "/distribution/{name}/json" => distribution,
+    post "/auth" => login,
     get "/images/get" => save_many,
     post "/images/load" => load,
     post "/images/create" => create,
@@ -64,12 +69,94 @@ async fn prune(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::ok_json(&call.engine.image_prune(filters).await?))
 }
 
-async fn search(_: Call) -> Result<Reply, ApiError> {
-    Err(ApiError::not_implemented("searching a registry is not built yet"))
+async fn search(call: Call) -> Result<Reply, ApiError> {
+    let filters = Filters::parse(call.query.text("filters"))?;
+    let limit = match call.query.non_empty("limit") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| ApiError::invalid(format!("invalid limit {text:?}")))?),
+    };
+    let (term, credentials) = (call.query.text("term").to_owned(), credentials(&call)?);
+    let found = call.engine.image_search(&term, limit, &filters, &credentials).await?;
+    let rows: Vec<_> = found
+        .iter()
+        .map(|image| {
+            json!({
+                "name": image.name, "description": image.description, "star_count": image.star_count,
+                "is_official": image.is_official, "is_automated": image.is_automated,
+            })
+        })
+        .collect();
+    Ok(Reply::ok_json(&rows))
+}
+
+/// What `docker login` asks before it keeps what was typed.
+async fn login(mut call: Call) -> Result<Reply, ApiError> {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Login {
+        serveraddress: String,
+        #[serde(flatten)]
+        credentials: Credentials,
+    }
+    let login: Login = call.json().await?;
+    let identity = call.engine.login(&login.serveraddress, &login.credentials).await?;
+    let identity = identity.unwrap_or_default();
+    Ok(Reply::ok_json(&json!({"IdentityToken": identity, "Status": "Login Succeeded"})))
+}
+
+async fn distribution(call: Call) -> Result<Reply, ApiError> {
+    let credentials = credentials(&call)?;
+    let Described { descriptor, platforms } = call.engine.distribution(&call.name, &credentials).await?;
+    Ok(Reply::ok_json(&json!({"Descriptor": descriptor, "Platforms": platforms})))
 }
 
 async fn push(call: Call) -> Result<Reply, ApiError> {
-    Ok(Reply::json_stream(call.engine.image_push(&call.name).await?, PROGRESS_SEPARATOR))
+    let options = PushOptions {
+        image: call.name.clone(),
+        tag: call.query.text("tag").to_owned(),
+        platform: platform(call.query.text("platform"))?,
+        packing: packing(call.query.text("compression"))?,
+        credentials: credentials(&call)?,
+    };
+    Ok(Reply::json_stream(call.engine.image_push(options).await?, PROGRESS_SEPARATOR))
+}
+
+/// A platform as clients since 1.46 send it: a JSON object.
+fn platform(text: &str) -> Result<Option<String>, ApiError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    struct Platform {
+        os: String,
+        architecture: String,
+        #[serde(default)]
+        variant: String,
+    }
+    if !text.starts_with('{') {
+        return Ok(Some(text.to_owned()).filter(|text| !text.is_empty()));
+    }
+    let wanted: Platform = serde_json::from_str(text)
+        .map_err(|error| ApiError::invalid(format!("failed to parse platform: {error}")))?;
+    let variant = if wanted.variant.is_empty() { String::new() } else { format!("/{}", wanted.variant) };
+    Ok(Some(format!("{}/{}{variant}", wanted.os, wanted.architecture)))
+}
+
+/// `gzip`, `zstd`, each with a level behind a colon: ours; Docker's clients say nothing.
+fn packing(text: &str) -> Result<Option<Packing>, ApiError> {
+    let (kind, level) = text.split_once(':').unwrap_or((text, ""));
+    let level: Option<u8> = match level {
+        "" => None,
+        level => Some(level.parse().unwrap_or(u8::MAX)),
+    };
+    match (kind, level) {
+        ("", None) => Ok(None),
+        ("gzip", None) => Ok(Some(Packing::DOCKER)),
+        ("gzip", Some(level @ 1..=9)) => Ok(Some(Packing::Gzip(level.into()))),
+        ("zstd", None) => Ok(Some(Packing::ZSTD)),
+        ("zstd", Some(level @ 1..=19)) => Ok(Some(Packing::Zstd(level.into()))),
+        _ => Err(ApiError::invalid(format!(
+            "invalid compression {text:?}: expected gzip, gzip:1 to gzip:9, zstd, or zstd:1 to zstd:19"
+        ))),
+    }
 }
 
 /// `docker pull` and `docker import` are one path with different parameters.

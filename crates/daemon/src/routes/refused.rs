@@ -42,8 +42,6 @@ pub(crate) const ROUTES: &[Route] = routes![
     get "/plugins/{name}/json" => no_such_plugin,
     post "/plugins/{name}" => plugins,
     delete "/plugins/{name}" => no_such_plugin,
-    get "/distribution/{name}/json" => registry,
-    post "/auth" => login,
     get "/containers/{name}/checkpoints" => checkpoints,
     post "/containers/{name}/checkpoints" => checkpoints,
 ];
@@ -69,14 +67,6 @@ async fn plugins(_: Call) -> Result<Reply, ApiError> {
         "managed plug-ins (docker plugin install) are not built: seacow uses volume plug-ins that run by themselves \
          and listen in /run/docker/plugins, or are named in /etc/docker/plugins or /usr/lib/docker/plugins",
     ))
-}
-
-async fn registry(_: Call) -> Result<Reply, ApiError> {
-    Err(ApiError::not_implemented("asking a registry is not built yet"))
-}
-
-async fn login(_: Call) -> Result<Reply, ApiError> {
-    Err(ApiError::not_implemented("logging in to a registry is not built yet"))
 }
 
 async fn checkpoints(_: Call) -> Result<Reply, ApiError> {

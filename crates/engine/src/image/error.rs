@@ -28,18 +28,43 @@ pub enum ImageError {
     /// The registry, or the way to it.
     #[error(transparent)]
     Registry(#[from] seacow_registry::RegistryError),
-    /// Every tag of a repository.
-    #[error("pulling all tags of {0} is not built yet: pull them one by one")]
-    AllTags(String),
+    /// Names with a digest are what registries give.
+    #[error("cannot push a digest reference")]
+    PushDigest,
+    /// Nothing of that repository is here.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NothingToPush(String),
+    /// Other tags of the repository are here.
+    #[error("tag does not exist: {0}")]
+    NoSuchTag(String),
+    /// An image is of one platform here, and that is not it.
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform: wanted {wanted}, \
+         actual: {actual}"
+    )]
+    OtherPlatform {
+        /// As people type it.
+        name: String,
+        /// What was asked for.
+        wanted: String,
+        /// What it is.
+        actual: String,
+    },
+    /// A packed layer has to be somewhere while it is sent.
+    #[error("no room to pack a layer of {0} bytes: free some of the disk that holds the data root")]
+    NoRoomToPack(u64),
+    /// More results than are given.
+    #[error("Limit {0} is outside the range of [1, 100]")]
+    SearchLimit(i64),
+    /// A disk, or a stream between threads.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     /// A download that ended without saying why.
     #[error("the download broke off: {0}")]
     Broken(#[source] std::io::Error),
     /// Whoever wanted it went away.
     #[error(transparent)]
     Disconnected(crate::pipe::Disconnected),
-    /// The same, the other way.
-    #[error("pushing to a registry is not built yet: docker save writes {0} to a file")]
-    Push(String),
     /// The host image belongs to this machine.
     #[error("{0} is the root file system of this machine and cannot be pushed")]
     PushHost(String),
@@ -55,12 +80,16 @@ impl Classified for ImageError {
         match self {
             Self::Store(error) => error.class(),
             Self::Change(error) => error.class(),
-            Self::Reference(_) | Self::TagWithDigest | Self::Platform(_) => ErrorClass::InvalidArgument,
+            Self::Reference(_)
+            | Self::TagWithDigest
+            | Self::PushDigest
+            | Self::SearchLimit(_)
+            | Self::Platform(_) => ErrorClass::InvalidArgument,
+            Self::NothingToPush(_) | Self::NoSuchTag(_) | Self::OtherPlatform { .. } => ErrorClass::NotFound,
+            Self::NoRoomToPack(_) => ErrorClass::Unavailable,
             Self::Registry(error) => error.class(),
-            Self::Broken(_) | Self::Disconnected(_) => ErrorClass::Internal,
-            Self::RemoteSource(_) | Self::AllTags(_) | Self::Push(_) | Self::PushHost(_) => {
-                ErrorClass::NotImplemented
-            }
+            Self::Io(_) | Self::Broken(_) | Self::Disconnected(_) => ErrorClass::Internal,
+            Self::RemoteSource(_) | Self::PushHost(_) => ErrorClass::NotImplemented,
             Self::HostForbidden => ErrorClass::Forbidden,
         }
     }

@@ -6,13 +6,17 @@
 mod error;
 mod import;
 mod inspect;
+mod kept;
 mod list;
 mod load;
 mod names;
+mod outgoing;
 mod prune;
 mod pull;
+mod push;
 mod remove;
 mod save;
+mod search;
 mod users;
 
 use std::collections::BTreeMap;
@@ -25,8 +29,10 @@ pub use list::ListImages;
 pub(crate) use list::summary;
 pub(crate) use names::optional_name;
 pub use pull::PullOptions;
+pub use push::PushOptions;
 pub use remove::RemoveImage;
-pub use seacow_registry::Credentials;
+pub use seacow_registry::{Credentials, Described, Found};
+pub use seacow_store::Packing;
 
 use crate::Engine;
 use crate::event::event;

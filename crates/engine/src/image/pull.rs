@@ -1,4 +1,4 @@
-//! `docker pull` and `docker push`: pulls come from registries, pushes do not go there yet; `host` needs none.
+//! `docker pull`; `host` needs none.
 //!
 //! Layers are fetched, verified, unpacked and written at the same time, [`AT_ONCE`] of them; each is put in
 //! its place when those below it are.
@@ -10,14 +10,15 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
-use seacow_registry::{Client, Credentials, Platform, Resolved};
+use seacow_registry::{Client, Credentials, Platform, RegistryError, Resolved};
 use seacow_spec::docker::build::{JsonMessage, ProgressDetail};
 use seacow_spec::oci::image::Descriptor;
 use seacow_spec::{Digest, Reference};
-use seacow_store::image::{Arrived, Incoming};
+use seacow_store::image::{Arrived, Incoming, NewManifest};
 use tokio::runtime::Handle;
 
 use super::ImageError;
+use super::kept::{Keeping, Kept};
 use super::names::new_name;
 use crate::error::EngineError;
 use crate::pipe::{self, Progress, ProgressSender};
@@ -59,11 +60,15 @@ impl Engine {
         if name.is_host() {
             return self.pull_host(&name, caller).await;
         }
-        if name.tag().is_none() && name.digest().is_none() {
-            return Err(ImageError::AllTags(name.familiar()).into());
-        }
         let platform = platform(options.platform.as_deref())?;
         let settings = &self.config().registries;
+        if name.tag().is_none() && name.digest().is_none() {
+            let tags = seacow_registry::tags(&name, settings, &options.credentials);
+            let tags = tags.await.map_err(ImageError::from)?;
+            let (engine, handle, credentials) = (self.clone(), Handle::current(), options.credentials);
+            let all = AllTags { engine, name, tags, platform, credentials, handle };
+            return Ok(pipe::progress(move |progress| all.run(progress)));
+        }
         let (client, resolved) = Client::resolve(&name, &platform, settings, &options.credentials)
             .await
             .map_err(ImageError::from)?;
@@ -84,19 +89,6 @@ impl Engine {
         ])))
     }
 
-    /// Sends an image to a registry.
-    ///
-    /// # Errors
-    /// Always: registries are not sent to yet.
-    pub async fn image_push(&self, name: &str) -> Result<Progress, EngineError> {
-        let image = self.find_image(name).await?;
-        let familiar = name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.familiar());
-        if image.on_host {
-            return Err(ImageError::PushHost(familiar).into());
-        }
-        Err(ImageError::Push(familiar).into())
-    }
-
     /// Fetches an image for somebody on a thread that may block, who shows its progress as text.
     ///
     /// # Errors
@@ -109,6 +101,32 @@ impl Engine {
             handle.block_on(Client::resolve(&name, &platform(None)?, settings, &Credentials::default()))?;
         let pull = Pull { engine: self.clone(), name, client, resolved, handle };
         pull.fetch(&|_| Ok(())).map(drop)
+    }
+}
+
+/// A repository whose images all come.
+struct AllTags {
+    engine: Engine,
+    name: Reference,
+    tags: Vec<String>,
+    platform: Platform,
+    credentials: Credentials,
+    handle: Handle,
+}
+
+impl AllTags {
+    fn run(self, progress: &ProgressSender) -> Result<(), ImageError> {
+        let mut newer = false;
+        for tag in &self.tags {
+            let name = self.name.with_tag(tag)?;
+            let settings = &self.engine.config().registries;
+            let resolving = Client::resolve(&name, &self.platform, settings, &self.credentials);
+            let (client, resolved) = self.handle.block_on(resolving)?;
+            let (engine, handle) = (self.engine.clone(), self.handle.clone());
+            newer |= Pull { engine, name, client, resolved, handle }.told(progress)?;
+        }
+        say_end(progress, newer, &self.name);
+        Ok(())
     }
 }
 
@@ -126,17 +144,22 @@ type Tell<'a> = &'a (dyn Fn(JsonMessage) -> Result<(), pipe::Disconnected> + Syn
 
 impl Pull {
     fn run(self, progress: &ProgressSender) -> Result<(), ImageError> {
+        let name = self.name.clone();
+        let newer = self.told(progress)?;
+        say_end(progress, newer, &name);
+        Ok(())
+    }
+
+    fn told(self, progress: &ProgressSender) -> Result<bool, ImageError> {
         let from = self.name.tag().map_or_else(|| self.resolved.digest.to_string(), str::to_owned);
         let tell = |message| progress.send(message);
         let begun = JsonMessage { id: Some(from), ..status(format!("Pulling from {}", self.name.path())) };
         tell(begun).map_err(ImageError::Disconnected)?;
-        let (digest, familiar) = (self.resolved.digest.clone(), self.name.familiar());
+        let digest = self.resolved.digest.clone();
         let newer = self.fetch(&tell)?;
         // The client is gone: the image stays all the same.
         let _ = progress.status(format!("Digest: {digest}"));
-        let what = if newer { "Downloaded newer image for" } else { "Image is up to date for" };
-        let _ = progress.status(format!("Status: {what} {familiar}"));
-        Ok(())
+        Ok(newer)
     }
 
     /// Tells whether the name stands for something else than before.
@@ -152,14 +175,19 @@ impl Pull {
             format!("{}@{}", self.name.repository(), self.resolved.digest).parse::<Reference>()?;
         let names =
             if self.name.digest().is_some() { vec![by_digest] } else { vec![self.name.clone(), by_digest] };
+        let manifest = NewManifest {
+            raw: self.resolved.manifest_bytes.clone(),
+            media_type: self.resolved.media_type.clone(),
+        };
         let image = match incoming.present() {
             Some(known) => {
+                images.keep_manifest(&known.id, manifest)?;
                 for name in &names {
                     images.tag(&known.id, name)?;
                 }
                 known
             }
-            None => incoming.finish(&names)?,
+            None => incoming.finish(&names, manifest)?,
         };
         self.engine.image_event("pull", &image, &self.name.familiar());
         Ok(before != Some(image.id))
@@ -217,7 +245,8 @@ impl Pull {
         })
     }
 
-    /// Fetches and unpacks one layer.
+    /// Fetches and unpacks one layer. What is here of it, from a pull that did not come to its end, is not
+    /// fetched; should it be to blame for a wrong digest, everything is.
     fn layer(
         &self,
         layer: &Descriptor,
@@ -225,28 +254,55 @@ impl Pull {
         gone: &AtomicBool,
         tell: Tell<'_>,
     ) -> Result<Arrived, ImageError> {
+        let blobs = self.engine.store().blobs();
+        let kept = Kept::open(blobs, layer).map_err(ImageError::Broken)?;
+        let had_some = kept.had() > 0;
+        match self.unpack(layer, kept, incoming, gone, tell) {
+            Err(ImageError::Registry(error @ RegistryError::WrongDigest { .. })) if had_some => {
+                tracing::warn!(%error, "what was kept of a layer is damaged; it is fetched again");
+                let kept = Kept::open(blobs, layer).map_err(ImageError::Broken)?;
+                self.unpack(layer, kept, incoming, gone, tell)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn unpack(
+        &self,
+        layer: &Descriptor,
+        kept: Kept,
+        incoming: &Incoming,
+        gone: &AtomicBool,
+        tell: Tell<'_>,
+    ) -> Result<Arrived, ImageError> {
         let _runtime = self.handle.enter();
-        let failure: std::sync::Arc<Mutex<Option<seacow_registry::RegistryError>>> =
-            std::sync::Arc::default();
-        let kept = std::sync::Arc::clone(&failure);
-        let pieces = self.client.blob(layer).pieces().map(move |piece| {
+        let failure: std::sync::Arc<Mutex<Option<RegistryError>>> = std::sync::Arc::default();
+        let noted = std::sync::Arc::clone(&failure);
+        let mut blob = self.client.blob(layer);
+        kept.each(|bytes| blob.already(bytes)).map_err(ImageError::Broken)?;
+        let pieces = blob.pieces().map(move |piece| {
             piece.map_err(|error| {
                 let text = error.to_string();
-                *blocking::lock(&kept) = Some(error);
+                *blocking::lock(&noted) = Some(error);
                 io::Error::other(text)
             })
         });
-        let mut reader = Told { inner: pipe::upload(pieces), layer, got: 0, told: None, gone, tell };
+        let inner = kept.then(pipe::upload(pieces));
+        let mut reader = Told { inner, layer, got: 0, told: None, gone, tell };
         let outcome = incoming.unpack(&mut reader);
         // A tar may end before its blob does: only the whole of it has its digest.
         let drained = outcome.as_ref().ok().map(|_| io::copy(&mut reader, &mut io::sink()));
         if let Some(error) = blocking::lock(&failure).take() {
+            if matches!(error, RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. }) {
+                reader.inner.discard();
+            }
             return Err(error.into());
         }
         let arrived = outcome?;
         if let Some(Err(error)) = drained {
             return Err(ImageError::Broken(error));
         }
+        reader.inner.finish(&layer.digest);
         layer_status(tell, layer, "Download complete")?;
         Ok(arrived)
     }
@@ -271,7 +327,7 @@ fn next(
 
 /// A blob whose way is told.
 struct Told<'a> {
-    inner: pipe::UploadReader,
+    inner: Keeping,
     layer: &'a Descriptor,
     got: u64,
     told: Option<Instant>,
@@ -300,6 +356,12 @@ impl Read for Told<'_> {
     }
 }
 
+fn say_end(progress: &ProgressSender, newer: bool, name: &Reference) {
+    let what = if newer { "Downloaded newer image for" } else { "Image is up to date for" };
+    // The client is gone: the image stays all the same.
+    let _ = progress.status(format!("Status: {what} {}", name.familiar()));
+}
+
 fn layer_status(tell: Tell<'_>, layer: &Descriptor, text: &str) -> Result<(), ImageError> {
     let message = JsonMessage {
         progress_detail: Some(ProgressDetail::default()),
@@ -309,16 +371,16 @@ fn layer_status(tell: Tell<'_>, layer: &Descriptor, text: &str) -> Result<(), Im
     tell(message).map_err(ImageError::Disconnected)
 }
 
-fn short(digest: &Digest) -> String {
+pub(super) fn short(digest: &Digest) -> String {
     digest.short().to_owned()
 }
 
-fn status(text: String) -> JsonMessage {
+pub(super) fn status(text: String) -> JsonMessage {
     JsonMessage { status: Some(text), ..JsonMessage::default() }
 }
 
 /// The platform of a request; this machine's where it does not say.
-fn platform(wanted: Option<&str>) -> Result<Platform, ImageError> {
+pub(super) fn platform(wanted: Option<&str>) -> Result<Platform, ImageError> {
     let ours =
         || Platform { os: "linux".into(), architecture: host::go_arch().into(), variant: String::new() };
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(ours()) };

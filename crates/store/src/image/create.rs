@@ -7,7 +7,7 @@ use seacow_spec::oci::image::ImageConfig;
 use seacow_spec::{ChainId, Digest, Reference, Timestamp};
 
 use super::record::{ImageRecord, TagRecord};
-use super::{Image, ImageError, Images};
+use super::{Image, ImageError, Images, KeptManifest, NewManifest};
 use crate::hash;
 use crate::meta::{Durability, Table, Write};
 
@@ -64,17 +64,36 @@ impl Images {
         if let Some(name) = names.iter().find(|name| name.is_host()) {
             return Err(ImageError::Reserved(name.familiar()));
         }
-        self.create_any(new, names, durability)
+        self.create_any(new, names, None, durability)
+    }
+
+    /// As [`Images::create_named`], with the manifest that a registry has of it.
+    ///
+    /// # Errors
+    /// As [`Images::create_named`]; the manifest is not one of this image.
+    pub fn create_from_registry(
+        &self,
+        new: NewImage,
+        names: &[Reference],
+        manifest: NewManifest,
+    ) -> Result<Image, ImageError> {
+        if let Some(name) = names.iter().find(|name| name.is_host()) {
+            return Err(ImageError::Reserved(name.familiar()));
+        }
+        self.create_any(new, names, Some(manifest), Durability::Durable)
     }
 
     pub(super) fn create_any(
         &self,
         new: NewImage,
         names: &[Reference],
+        manifest: Option<NewManifest>,
         durability: Durability,
     ) -> Result<Image, ImageError> {
         let config = self.check_config(&new.config, new.chain.as_ref())?;
         let id = hash::digest(&new.config);
+        let manifest =
+            manifest.map(|new| KeptManifest::new(new, &id, &config.rootfs.diff_ids)).transpose()?;
         // Held until the image itself keeps the layer.
         let _pin = new.chain.as_ref().map(|chain| self.layers.pin(chain)).transpose()?;
         let mut change = self.shared.change();
@@ -96,6 +115,9 @@ impl Images {
             change.write(Write::json(Table::Images, id.hex(), &record.stored())?);
             change.write(Write::Put(Table::Configs, id.hex().to_owned(), record.raw.to_vec()));
         }
+        if let Some(manifest) = &manifest {
+            change.write(manifest.write()?);
+        }
         let mut tags = Vec::new();
         for name in names {
             let (name, tag) = (name.clone().or_latest(), TagRecord { id: id.clone(), at: Timestamp::now() });
@@ -105,6 +127,8 @@ impl Images {
         change.commit_with(durability, |catalog| {
             catalog.images.entry(id.clone()).or_insert_with(|| Arc::new(record));
             catalog.tags.extend(tags);
+            let manifest = manifest.map(|kept| (kept.digest.clone(), Arc::new(kept)));
+            catalog.manifests.extend(manifest);
         })?;
         drop(change);
         self.get(&id).ok_or_else(|| ImageError::NotFound(id.to_string()))

@@ -13,10 +13,9 @@ use seacow_spec::oci::image::ImageConfig;
 use seacow_spec::{ChainId, Digest, Reference};
 
 use super::create::parse_config;
-use super::{Image, ImageError, Images, NewImage};
+use super::{Image, ImageError, Images, NewImage, NewManifest};
 use crate::hash;
 use crate::layer::{Layer, LayerError, LayerInfo, Loose};
-use crate::meta::Durability;
 
 /// An image whose layers are yet to come.
 #[derive(Debug)]
@@ -118,13 +117,13 @@ impl Incoming {
         self.placed.last().map(Layer::chain_id)
     }
 
-    /// Makes it visible under these names, with one transaction.
+    /// Makes it visible under these names, with one transaction, and keeps the manifest with it.
     ///
     /// # Errors
     /// A layer is missing, a name is reserved, or the metadata failed.
-    pub fn finish(self, names: &[Reference]) -> Result<Image, ImageError> {
+    pub fn finish(self, names: &[Reference], manifest: NewManifest) -> Result<Image, ImageError> {
         let chain = self.below().cloned();
         let new = NewImage { config: self.config.clone(), chain, parent: None };
-        self.images.create_named(new, names, Durability::Durable)
+        self.images.create_from_registry(new, names, manifest)
     }
 }

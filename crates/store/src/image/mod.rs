@@ -14,6 +14,7 @@ mod history;
 mod incoming;
 mod layout;
 mod load;
+mod manifest;
 mod members;
 pub(crate) mod record;
 mod remove;
@@ -29,6 +30,7 @@ use seacow_spec::{ChainId, Classified, Digest, ErrorClass, Reference, Timestamp}
 pub use create::NewImage;
 pub use incoming::{Arrived, Incoming};
 pub use load::LoadedImage;
+pub use manifest::{KeptManifest, NewManifest};
 pub use remove::{ImageUser, RemoveOptions};
 
 use crate::error::IoFailure;
@@ -66,6 +68,9 @@ pub enum ImageError {
     /// A config blob that does not fit its layers, or is none.
     #[error("invalid image config: {0}")]
     Config(String),
+    /// A manifest that is none, or of another image.
+    #[error("invalid manifest: {0}")]
+    Manifest(String),
     /// An archive that is no image, or a hostile one.
     #[error("invalid image archive: {0}")]
     Archive(String),
@@ -101,9 +106,11 @@ impl Classified for ImageError {
             Self::NotFound(_) => ErrorClass::NotFound,
             Self::Conflict(_) => ErrorClass::Conflict,
             Self::Reserved(_) => ErrorClass::Forbidden,
-            Self::Ambiguous { .. } | Self::Reference(_) | Self::Config(_) | Self::Archive(_) => {
-                ErrorClass::InvalidArgument
-            }
+            Self::Ambiguous { .. }
+            | Self::Reference(_)
+            | Self::Config(_)
+            | Self::Manifest(_)
+            | Self::Archive(_) => ErrorClass::InvalidArgument,
             Self::HostBound(_) => ErrorClass::NotImplemented,
             Self::Layer(error) => error.class(),
             Self::Host(error) => error.class(),
@@ -295,7 +302,7 @@ impl Images {
         let known = self.shared.catalog().tags.get(&name).map(|tag| tag.id.clone());
         if known.as_ref() != Some(&id) {
             let new = NewImage { config, chain: Some(layer.chain_id().clone()), parent: None };
-            self.create_any(new, std::slice::from_ref(&name), Durability::Durable)?;
+            self.create_any(new, std::slice::from_ref(&name), None, Durability::Durable)?;
             if let Some(old) = known {
                 self.forget_if_unused(&old);
             }

@@ -1,9 +1,12 @@
 //! `docker rmi`, with dockerd's rules and words.
 
+use std::sync::Arc;
+
 use seacow_spec::docker::image::ImageDeleted;
 use seacow_spec::{Digest, Reference};
 
-use super::{ImageError, Images};
+use super::{ImageError, Images, KeptManifest};
+use crate::blob::Blobs;
 use crate::meta::{Table, Write};
 use crate::shared::{Catalog, Change};
 
@@ -90,6 +93,10 @@ struct Removal<'a> {
 impl Removal<'_> {
     fn catalog(&self) -> impl std::ops::Deref<Target = Catalog> + '_ {
         self.change.shared.catalog()
+    }
+
+    fn manifests(&self, id: &Digest) -> Vec<Arc<KeptManifest>> {
+        self.catalog().manifests.values().filter(|kept| kept.image == *id).cloned().collect()
     }
 
     fn names(&self, id: &Digest) -> Vec<Reference> {
@@ -196,6 +203,9 @@ impl Removal<'_> {
         }
         self.change.write(Write::Delete(Table::Images, id.hex().to_owned()));
         self.change.write(Write::Delete(Table::Configs, id.hex().to_owned()));
+        for kept in self.manifests(id) {
+            self.change.write(Write::Delete(Table::Manifests, kept.digest.hex().to_owned()));
+        }
         self.answer.push(ImageDeleted::Deleted(id.to_string()));
         self.gone_images.push(id.clone());
         let catalog = self.catalog();
@@ -206,6 +216,7 @@ impl Removal<'_> {
     /// between, the next open finds those.
     fn finish(mut self) -> Result<Vec<ImageDeleted>, ImageError> {
         let mut chains = Vec::new();
+        let manifests: Vec<_> = self.gone_images.iter().flat_map(|id| self.manifests(id)).collect();
         let (names, images) = (std::mem::take(&mut self.gone_names), std::mem::take(&mut self.gone_images));
         self.change.commit(|catalog| {
             for name in &names {
@@ -216,7 +227,12 @@ impl Removal<'_> {
                     chains.extend(record.chain.clone());
                 }
             }
+            for kept in &manifests {
+                catalog.manifests.remove(&kept.digest);
+            }
         })?;
+        let blobs = manifests.iter().flat_map(|kept| &kept.manifest.layers);
+        Blobs::forget(self.change.shared, blobs.map(|layer| layer.digest.clone()));
         for chain in chains {
             let gone = self.change.release_layers(&chain)?;
             self.answer.extend(gone.iter().map(|chain| ImageDeleted::Deleted(chain.to_string())));

@@ -81,10 +81,11 @@ pub(crate) enum Table {
     Engine,
     Points,
     Quotas,
+    Manifests,
 }
 
 impl Table {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Layers,
         Self::Images,
         Self::Configs,
@@ -95,6 +96,7 @@ impl Table {
         Self::Engine,
         Self::Points,
         Self::Quotas,
+        Self::Manifests,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -109,6 +111,7 @@ impl Table {
             Self::Engine => "engine",
             Self::Points => "points",
             Self::Quotas => "quotas",
+            Self::Manifests => "manifests",
         }
     }
 

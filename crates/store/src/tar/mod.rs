@@ -7,6 +7,7 @@
 
 pub(crate) mod compress;
 mod header;
+pub(crate) mod pack;
 mod pax;
 mod reader;
 mod sparse;
