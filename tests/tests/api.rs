@@ -130,7 +130,7 @@ fn what_is_not_built_yet_says_so() {
     refused(r#""LogConfig":{"Type":"syslog"}"#, "syslog");
     refused(r#""NetworkMode":"nosuch""#, "network nosuch not found");
     engine.docker(&["network", "create", "net"]).fails(1, "not");
-    engine.docker(&["push", "bb"]).fails(1, "pushing to a registry is not built yet");
+    engine.docker(&["push", "host"]).fails(1, "root file system of this machine");
     engine.docker(&["run", "--rm", "127.0.0.1:1/nosuch", "true"]).fails(125, "connection refused");
     engine.docker(&["swarm", "init"]).code(1);
 }

@@ -80,6 +80,13 @@ fn a_pulled_image_goes_on_as_it_came() {
     let said = engine.docker(&["push", &to]).ok();
     assert_eq!(digest_said(&said), digest, "{said}");
     assert_eq!(other.digest("copy", "1"), digest);
+    // It is saved so, and comes back from there as the same.
+    let tar = engine.exec_root().join("saved.tar");
+    engine.docker(&["save", "-o", &tar.display().to_string(), &from]).ok();
+    let list =
+        sh(other.dir(), &format!("tar -tf {} | grep -c {}", tar.display(), &digest["sha256:".len()..]));
+    assert_eq!(list, "1");
+    sh(other.dir(), &format!("tar -xOf {} index.json | grep -q {digest}", tar.display()));
     // Also by a daemon that has started since.
     let mut engine = engine;
     engine.stop_daemon();
@@ -97,6 +104,9 @@ fn a_pulled_image_goes_on_as_it_came() {
     remove_all(&engine);
     engine.docker(&["pull", "-q", &anew]).ok();
     assert_eq!(engine.inspect(&anew, "{{.Id}}"), id);
+    remove_all(&engine);
+    engine.docker(&["load", "-i", &tar.display().to_string()]).ok();
+    assert_eq!(engine.inspect(&from, "{{.Id}}"), id);
     // With the image its blobs are gone.
     remove_all(&engine);
     assert_eq!(sh(other.dir(), &format!("ls {}", engine.data_root().join("blobs").display())), "");

@@ -10,6 +10,9 @@ use crate::shell;
 /// Debian's dockerd with what it needs to run.
 pub(crate) const DOCKER: [&str; 4] = ["docker.io", "containerd", "runc", "tini"];
 
+/// Debian's skopeo with the libraries that a small system lacks.
+pub(crate) const SKOPEO: [&str; 3] = ["skopeo", "libgpgme11", "libassuan0"];
+
 /// Installs those of `packages` that are missing. `why` is printed with them.
 pub(crate) fn ensure(packages: &[&str], why: &str) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();

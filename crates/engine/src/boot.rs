@@ -121,6 +121,8 @@ impl Engine {
         blocking::run("load the AppArmor profile", || drop(lsm::apparmor::ensure_default())).await?;
         engine.reconcile().await?;
         engine.clear_away_builds().await;
+        let opening = engine.clone();
+        blocking::run("start the registry", move || opening.registry_boot()).await??;
         let weak = Arc::downgrade(&engine.0);
         tokio::spawn(Arc::clone(&engine.0.pool).fill(weak.clone()));
         if let Some(file) = &engine.0.store_file {
@@ -152,6 +154,9 @@ impl Engine {
         futures_util::future::join_all(containers.iter().map(|container| self.let_go(container))).await;
         self.0.clearing.finish(CLEARING_LIMIT).await;
         self.write_dirty().await;
+        let closing = self.clone();
+        // An error means that the task was cut off, with everything else.
+        let _ = blocking::run("stop the registry", move || closing.registry_close()).await;
         if let Err(error) = self.save_last_use() {
             tracing::warn!(%error, "note when images were used");
         }
@@ -500,6 +505,7 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
         plugins,
         plugged,
         dirty: Arc::new(storage::Dirty::default()),
+        registry: crate::registry::OwnRegistry::default(),
         _lock: lock,
     })))
 }

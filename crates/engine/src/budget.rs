@@ -1,6 +1,6 @@
 //! What images may take of the disk, and who goes when they take more.
 //!
-//! Only what nobody uses goes: first the nameless steps of builds, then images, each in the order in which
+//! Only what nobody uses goes: first what is kept of packed layers, then the nameless steps of builds, then images, each in the order in which
 //! they were last used (a container was made of them, they were named, or they came here). Containers,
 //! volumes, snapshots and what these stand on stay, however much that is.
 
@@ -17,7 +17,7 @@ use crate::blocking::lock;
 use crate::error::EngineError;
 use crate::{Engine, Inner, blocking};
 
-/// How often it is looked: memory is read and nothing else, as long as there is enough.
+/// How often it is looked: one directory is listed and nothing else, as long as there is enough.
 const LOOK: Duration = Duration::from_secs(1);
 /// Key of the times of use among the engine's records.
 const KEY: &str = "image-use";
@@ -43,7 +43,16 @@ impl Engine {
     /// Removes what nobody uses until images take no more than they may; tells whether they do now.
     async fn keep_budget(&self, budget: u64) -> Result<bool, EngineError> {
         self.measure_frozen().await?;
-        if self.layer_bytes() <= budget {
+        let taken = self.layer_bytes().saturating_add(self.blob_bytes().await?);
+        if taken <= budget {
+            return Ok(true);
+        }
+        // What can be made or fetched again goes before any image.
+        let engine = self.clone();
+        let over = taken - budget;
+        let freed = blocking::run("evict blobs", move || engine.store().blobs().evict(over)).await?;
+        let freed = freed.map_err(seacow_store::ImageError::from)?;
+        if freed >= over {
             return Ok(true);
         }
         for image in self.by_last_use() {
@@ -61,6 +70,13 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    /// What packed layers take that are kept as registries have them.
+    async fn blob_bytes(&self) -> Result<u64, EngineError> {
+        let engine = self.clone();
+        let bytes = blocking::run("count blobs", move || engine.store().blobs().bytes()).await?;
+        Ok(bytes.map_err(seacow_store::ImageError::from)?)
     }
 
     fn layer_bytes(&self) -> u64 {

@@ -72,6 +72,8 @@ pub struct Config {
     pub selinux: Option<Arc<Selinux>>,
     /// Registries: mirrors, those without TLS, certificates.
     pub registries: seacow_registry::Settings,
+    /// The registry of one's own, if the daemon's options ask for it.
+    pub registry: Option<crate::registry::RegistryOptions>,
     /// Told in `info`.
     pub debug: bool,
     /// Open files that shims, and with them containers, may have: soft and hard limit. The engine's own
@@ -206,6 +208,7 @@ impl Config {
                 certificates: CERTIFICATES.map(PathBuf::from).to_vec(),
                 ..seacow_registry::Settings::default()
             },
+            registry: None,
             debug: false,
             open_files: None,
         }

@@ -72,6 +72,9 @@ pub enum EngineError {
     /// `since=`, `until=`.
     #[error(transparent)]
     Time(#[from] TimeError),
+    /// The registry of one's own.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::OwnRegistryError),
     /// A shim.
     #[error(transparent)]
     Shim(#[from] ShimError),
@@ -103,6 +106,7 @@ impl Classified for EngineError {
             Self::Meta(error) => error.class(),
             Self::Filter(error) => error.class(),
             Self::Time(error) => error.class(),
+            Self::Registry(error) => error.class(),
             Self::Shim(error) => error.class(),
             Self::Interrupted(error) => error.class(),
             Self::NotImplemented(_) => ErrorClass::NotImplemented,

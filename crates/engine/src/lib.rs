@@ -23,6 +23,7 @@
 //! | [`network`] | the default bridge and the other modes |
 //! | [`pipe`] | byte and progress streams across the blocking border |
 //! | [`plugin`] | plug-ins by Docker's protocol |
+//! | [`registry`] | the registry of one's own |
 //! | [`remap`] | user namespaces: whose ids containers have |
 //! | [`runtime`] | which OCI runtime makes a container |
 //! | [`shim`] | connections to shims |
@@ -48,6 +49,7 @@ mod lsm;
 pub mod network;
 pub mod pipe;
 pub mod plugin;
+pub mod registry;
 pub mod remap;
 pub mod runtime;
 pub mod shim;
@@ -105,6 +107,7 @@ pub(crate) struct Inner {
     /// What plug-ins have mounted for containers.
     pub(crate) plugged: container::plugged::Plugged,
     pub(crate) dirty: Arc<storage::Dirty>,
+    pub(crate) registry: registry::OwnRegistry,
     /// Keeps a second engine out of the exec root.
     _lock: std::os::fd::OwnedFd,
 }

@@ -1,4 +1,4 @@
-//! The OCI distribution protocol: images from registries.
+//! The OCI distribution protocol: images from registries and to them, and a registry of one's own ([`server`]).
 //!
 //! A [`Client`] speaks for one reference's registry: it finds the way (mirrors, TLS or not), authenticates,
 //! and hands out verified content. Nothing a registry says is believed: documents have bounds, blobs are
@@ -15,6 +15,7 @@ mod login;
 mod manifest;
 mod push;
 mod search;
+pub mod server;
 mod session;
 mod tags;
 mod transport;

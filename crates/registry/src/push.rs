@@ -9,6 +9,7 @@
 //! all there is; where that is too much for something on the way (413), or something broke, pieces go.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use seacow_spec::{Digest, Reference};
 use crate::auth::Credentials;
 use crate::endpoint::{Settings, Tries};
 use crate::error::RegistryError;
+use crate::server::Server;
 use crate::session::{Ask, Failed, Scope, Session};
 use crate::transport::{Body, body};
 
@@ -49,6 +51,11 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// It did not come to its end.
     fn digest(&self) -> io::Result<Digest>;
+
+    /// The file that it is, if it is one that is whole and never changes.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// A small blob.
@@ -75,6 +82,8 @@ pub struct Pusher {
     session: Arc<Session>,
     repository: String,
     scope: Scope,
+    /// The registry, where it runs in this process.
+    beside: Option<Arc<Server>>,
 }
 
 /// Where an upload is.
@@ -106,7 +115,8 @@ impl Pusher {
         let mut tries = Tries::default();
         for way in settings.endpoints(name.domain()).into_iter().filter(|way| !way.mirror) {
             let session = Arc::new(Session::new(way.clone(), settings, credentials)?);
-            let this = Self { session, repository: name.path().to_owned(), scope: Scope::push(name.path()) };
+            let (repository, scope) = (name.path().to_owned(), Scope::push(name.path()));
+            let this = Self { session, repository, scope, beside: None };
             match this.session.ask(&Ask::new(Method::GET, "", &this.scope)).await {
                 Ok(_) => return Ok(this),
                 Err(Failed::Status { .. }) if this.session.lacks_password() => {
@@ -121,6 +131,18 @@ impl Pusher {
     /// Where it leads to: `host:port`.
     pub fn host(&self) -> &str {
         &self.session.endpoint.host
+    }
+
+    /// The registry runs in this process: files need not be sent to it. Whether they may be is for it to say
+    /// all the same.
+    pub fn beside(mut self, server: Arc<Server>) -> Self {
+        self.beside = Some(server);
+        self
+    }
+
+    /// Whether files need not be sent.
+    pub fn is_beside(&self) -> bool {
+        self.beside.is_some()
     }
 
     /// Whether the repository has a blob already.
@@ -178,6 +200,17 @@ impl Pusher {
         told: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Digest, RegistryError> {
         let mut place = self.begin().await?;
+        if let (Some(server), Some(path)) = (&self.beside, source.file()) {
+            let (server, url, path) = (Arc::clone(server), place.url.clone(), path.to_owned());
+            let filling = tokio::task::spawn_blocking(move || server.fill(&url, &path));
+            if matches!(filling.await, Ok(Ok(true)))
+                && let Ok(digest) = self.finish(&place, &source).await
+            {
+                return Ok(digest);
+            }
+            // It is sent like any other; the registry says what is wrong, if something is.
+            place = self.begin().await?;
+        }
         let (mut failures, mut piece) = (0, None);
         loop {
             let before = place.have;

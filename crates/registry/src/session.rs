@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
@@ -18,6 +19,10 @@ use crate::transport::{Body, Transport, body, go_name, shown, whole};
 
 /// Redirects in a row that are followed, as Go's client does.
 const MAX_REDIRECTS: usize = 10;
+/// How often in a row a registry may ask to come again later, and how much later at most: limits that last for hours
+/// are told to whoever waits.
+const MAX_WAITS: usize = 3;
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// A token server's answer, a registry's complaint.
 const MAX_SAID: usize = 1 << 20;
 /// Who asks, in the token server's log.
@@ -118,6 +123,12 @@ impl Session {
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, Failed> {
         let mut response = self.send(ask).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.learn(response.headers()) {
+            response = self.send(ask).await?;
+        }
+        for _ in 0..MAX_WAITS {
+            let Some(pause) = pause(&response) else { break };
+            tracing::debug!(place = ask.place, ?pause, "the registry asks to come again");
+            tokio::time::sleep(pause).await;
             response = self.send(ask).await?;
         }
         let status = response.status();
@@ -304,6 +315,14 @@ impl Failed {
             _ => RegistryError::Refused(said.text),
         }
     }
+}
+
+/// How long a registry wants us to wait, if it says so and it is not long.
+fn pause(response: &Response<Incoming>) -> Option<Duration> {
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let pause = Duration::from_secs(seconds);
+    (busy.contains(&response.status()) && pause <= MAX_WAIT).then_some(pause)
 }
 
 fn exchange(ask: &Ask<'_>, url: &str, reason: String) -> RegistryError {

@@ -234,6 +234,11 @@ fn is_domain(domain: &str) -> bool {
     host_ok && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// Whether this may be the name of a repository in a registry.
+pub fn is_repository(path: &str) -> bool {
+    path.len() <= MAX_NAME && path.split('/').all(is_path_component)
+}
+
 /// Lower-case words joined by one of `.`, `_`, `__` or any number of `-`.
 fn is_path_component(component: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -259,7 +264,8 @@ fn is_path_component(component: &str) -> bool {
     seen_word && separator.is_empty()
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether this may be a tag.
+pub fn is_tag(tag: &str) -> bool {
     tag.len() <= MAX_TAG
         && tag.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))

@@ -10,6 +10,15 @@ pub fn digest(bytes: &[u8]) -> Digest {
     finish(Sha256::new_with_prefix(bytes))
 }
 
+/// The digest of a file's content, from its beginning.
+pub(crate) fn of_file(mut file: &std::fs::File) -> io::Result<Digest> {
+    use std::io::Seek as _;
+    file.rewind()?;
+    let mut hashing = Hashing::new(io::sink());
+    io::copy(&mut file, &mut hashing)?;
+    Ok(hashing.into_digest())
+}
+
 /// Names the stack of `diff` on top of `parent`.
 pub fn chain_id(parent: Option<&ChainId>, diff: &Digest) -> ChainId {
     match parent {

@@ -36,6 +36,7 @@ pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod registry;
 pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod rmi;

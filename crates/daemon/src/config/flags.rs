@@ -134,6 +134,34 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "url")]
     pub(crate) registry_mirror: Vec<String>,
 
+    /// Run a registry of one's own, which listens there: address:port, or :port for all addresses
+    #[arg(long, value_name = "address")]
+    pub(crate) registry_listen: Option<String>,
+
+    /// Directory of the registry's files; registry in the data root if not given
+    #[arg(long, value_name = "dir")]
+    pub(crate) registry_root: Option<PathBuf>,
+
+    /// The registry takes nothing and removes nothing
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) registry_read_only: Option<bool>,
+
+    /// Names and passwords for the registry, as htpasswd -B makes them
+    #[arg(long, value_name = "file")]
+    pub(crate) registry_htpasswd: Option<PathBuf>,
+
+    /// The registry's certificate, in PEM; with --registry-tls-key
+    #[arg(long, value_name = "file")]
+    pub(crate) registry_tls_cert: Option<PathBuf>,
+
+    /// Its key, in PEM
+    #[arg(long, value_name = "file")]
+    pub(crate) registry_tls_key: Option<PathBuf>,
+
+    /// Most that the registry takes of one blob, such as 10g
+    #[arg(long, value_name = "size")]
+    pub(crate) registry_max_blob: Option<String>,
+
     /// TLS is not built yet
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub(crate) tls: Option<bool>,

@@ -9,6 +9,7 @@ use seacow_engine::Config;
 use seacow_engine::config::{
     CgroupDriver, DATA_ROOT, EXEC_ROOT, LogDefaults, PoolSizes, StorageDriver, StoreFileSize,
 };
+use seacow_engine::registry::RegistryOptions;
 use seacow_spec::reference::DEFAULT_DOMAIN;
 
 use super::file::{File, FileError};
@@ -141,6 +142,13 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         nft_table: flags.nft_table,
         insecure_registries: many(flags.insecure_registry),
         registry_mirrors: many(flags.registry_mirror),
+        registry_listen: flags.registry_listen,
+        registry_root: flags.registry_root,
+        registry_read_only: flags.registry_read_only,
+        registry_htpasswd: flags.registry_htpasswd,
+        registry_tls_cert: flags.registry_tls_cert,
+        registry_tls_key: flags.registry_tls_key,
+        registry_max_blob: flags.registry_max_blob,
         tls: flags.tls,
         tlsverify: flags.tlsverify,
         tlscacert: flags.tlscacert,
@@ -177,6 +185,9 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         init "init", init_path "init-path", userns_remap "userns-remap", selinux_enabled "selinux-enabled",
         shim "shim", pool_size "pool-size",
         nft_table "nft-table", insecure_registries "insecure-registries", registry_mirrors "registry-mirrors",
+        registry_listen "registry-listen", registry_root "registry-root", registry_read_only "registry-read-only",
+        registry_htpasswd "registry-htpasswd", registry_tls_cert "registry-tls-cert",
+        registry_tls_key "registry-tls-key", registry_max_blob "registry-max-blob",
         tls "tls", tlsverify "tlsverify", tlscacert "tlscacert",
         tlscert "tlscert", tlskey "tlskey",
     };
@@ -246,8 +257,34 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
         let (registry, url) = registry_mirror(mirror)?;
         engine.registries.mirrors.entry(registry).or_default().push(url);
     }
+    engine.registry = own_registry(wanted)?;
     engine.debug = wanted.debug.unwrap_or(false);
     Ok(engine)
+}
+
+/// The registry of one's own; whoever says something of it also says where it listens.
+fn own_registry(wanted: &File) -> Result<Option<RegistryOptions>, SettingsError> {
+    let max_blob = match &wanted.registry_max_blob {
+        None => None,
+        Some(size) => {
+            let expected = || invalid("registry-max-blob", size, "expected such as 10g");
+            Some(bytes(size).ok_or_else(expected)?)
+        }
+    };
+    let options = RegistryOptions {
+        listen: wanted.registry_listen.clone(),
+        root: wanted.registry_root.clone(),
+        read_only: wanted.registry_read_only.unwrap_or(false),
+        htpasswd: wanted.registry_htpasswd.clone(),
+        tls_certificate: wanted.registry_tls_cert.clone(),
+        tls_key: wanted.registry_tls_key.clone(),
+        max_blob,
+    };
+    if options.listen.is_none() && options != RegistryOptions::default() {
+        let why = "a registry that the daemon is to run needs an address: registry-listen";
+        return Err(invalid("registry options", "", why));
+    }
+    Ok(options.listen.is_some().then_some(options))
 }
 
 /// `disk`, or bytes.

@@ -18,6 +18,7 @@ mod hijack;
 mod images;
 mod networks;
 mod refused;
+mod registry;
 mod shape;
 mod snapshots;
 mod system;
@@ -31,7 +32,7 @@ use futures_util::{Stream, StreamExt as _};
 use crate::http::{Call, Route};
 
 /// All routes; the first that matches wins.
-pub(crate) static TABLES: [&[Route]; 12] = [
+pub(crate) static TABLES: [&[Route]; 13] = [
     system::ROUTES,
     snapshots::ROUTES,
     fork::ROUTES,
@@ -42,6 +43,7 @@ pub(crate) static TABLES: [&[Route]; 12] = [
     build::ROUTES,
     volumes::ROUTES,
     networks::ROUTES,
+    registry::ROUTES,
     events::ROUTES,
     refused::ROUTES,
 ];

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,7 +47,8 @@ impl Sending<'_> {
             self.store.blobs().remove(&blob.digest).map_err(seacow_store::ImageError::from)?;
             return Ok(None);
         }
-        let source = Arc::new(Kept { file: Arc::new(file), digest: blob.digest.clone() });
+        let path = self.store.blobs().find(&blob.digest);
+        let source = Arc::new(Kept { file: Arc::new(file), path, digest: blob.digest.clone() });
         self.upload(source, &|sent| (self.tell)(sent, blob.size))?;
         Ok(Some(()))
     }
@@ -78,6 +80,16 @@ pub(super) fn sent_from(
     let (state, _) = watch::channel(Grown::default());
     let growing = Arc::new(Growing { file: Arc::clone(part.file()), state });
     let packed_so_far = AtomicU64::new(0);
+    if sending.pusher.is_beside() {
+        // It is handed over as a file: there is nothing to do while it grows.
+        packed(sending.store, layer, packing, &part, &growing, &packed_so_far)?;
+        let digest = growing.digest().map_err(ImageError::Broken)?;
+        let size = part.len().map_err(seacow_store::ImageError::from)?;
+        part.finish(&digest).map_err(seacow_store::ImageError::from)?;
+        let blob = super::push::descriptor(digest.clone(), size);
+        sending.as_it_was(&blob)?.ok_or(ImageError::NoRoomToPack(layer.tar_size))?;
+        return Ok((digest, size, matches!(packing, Packing::Zstd(_))));
+    }
     let (sent, packed) = std::thread::scope(|scope| {
         let packer = scope.spawn(|| packed(sending.store, layer, packing, &part, &growing, &packed_so_far));
         let told = |_| (sending.tell)(packed_so_far.load(Ordering::Relaxed), layer.tar_size);
@@ -206,6 +218,7 @@ impl Source for Growing {
 /// A blob that is kept.
 struct Kept {
     file: Arc<File>,
+    path: Option<PathBuf>,
     digest: Digest,
 }
 
@@ -216,6 +229,10 @@ impl Source for Kept {
 
     fn digest(&self) -> io::Result<Digest> {
         Ok(self.digest.clone())
+    }
+
+    fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 }
 

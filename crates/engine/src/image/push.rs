@@ -99,7 +99,10 @@ impl Push<'_> {
         let images = self.images()?;
         let settings = &self.engine.config().registries;
         let connecting = Pusher::connect(&self.name, settings, &self.options.credentials);
-        let pusher = self.handle.block_on(connecting)?;
+        let mut pusher = self.handle.block_on(connecting)?;
+        if let Some(own) = self.engine.0.registry.at(pusher.host()) {
+            pusher = pusher.beside(own);
+        }
         for (name, image) in images {
             self.image(&pusher, &name, &image)?;
         }
@@ -311,7 +314,7 @@ impl Push<'_> {
     }
 }
 
-fn descriptor(digest: Digest, size: u64) -> Descriptor {
+pub(super) fn descriptor(digest: Digest, size: u64) -> Descriptor {
     Descriptor { media_type: String::new(), digest, size, platform: None, annotations: Default::default() }
 }
 

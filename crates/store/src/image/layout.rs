@@ -34,7 +34,7 @@ pub(super) struct ArchiveItem {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LayerSource {
-    pub(super) media_type: &'static str,
+    pub(super) media_type: String,
     pub(super) size: u64,
     pub(super) digest: Digest,
 }

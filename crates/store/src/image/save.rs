@@ -1,7 +1,10 @@
-//! `docker save`: images as an archive that is an OCI layout and Docker's own format at once.
+//! `docker save`: images as an archive that is an OCI layout and Docker's own format at once. An image that was
+//! pulled, and whose blobs are all kept, is saved as it came; others with their layers unpacked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write};
+use std::sync::Arc;
 
 use seacow_spec::oci::image::{self as oci, Descriptor, Index, Manifest};
 use seacow_spec::{Digest, Reference};
@@ -11,6 +14,7 @@ use super::layout::{
     REPOSITORIES, blob,
 };
 use super::{Image, ImageError, Images};
+use crate::blob::Blobs;
 use crate::hash;
 use crate::layer::LayerInfo;
 use crate::tar::{Head, Kind, TarWriter};
@@ -19,11 +23,21 @@ use crate::tar::{Head, Kind, TarWriter};
 struct Item {
     image: Image,
     names: Vec<Reference>,
-    /// Lowest first.
-    layers: Vec<std::sync::Arc<LayerInfo>>,
+    /// Lowest first, with what they are called in the archive.
+    layers: Layers,
     manifest: Vec<u8>,
     /// Digest of the config: the image's id, unless layers have got their diff ids since.
     config: Digest,
+}
+
+type Layers = Vec<(Descriptor, Content)>;
+
+/// Where the blob of a layer comes from.
+enum Content {
+    /// Its tar, which is made of its files.
+    Tar(Arc<LayerInfo>),
+    /// As a registry has it.
+    Kept(File),
 }
 
 impl Images {
@@ -40,8 +54,11 @@ impl Images {
         for item in &items {
             let created = item.image.config.created.map_or(0, |at| at.unix_seconds());
             tar.blob(&item.config, &item.image.raw, created)?;
-            for layer in &item.layers {
-                tar.layer(self, layer, created)?;
+            for (descriptor, content) in &item.layers {
+                match content {
+                    Content::Tar(layer) => tar.layer(self, layer, created)?,
+                    Content::Kept(file) => tar.kept(descriptor, file, created)?,
+                }
             }
             tar.blob(&hash::digest(&item.manifest), &item.manifest, created)?;
         }
@@ -107,6 +124,9 @@ impl Images {
     fn item(&self, image: Image) -> Result<Item, ImageError> {
         let image = self.sealed(&image.id)?;
         let config = hash::digest(&image.raw);
+        if let Some((manifest, layers)) = self.as_it_came(&image, &config) {
+            return Ok(Item { image, names: Vec::new(), layers, manifest, config });
+        }
         let mut layers = match &image.chain {
             Some(chain) => self.layers.stack(chain)?,
             None => Vec::new(),
@@ -125,7 +145,27 @@ impl Images {
             config: descriptor(oci::CONFIG, &config, image.raw.len() as u64),
             layers: layers.iter().map(|l| descriptor(oci::LAYER, &l.diff_id, l.tar_size)).collect(),
         })?;
+        let layers = layers
+            .into_iter()
+            .map(|layer| (descriptor(oci::LAYER, &layer.diff_id, layer.tar_size), Content::Tar(layer)))
+            .collect();
         Ok(Item { image, names: Vec::new(), layers, manifest, config })
+    }
+
+    /// The manifest and the blobs that an image came with, if all of them are kept and whole.
+    fn as_it_came(&self, image: &Image, config: &Digest) -> Option<(Vec<u8>, Layers)> {
+        let blobs = Blobs::new(self.shared.clone());
+        let whole = |layer: &Descriptor| {
+            let file = blobs.open(&layer.digest)?;
+            let right = hash::of_file(&file).is_ok_and(|digest| digest == layer.digest);
+            right.then(|| (layer.clone(), Content::Kept(file)))
+        };
+        let manifests = self.manifests(&image.id);
+        let mut own = manifests.iter().filter(|kept| kept.manifest.config.digest == *config);
+        own.find_map(|kept| {
+            let layers = kept.manifest.layers.iter().map(whole).collect::<Option<_>>()?;
+            Some((kept.raw.clone(), layers))
+        })
     }
 }
 
@@ -158,17 +198,21 @@ fn docker_manifest(items: &[Item]) -> Vec<ArchiveItem> {
     let item = |item: &Item| ArchiveItem {
         config: blob(&item.config),
         repo_tags: item.names.iter().map(Reference::familiar).collect(),
-        layers: item.layers.iter().map(|layer| blob(&layer.diff_id)).collect(),
+        layers: item.layers.iter().map(|(layer, _)| blob(&layer.digest)).collect(),
         layer_sources: item
-            .layers
+            .image
+            .config
+            .rootfs
+            .diff_ids
             .iter()
-            .map(|layer| {
+            .zip(&item.layers)
+            .map(|(diff_id, (layer, _))| {
                 let source = LayerSource {
-                    media_type: oci::LAYER,
-                    size: layer.tar_size,
-                    digest: layer.diff_id.clone(),
+                    media_type: layer.media_type.clone(),
+                    size: layer.size,
+                    digest: layer.digest.clone(),
                 };
-                (layer.diff_id.to_string(), source)
+                (diff_id.to_string(), source)
             })
             .collect(),
     };
@@ -179,10 +223,10 @@ fn docker_manifest(items: &[Item]) -> Vec<ArchiveItem> {
 fn repositories(items: &[Item]) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut out: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for item in items {
-        let Some(top) = item.layers.last() else { continue };
+        let Some((top, _)) = item.layers.last() else { continue };
         for name in &item.names {
             let tag = name.tag().unwrap_or_default().to_owned();
-            out.entry(name.familiar_name()).or_default().insert(tag, top.diff_id.hex().to_owned());
+            out.entry(name.familiar_name()).or_default().insert(tag, top.digest.hex().to_owned());
         }
     }
     out
@@ -216,6 +260,19 @@ impl Archive<'_> {
         }
         let head = head(&blob(digest), Kind::File, content.len() as u64, at);
         self.tar.blob(&head, content).map_err(ImageError::Output)
+    }
+
+    fn kept(&mut self, layer: &Descriptor, file: &File, at: i64) -> Result<(), ImageError> {
+        if !self.written.insert(layer.digest.clone()) {
+            return Ok(());
+        }
+        let head = head(&blob(&layer.digest), Kind::File, layer.size, at);
+        let copied = self.tar.stream(&head, |out| {
+            let mut file = file;
+            file.rewind()?;
+            io::copy(&mut file.take(layer.size), out).map(drop)
+        });
+        copied.map_err(ImageError::Output)
     }
 
     fn layer(&mut self, images: &Images, layer: &LayerInfo, at: i64) -> Result<(), ImageError> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: that is how it fails")]
 
 mod archives;
+mod blobs;
 mod census;
 mod common;
 mod crash;
