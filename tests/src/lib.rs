@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod gate;
 mod http;
+mod hub;
 mod image;
 mod older;
 mod plugin;
@@ -18,7 +20,9 @@ mod registry;
 mod terminal;
 
 pub use engine::{Engine, Kind, cgroup_driver, dist};
+pub use gate::Gate;
 pub use http::Response;
+pub use hub::{Hub, HubAsked};
 pub use image::busybox_tar;
 pub use older::OlderShim;
 pub use plugin::VolumePlugin;
