@@ -16,6 +16,7 @@
 //! | [`http`], [`api`] | the engines' API, without a client program |
 //! | [`stats`], [`report`] | samples, tables, bars |
 //! | [`fork`] | `bench fork`, of which there are no peers |
+//! | [`transfer`] | `bench image`: pull and push |
 //! | [`storage`] | `bench storage`, with engines of its own |
 //! | [`memory`], [`traces`] | what containers occupy, and what is left of them |
 //! | [`trace`] | the engine's own marks on the start path |
@@ -36,6 +37,7 @@ mod stats;
 mod storage;
 mod trace;
 mod traces;
+mod transfer;
 
 use anyhow::{Context, Result, bail};
 
@@ -51,10 +53,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some("start") => start(&Options::parse(rest)?, rest),
         Some(sampler::COMMAND) => sampler::serve(),
         Some("fork") => fork::run(rest),
+        Some("image") => transfer::run(rest),
         Some("storage") => storage::run(rest),
         Some("vm") => crate::vm::bench(vm_rounds(rest)?),
-        Some(other) => bail!("unknown benchmark {other:?}; there are: fork, start, storage, vm"),
-        None => bail!("which benchmark? there are: fork, start, storage, vm"),
+        Some(other) => bail!("unknown benchmark {other:?}; there are: fork, image, start, storage, vm"),
+        None => bail!("which benchmark? there are: fork, image, start, storage, vm"),
     }
 }
 

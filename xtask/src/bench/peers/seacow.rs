@@ -43,6 +43,11 @@ impl Seacow {
         self.daemon.log()
     }
 
+    /// Where its data are.
+    pub(crate) fn data_root(&self) -> PathBuf {
+        PathBuf::from(format!("/var/lib/{}", self.name))
+    }
+
     /// Shims and their children, prepared or in use.
     pub(crate) fn shims(&self) -> Vec<u32> {
         memory::processes_with(&format!("/run/{}/c/", self.name))

@@ -51,6 +51,11 @@ impl Drop for Tars {
     }
 }
 
+/// A tar of this machine's Debian packages.
+pub(in crate::bench) fn debian(to: &Path) -> Result<()> {
+    tar_of(&files()?, to)
+}
+
 /// Files of packages, as many as make the size.
 fn files() -> Result<Vec<String>> {
     let list = shell::output(Command::new("dpkg-query").args(["-W", "-f", "${Priority} ${Package}\\n"]))?;

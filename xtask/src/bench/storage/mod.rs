@@ -7,7 +7,7 @@
 
 mod huge;
 mod image;
-mod layers;
+pub(super) mod layers;
 mod moments;
 mod reads;
 mod subject;
