@@ -93,6 +93,22 @@ pub(crate) fn unpack_with_dependencies(dir: &Path, packages: &[&str]) -> Result<
     std::fs::remove_dir_all(&debs).with_context(|| format!("remove {}", debs.display()))
 }
 
+/// Programs that are forked in tests: Redis, and Node where this machine has none.
+pub(crate) fn programs() -> Result<PathBuf> {
+    let dir = shell::target().join("peers/programs");
+    let stamp = dir.join(".complete");
+    if !stamp.exists() {
+        let mut wanted = vec!["redis-server"];
+        if shell::which("node").is_none() {
+            wanted.push("nodejs");
+        }
+        println!("xtask: fetching Debian packages, not installed, to be forked: {}", wanted.join(" "));
+        unpack_with_dependencies(&dir, &wanted)?;
+        std::fs::write(&stamp, [])?;
+    }
+    Ok(dir)
+}
+
 /// The stock docker client: the one on the path, or Debian's, unpacked.
 pub(crate) fn docker_cli() -> Result<PathBuf> {
     if let Some(docker) = shell::which("docker") {

@@ -40,6 +40,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     runner.env("SEACOW_TEST_RUNTIMES", runtimes::runc()?);
     runner.env("SEACOW_REGISTRY", packages::unpack("registry", &["docker-registry"])?);
     runner.env("SEACOW_SKOPEO", packages::unpack("skopeo", &packages::SKOPEO)?);
+    runner.env("SEACOW_PROGRAMS", packages::programs()?);
     runner.env("SEACOW_OTHER_DOCKERS", packages::older_docker_cli()?);
     let mut outcomes = vec![shell::run(&mut runner)];
     if args.is_empty() {
