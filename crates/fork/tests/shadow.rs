@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use common::programs::{Cgroup, Forker, State, Test, forks_right_of, reads_on, run_tests, running};
 use common::{How, PAUSE, Process, World, start, start_doubled, start_watched, status, target, until};
-use seacow_fork::{Charge, Error, Family, Path, Seen, Surroundings, Target, examine};
+use seacow_fork::{Charge, Error, Family, Path, Seen, Settling, Surroundings, Target, examine};
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 14] = [
     ("a_doubled_process_sees_what_it_would_have_seen", the_same),
     ("one_of_everything_with_a_shadow", one_of_everything),
     ("threads_with_a_shadow", with_threads),
     ("confined_with_a_shadow", confined),
     ("python_with_a_shadow", python),
     ("memory_that_no_fork_inherits_is_there", not_forked_memory),
+    ("memory_that_has_settled_gets_huge_pages", settled),
     ("the_shadow_follows_the_entry_point", follows),
     ("what_is_not_followed_is_forked_all_the_same", not_followed),
     ("forks_of_forks_of_forks", generations),
@@ -181,6 +182,38 @@ while True:
 ";
     let (source, family) = with_shadow(&[PYTHON, "-c", program], How::default());
     forks_right_of(source, 0, family);
+}
+
+/// Kilobytes of a process in huge pages.
+fn huge(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn settled() {
+    let program = "
+import time
+grown = bytearray(b'abcdefgh' * (6 << 20))
+n = 0
+while True:
+    n += 1
+    grown[n % 100 * 4096 + 1] = n % 256
+    assert grown[n % 100 * 4096 + 2 :: 4096 * 50] == b'c' * len(grown[n % 100 * 4096 + 2 :: 4096 * 50])
+    print(n, 'ok')
+    time.sleep(0.002)
+";
+    let (mut source, family) = with_shadow(&[PYTHON, "-c", program], CONFINED);
+    let last = reads_on(&mut source, 0, 3);
+    let mut settling = Settling::default();
+    let shadow = family.shadow().unwrap();
+    // What may still grow is left alone.
+    assert!(!settling.look(shadow).unwrap());
+    assert_eq!(huge(source.pid), 0);
+    while settling.look(shadow).unwrap() {}
+    assert!(huge(source.pid) > 40 << 10, "{} kB", huge(source.pid));
+    let last = reads_on(&mut source, last, 20);
+    forks_right_of(source, last, family);
 }
 
 fn follows() {

@@ -37,6 +37,23 @@ pub fn robust_list(tid: i32) -> Result<(u64, u64), Errno> {
     crate::raw::check(done).map(|_| (head, length))
 }
 
+/// Has the kernel gather the small pages of a range of another process into huge ones, where a huge one finds
+/// room (MADV_COLLAPSE, Linux 6.1). Needs the right to trace it and CAP_SYS_NICE.
+pub fn gather(process: BorrowedFd<'_>, range: Range) -> Result<(), Errno> {
+    // From the kernel's `mman-common.h`; musl's headers, and with them the libc crate, do not know it.
+    const MADV_COLLAPSE: libc::c_int = 25;
+    let part = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(range.start as usize),
+        iov_len: (range.end - range.start) as usize,
+    };
+    // SAFETY: the kernel reads one iovec, which lives across the call; what that names is another process's
+    // memory, whose contents do not change.
+    let done = unsafe {
+        libc::syscall(libc::SYS_process_madvise, process.as_raw_fd(), &raw const part, 1, MADV_COLLAPSE, 0)
+    };
+    crate::raw::check(done).map(drop)
+}
+
 /// A range of addresses.
 pub type Range = std::ops::Range<u64>;
 

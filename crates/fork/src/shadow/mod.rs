@@ -25,6 +25,7 @@ mod double;
 mod fork;
 mod proc_mount;
 mod program;
+mod settle;
 mod watch;
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -37,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::puppet::Puppet;
 
 pub(crate) use fork::Copied;
+pub use settle::Settling;
 pub use watch::{Doubled, Seen, Watch};
 
 /// What it is called.

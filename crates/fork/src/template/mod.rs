@@ -17,7 +17,7 @@ use crate::shadow::Copied;
 use crate::snapshot::Snapshot;
 
 pub(crate) use refresh::{Changes, Frames};
-pub(crate) use space::Flags;
+pub(crate) use space::{Flags, dense_blocks, is_own};
 
 /// Descriptors that a template has while it is worked on; its clones get them too, and close them.
 #[derive(Clone, Copy, Debug)]

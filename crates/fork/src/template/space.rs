@@ -146,7 +146,7 @@ pub(super) fn fill(
 
 /// Where huge pages are worth their while: whole ones within the mapping that are nearly full of the
 /// source's pages. What is not its own is zero in the source and in the huge page.
-fn dense_blocks(mapping: &Mapping, own: &[Range<u64>]) -> Vec<Range<u64>> {
+pub(crate) fn dense_blocks(mapping: &Mapping, own: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut filled: BTreeMap<u64, u64> = BTreeMap::new();
     for range in own {
         let mut at = range.start;
@@ -186,7 +186,7 @@ fn prepare_huge(puppet: &Puppet, dense: &[Range<u64>], deadline: Instant) -> Res
 }
 
 /// Whether a template holds it: shared files are mapped by each clone from its own root.
-pub(super) fn is_own(mapping: &Mapping) -> bool {
+pub(crate) fn is_own(mapping: &Mapping) -> bool {
     !mapping.is_kernels() && !mapping.shared
 }
 

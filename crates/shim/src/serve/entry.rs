@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
-use seacow_fork::{Charge, Doubled, Seen, Shadow, Surroundings, Target as Forkable, Watch};
+use seacow_fork::{Charge, Doubled, Seen, Settling, Shadow, Surroundings, Target as Forkable, Watch};
 use seacow_runtime::cgroup::{Cgroups, ForShadow};
 use seacow_spec::lifecycle;
 use seacow_spec::shim::Event;
@@ -19,6 +19,8 @@ use crate::poll::{Token, Watched};
 const SIGCHLD: i32 = 17;
 /// How long after its last program an entry point has settled. Until then its signals come by us.
 const SETTLED: Duration = Duration::from_secs(10);
+/// How often it is looked at until then.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a program may take from the word to execute it until it stands there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,6 +31,9 @@ pub(crate) struct Entry {
     watch: Option<Watch>,
     /// When it has settled.
     until: Option<Instant>,
+    /// When its memory is to be looked at next.
+    look_at: Option<Instant>,
+    settling: Settling,
     /// It may have gone on before we listened.
     unseen: bool,
 }
@@ -67,6 +72,8 @@ impl Entry {
         self.shadow = Some(shadow);
         self.watch = Some(watch);
         self.until = Some(Instant::now() + SETTLED);
+        self.look_at = Some(Instant::now() + LOOK);
+        self.settling = Settling::default();
         Some(Moved { pid: clone.pid, pidfd: clone.pidfd })
     }
 
@@ -90,7 +97,21 @@ impl Entry {
 
     /// Stops watching.
     fn settle(&mut self) {
-        (self.watch, self.until) = (None, None);
+        (self.watch, self.until, self.look_at) = (None, None, None);
+    }
+
+    /// Has its memory made cheap to be forked, when it does not grow any more.
+    fn look_at_memory(&mut self, now: Instant) {
+        if self.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let looked = self.shadow.as_ref().map(|shadow| self.settling.look(shadow));
+        self.look_at = match looked {
+            Some(Ok(true)) => Some(now),
+            Some(Ok(false)) => Some(now + LOOK),
+            // It stays as it is.
+            Some(Err(_)) | None => None,
+        };
     }
 
     /// Its shadow, for a family; nobody else may trace the program then.
@@ -104,7 +125,7 @@ impl Entry {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.until
+        self.until.into_iter().chain(self.look_at).min()
     }
 
     pub(super) fn is_watched(&self) -> bool {
@@ -171,8 +192,11 @@ impl Member {
         if self.entry.as_mut().is_some_and(|entry| std::mem::take(&mut entry.unseen)) {
             self.look_at_entry();
         }
+        if let Some(entry) = &mut self.entry {
+            entry.look_at_memory(now);
+        }
         if let Some(entry) = &mut self.entry
-            && entry.due().is_some_and(|due| due <= now)
+            && entry.until.is_some_and(|until| until <= now)
         {
             entry.settle();
             self.stop_following();
