@@ -15,6 +15,26 @@ use crate::template::{self, Changes, Frames, Template};
 /// How long making a template and a clone may take; far more than any takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The caller's part of a pause: what has to be of the same moment as the memory. A closure is done at the
+/// end, with nothing beside it.
+pub trait Meanwhile {
+    /// The source stands still, and nothing stands in the way. What is begun here goes on beside our own work.
+    fn begin(&mut self) -> std::result::Result<(), String>;
+
+    /// Waits until it is done.
+    fn finish(&mut self) -> std::result::Result<(), String>;
+}
+
+impl<F: FnMut() -> std::result::Result<(), String>> Meanwhile for F {
+    fn begin(&mut self) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), String> {
+        self()
+    }
+}
+
 /// What one source's forks have in common. Dropped, templates and snapshots are killed; clones live on.
 ///
 /// ```no_run
@@ -80,7 +100,7 @@ pub struct Forked {
     pub path: Path,
     /// How long the source stood still.
     pub pause: Duration,
-    /// Of these, what the caller's part took.
+    /// Of these, what was waited for the caller's part.
     pub caller: Duration,
     /// From the call until clones can be made.
     pub ready: Duration,
@@ -119,16 +139,15 @@ impl Family {
     }
 
     /// Stops the source, takes its state and a copy-on-write copy of its memory, lets it go, and makes
-    /// a template of that. `while_stopped` is the caller's part of the pause (the snapshot of the file
-    /// system); it must keep to `pause_at_most` itself, after which nothing else is begun and the
-    /// source is let go.
+    /// a template of that. `meanwhile` is the caller's part of the pause (the snapshot of the file system);
+    /// it must keep to `pause_at_most` itself, after which nothing else is begun and the source is let go.
     ///
     /// What stands in the way is the error [`Error::Refused`], found before anything is touched.
     pub fn fork(
         &mut self,
         target: &Target<'_>,
         pause_at_most: Duration,
-        while_stopped: impl FnOnce() -> std::result::Result<(), String>,
+        meanwhile: impl Meanwhile,
     ) -> Result<Forked> {
         self.tidy();
         let began = Instant::now();
@@ -136,12 +155,13 @@ impl Family {
         if self.shadow().is_none() {
             self.shadow = None;
         }
-        let taken = self.take(&mut source, target, while_stopped, began + pause_at_most);
+        let stopped = source.stopped;
+        let taken = self.take(&mut source, target, meanwhile, began + pause_at_most);
         let released = source.release();
         let (state, copy, caller) = taken?;
         // It has ended meanwhile, perhaps; its copy has not.
         drop(released);
-        let pause = began.elapsed();
+        let pause = stopped.elapsed();
         let (path, made) = self.generation(state, copy)?;
         let (copied, ready) = (made.template.copied, began.elapsed());
         self.last = self.made.replace(made);
@@ -172,10 +192,12 @@ impl Family {
         &mut self,
         source: &mut Source,
         target: &Target<'_>,
-        while_stopped: impl FnOnce() -> std::result::Result<(), String>,
+        mut meanwhile: impl Meanwhile,
         deadline: Instant,
     ) -> Result<(State, Copy, Duration)> {
-        let state = capture::capture(source, target, &self.kept().collect::<Vec<_>>())?;
+        let examined = capture::examine(source, target, &self.kept().collect::<Vec<_>>())?;
+        meanwhile.begin().map_err(Error::Caller)?;
+        let state = capture::capture(source, examined)?;
         snapshot::bury(source)?;
         let copy = match (&mut self.shadow, changes_since(self.made.as_ref(), source, &state)?) {
             (Some(shadow), _) => Copy::OfShadow(shadow.fork(source, &state.mappings, deadline)?),
@@ -183,7 +205,7 @@ impl Family {
             (None, None) => Copy::Snapshot(snapshot::take(source, &state.mappings, deadline)?),
         };
         let caller = Instant::now();
-        while_stopped().map_err(Error::Caller)?;
+        meanwhile.finish().map_err(Error::Caller)?;
         Ok((state, copy, caller.elapsed()))
     }
 

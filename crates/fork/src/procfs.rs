@@ -1,12 +1,16 @@
 //! What `/proc` tells about a process.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
+
+/// Bytes of a file that are read at a time.
+const PIECE: usize = 16 << 10;
 
 /// A mapping of a process's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +66,18 @@ pub(crate) fn read(pid: i32, name: &str) -> Result<String> {
 }
 
 pub(crate) fn read_bytes(pid: i32, name: &str) -> Result<Vec<u8>> {
-    std::fs::read(format!("/proc/{pid}/{name}")).map_err(|source| Error::Proc {
-        pid,
-        name: name.to_owned(),
-        source,
-    })
+    let failed = |source| Error::Proc { pid, name: name.to_owned(), source };
+    let mut file = std::fs::File::open(format!("/proc/{pid}/{name}")).map_err(failed)?;
+    // The kernel makes such a file while it is read: in one piece, where it fits.
+    let (mut bytes, mut piece) = (Vec::new(), [0; PIECE]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
 }
 
 /// Opens a file of `/proc/PID`.

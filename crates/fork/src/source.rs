@@ -72,6 +72,8 @@ pub(crate) struct Source {
     scratch: Option<Area>,
     scratch_size: u64,
     deadline: Instant,
+    /// When it was told to stop.
+    pub(crate) stopped: Instant,
 }
 
 impl Source {
@@ -84,8 +86,9 @@ impl Source {
         let pad = find_pad(pid, &memory)?;
         let threads = Vec::new();
         let (scratch, scratch_size) = (None, 0);
+        let stopped = Instant::now();
         let mut source =
-            Self { pid, inner_pid, memory, threads, pad, signal, scratch, scratch_size, deadline };
+            Self { pid, inner_pid, memory, threads, pad, signal, scratch, scratch_size, deadline, stopped };
         source.stop_threads()?;
         source.learn_states()?;
         Ok(source)
@@ -110,8 +113,9 @@ impl Source {
         let pad = find_pad(pid, &memory)?;
         let threads = vec![Thread::unknown(pid)];
         let (scratch, scratch_size) = (None, 0);
+        let stopped = Instant::now();
         let mut source =
-            Self { pid, inner_pid, memory, threads, pad, signal, scratch, scratch_size, deadline };
+            Self { pid, inner_pid, memory, threads, pad, signal, scratch, scratch_size, deadline, stopped };
         source.learn_states()?;
         Ok(source)
     }

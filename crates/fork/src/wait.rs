@@ -4,33 +4,43 @@ use std::time::{Duration, Instant};
 
 use seacow_sys::Errno;
 use seacow_sys::ptrace::{self, Stop};
+use seacow_sys::signal::ChildNews;
 
 use crate::error::{Error, Result};
 
-/// How often a tracee is looked at without a pause: stops come within a few microseconds.
-const BUSY: u32 = 200;
-/// Pauses after that.
-const PAUSE: Duration = Duration::from_micros(30);
+/// How often a tracee is looked at before we sleep: on another processor it stops within microseconds.
+const BUSY: u32 = 12;
+/// How long we sleep at most, should the news of a stop have gone elsewhere.
+const NAP: Duration = Duration::from_millis(2);
 
 /// Waits for the next stop of a tracee. (`waitid` knows no time limit, and a signal handler or a timer
 /// of our own would be the caller's business.)
 pub(crate) fn next_stop(tid: i32, deadline: Instant, step: &'static str) -> Result<Stop> {
-    for round in 0u32.. {
-        match ptrace::poll(tid) {
-            Ok(Some(stop)) => return Ok(stop),
-            Ok(None) => {}
-            Err(Errno::CHILD | Errno::SRCH) => return Ok(Stop::Ended),
-            Err(errno) => return Err(Error::trace("wait", tid)(errno)),
+    for _ in 0..BUSY {
+        if let Some(stop) = look(tid)? {
+            return Ok(stop);
         }
-        if round < BUSY {
-            std::thread::yield_now();
-        } else if Instant::now() >= deadline {
-            return Err(Error::Deadline { step });
-        } else {
-            std::thread::sleep(PAUSE);
-        }
+        std::hint::spin_loop();
     }
-    Err(Error::Deadline { step })
+    // Only now: a tracee on our own processor runs when we sleep, and no sooner.
+    let mut news = ChildNews::begin().map_err(Error::own("wait for news"))?;
+    loop {
+        if let Some(stop) = look(tid)? {
+            return Ok(stop);
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::Deadline { step });
+        }
+        news.wait(NAP);
+    }
+}
+
+fn look(tid: i32) -> Result<Option<Stop>> {
+    match ptrace::poll(tid) {
+        Ok(stop) => Ok(stop),
+        Err(Errno::CHILD | Errno::SRCH) => Ok(Some(Stop::Ended)),
+        Err(errno) => Err(Error::trace("wait", tid)(errno)),
+    }
 }
 
 /// Waits until a new tracee, or one that was interrupted, stands still. Signals that come first are delivered.

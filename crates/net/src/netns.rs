@@ -13,7 +13,6 @@ use seacow_sys::ns::{self, Kinds};
 
 use crate::bridge::Bridge;
 use crate::endpoint::{Endpoint, EndpointConfig, EndpointError, Netns};
-use crate::sysctl::{self, SysctlError};
 
 /// A namespace that was not made.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +31,6 @@ pub enum NetnsError {
     /// Its link could not be made.
     #[error(transparent)]
     Link(#[from] EndpointError),
-    /// A kernel switch.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
     /// The thread that was to make it did not.
     #[error("the thread that makes a network namespace has ended")]
     Thread,
@@ -44,7 +40,7 @@ impl Classified for NetnsError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Link(error) => error.class(),
-            Self::Step { .. } | Self::Inside(_) | Self::Sysctl(_) | Self::Thread => ErrorClass::Internal,
+            Self::Step { .. } | Self::Inside(_) | Self::Thread => ErrorClass::Internal,
         }
     }
 }
@@ -52,8 +48,6 @@ impl Classified for NetnsError {
 /// What it gets.
 #[derive(Clone, Debug, Default)]
 pub struct Inside {
-    /// Kernel switches below `net.`, by their dotted names.
-    pub sysctls: Vec<(String, String)>,
     /// Its link, with address, prefix length and gateway.
     pub link: Option<(EndpointConfig, Ipv4Addr, u8, Option<Ipv4Addr>)>,
 }
@@ -75,9 +69,6 @@ fn make_here(bridge: Option<&Bridge>, inside: &Inside) -> Result<(OwnedFd, Optio
     ns::unshare(Kinds::NETWORK).map_err(failed("make a network namespace"))?;
     let made = ns::open_own(Kinds::NETWORK).map_err(failed("open a new network namespace"))?;
     route::raise_loopback()?;
-    for (key, value) in &inside.sysctls {
-        sysctl::write(key, value)?;
-    }
     let (Some(bridge), Some((config, address, prefix, gateway))) = (bridge, &inside.link) else {
         return Ok((made, None));
     };

@@ -53,15 +53,6 @@ impl SysctlError {
 /// Forwarding between interfaces; without it no container reaches the outside.
 pub const IP_FORWARD: &str = "net.ipv4.ip_forward";
 
-/// Sets a switch, whatever it is.
-pub(crate) fn write(key: &str, value: &str) -> Result<(), SysctlError> {
-    fs::write(path(key), value).map_err(|source| SysctlError::Write {
-        key: key.to_owned(),
-        value: value.to_owned(),
-        source,
-    })
-}
-
 /// Dots become slashes and slashes dots, as sysctl(8) does it: an interface name may hold a dot.
 fn path(key: &str) -> String {
     let swapped: String = key

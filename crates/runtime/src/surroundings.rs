@@ -8,11 +8,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use seacow_spec::oci::runtime::{Linux, LinuxResources, Mount, NamespaceKind};
 use seacow_spec::shim::{Create, Lower, Prepare, Rootfs};
-use seacow_sys::Errno;
 use seacow_sys::mount::{self, Attributes, Change, MountFlags, Propagation};
 use seacow_sys::ns::{self, Kinds};
 use seacow_sys::rooted::Root;
@@ -22,7 +22,7 @@ use crate::error::{Error, Step};
 use crate::init::soft;
 use crate::mounts::options::Options;
 use crate::mounts::{cgroup_view, devices, place, rootfs};
-use crate::process::labels;
+use crate::process::{labels, sysctl};
 
 /// One mount. Targets are paths of the clone's root.
 #[derive(Debug)]
@@ -67,15 +67,16 @@ pub struct Surroundings {
     pub tasks: Vec<OwnedFd>,
     /// In order.
     pub mounts: Vec<Placed>,
+    /// Files of its own `/proc/sys`, settings of its namespaces, and what it writes to each.
+    pub settings: Vec<(String, String)>,
     /// Files of its own `/proc` and the label that it writes to each.
     pub labels: Vec<(String, String)>,
 }
 
 impl Surroundings {
-    /// Makes cgroups with their limits, and all mounts that can be made ahead. `stage` becomes (or is) an
-    /// empty directory of the host that only this container uses. The cgroups are the caller's to remove,
-    /// whatever comes of it.
-    pub fn new(cgroups: &Cgroups, prepare: &Prepare, create: &Create, stage: &Path) -> Result<Self, Error> {
+    /// Makes cgroups with their limits, and all mounts that can be made ahead. The cgroups are the caller's to
+    /// remove, whatever comes of it.
+    pub fn new(cgroups: &Cgroups, prepare: &Prepare, create: &Create) -> Result<Self, Error> {
         refuse(cgroups, prepare)?;
         let nothing = Linux::default();
         let linux = create.spec.linux.as_ref().unwrap_or(&nothing);
@@ -86,8 +87,9 @@ impl Surroundings {
         soft::apply(cgroups, resources, prepare.privileged)?;
         let tasks = cgroups.tasks_files().iter().map(|file| open_tasks(file)).collect::<Result<_, _>>()?;
         let mut list = List { prepare, cgroups, mounts: Vec::new() };
-        list.fill(create, linux, stage)?;
-        Ok(Self { born_in, tasks, mounts: list.mounts, labels: labels_of(create)? })
+        list.fill(create, linux)?;
+        let settings = linux.sysctl.iter().map(setting).collect::<Result<_, _>>()?;
+        Ok(Self { born_in, tasks, mounts: list.mounts, settings, labels: labels_of(create)? })
     }
 }
 
@@ -119,6 +121,12 @@ fn open_tasks(file: &Path) -> Result<OwnedFd, Error> {
         .step(|| format!("open {}", file.display()))
 }
 
+/// The file of a kernel setting. All its namespaces are its own ([`refuse`]).
+fn setting((name, value): (&String, &String)) -> Result<(String, String), Error> {
+    let below = sysctl::below_proc_sys(name, |_| true)?;
+    Ok((Path::new("/proc/sys").join(below).display().to_string(), value.clone()))
+}
+
 /// What confines it. The files are those of the `/proc` that was just mounted for it, before anything of
 /// the container's could put something in their place.
 fn labels_of(create: &Create) -> Result<Vec<(String, String)>, Error> {
@@ -144,8 +152,8 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    fn fill(&mut self, create: &Create, linux: &Linux, stage: &Path) -> Result<(), Error> {
-        let tree = root_tree(create, linux, stage)?;
+    fn fill(&mut self, create: &Create, linux: &Linux) -> Result<(), Error> {
+        let tree = root_tree(create, linux)?;
         let root = Root::from_fd(tree.try_clone().step(|| "duplicate a mount".into())?);
         self.mounts.push(Placed::Root(tree));
         let own = |entry: &&Mount| matches!(entry.kind.as_str(), "cgroup" | "cgroup2");
@@ -348,23 +356,14 @@ fn set(tree: &OwnedFd, attributes: Attributes, what: &str) -> Result<(), Error> 
         .step(|| format!("set options of {what}"))
 }
 
-fn root_tree(create: &Create, linux: &Linux, stage: &Path) -> Result<OwnedFd, Error> {
+fn root_tree(create: &Create, linux: &Linux) -> Result<OwnedFd, Error> {
     let on_host = match &create.rootfs {
         Rootfs::Overlay { lowers, .. } => lowers.iter().any(|lower| matches!(lower, Lower::HostView { .. })),
         Rootfs::Directory(_) => false,
     };
     let tree = if on_host {
         leave_hosts_mounts()?;
-        match rustix::fs::mkdir(stage, Mode::from(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).step(|| format!("make stage {}", stage.display())),
-        }
-        let tree = rootfs::detached(&create.rootfs, linux, Some(stage));
-        // The overlay has its own hold on it.
-        let cleared = mount::unmount_detach(stage);
-        let tree = tree?;
-        cleared.step(|| "detach the view of the host".into())?;
-        tree
+        rootfs::detached(&with_view(&create.rootfs)?, linux, None)?
     } else {
         rootfs::detached(&create.rootfs, linux, None)?
     };
@@ -372,6 +371,36 @@ fn root_tree(create: &Create, linux: &Linux, stage: &Path) -> Result<OwnedFd, Er
         set(&tree, Attributes::READ_ONLY, "the root")?;
     }
     Ok(tree)
+}
+
+/// A root file system with a directory in the place of its view of the host. All clones have the same view:
+/// it is mounted once, over the directory that is its upper layer, in a mount namespace that is ours alone.
+fn with_view(rootfs: &Rootfs) -> Result<Rootfs, Error> {
+    let Rootfs::Overlay { lowers, upper } = rootfs else { return Ok(rootfs.clone()) };
+    let below = |lower: &Lower| match lower {
+        Lower::Dir(dir) => Ok(Lower::Dir(dir.clone())),
+        Lower::HostView { mask, root } => view_of_host(mask, root).map(|()| Lower::Dir(mask.clone())),
+    };
+    let lowers = lowers.iter().map(below).collect::<Result<_, _>>()?;
+    Ok(Rootfs::Overlay { lowers, upper: upper.clone() })
+}
+
+/// Mounts the view, unless it is there: the daemon may have made the directory anew, or it is another's.
+fn view_of_host(mask: &Path, root: &Path) -> Result<(), Error> {
+    /// The file systems that are such views.
+    static VIEWS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+    let device = || {
+        let stat = rustix::fs::stat(mask).step(|| format!("look at {}", mask.display()));
+        stat.map(|stat| stat.st_dev)
+    };
+    let mut views = VIEWS.lock().unwrap_or_else(PoisonError::into_inner);
+    if views.contains(&device()?) {
+        return Ok(());
+    }
+    let view = rootfs::view_of_host(mask, root)?;
+    mount::attach_at(view.as_fd(), mask).step(|| "attach the view of the host".into())?;
+    views.push(device()?);
+    Ok(())
 }
 
 /// Moves the calling process into a mount namespace of its own, once: views of the host have to be attached

@@ -162,7 +162,7 @@ impl Container {
         let (theirs, ours) = self::streams(order.create.stdio)?;
         let ours = ours.ok_or_else(|| report(Failed::TerminalOfClone))?;
         let cgroups = self.group.cgroups();
-        let around = Surroundings::new(cgroups, &order.prepare, &order.create, &dir.stage());
+        let around = Surroundings::new(cgroups, &order.prepare, &order.create);
         let around = around.map_err(|error| error.report())?;
         let shadow = match is_forkable(&order.create) {
             true => cgroups.for_shadow().map_err(|error| ErrorReport::of(&error))?,
@@ -173,7 +173,7 @@ impl Container {
         let held = family.clone_from(&spec).map_err(|error| ErrorReport::of(&error))?;
         let made = made(held.pid(), held.pidfd())?;
         record.init = start_time(made.pid).map(|started| (made.pid, started));
-        dir.write_cleanup(&record).map_err(report)?;
+        dir.amend_cleanup(&record).map_err(report)?;
         self.life = Life::Held(held);
         Ok((made, ours))
     }
@@ -408,7 +408,9 @@ fn spec_of<'a>(
             }
         })
     };
-    let label = |(file, label): &(String, String)| Ok((text(file)?, label.clone()));
+    let written = |(file, words): &(String, String)| Ok((text(file)?, words.clone()));
+    let all_written =
+        |files: &[(String, String)]| files.iter().map(written).collect::<Result<_, ErrorReport>>();
     Ok(Spec {
         mounts: around.mounts.iter().map(mount).collect::<Result<_, _>>()?,
         network,
@@ -417,7 +419,8 @@ fn spec_of<'a>(
         streams: streams.iter().map(end).collect(),
         host_name: order.create.spec.hostname.clone(),
         domain_name: order.create.spec.domainname.clone(),
-        labels: around.labels.iter().map(label).collect::<Result<_, ErrorReport>>()?,
+        settings: all_written(&around.settings)?,
+        labels: all_written(&around.labels)?,
         addresses: order.addresses.clone(),
         shadow: None,
     })

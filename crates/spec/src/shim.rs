@@ -280,16 +280,16 @@ impl NewClone {
 ///
 /// ```text
 /// daemon                              shim
-///   │ ───── Request::Fork + socket ────▶ │  stop, look, take state and memory
+///   │ ───── Request::Fork + socket ────▶ │  stop, look
 ///   │ ◀──── Forking ──────────────────── │
-///   │       (files are snapshotted)      │  waits no longer than the deadline
+///   │       (files are snapshotted)      │  state and memory; waits no longer than the deadline
 ///   │ ───── Frozen | Failed ───────────▶ │  the program goes on
 ///   │ ◀──── Answer::Forked ───────────── │
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pause {
-    /// The shim: it stands still, its memory is taken; now its files.
+    /// The shim: it stands still and can be forked; now its files.
     Forking,
     /// The daemon: they are.
     Frozen,
@@ -302,7 +302,7 @@ pub enum Pause {
 pub struct Forked {
     /// How long the program stood still, in microseconds.
     pub pause: u64,
-    /// Of these, what the daemon's part took.
+    /// Of these, what was waited for the daemon's part.
     pub files: u64,
     /// From the request until clones can be made, in microseconds.
     pub ready: u64,

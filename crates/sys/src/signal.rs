@@ -60,6 +60,53 @@ impl AsFd for SignalFd {
     }
 }
 
+/// Waiting for SIGCHLD by the calling thread alone: blocked while this lives, and what was taken is sent anew at
+/// the end, for whoever else it may have been meant for.
+pub struct ChildNews {
+    before: libc::sigset_t,
+    taken: bool,
+}
+
+impl ChildNews {
+    /// From now on none is missed.
+    pub fn begin() -> Result<Self, Errno> {
+        let mut before = set_of(&[]);
+        let blocked = set_of(&[libc::SIGCHLD]);
+        // SAFETY: both sets are initialised and live across the call.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, &raw mut before) } {
+            0 => Ok(Self { before, taken: false }),
+            errno => Err(Errno::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Waits for the next one, no longer than that and than a second. Another thread that has it unblocked may take it first.
+    pub fn wait(&mut self, at_most: std::time::Duration) {
+        let set = set_of(&[libc::SIGCHLD]);
+        let nanos = if at_most.as_secs() > 0 { 999_999_999 } else { at_most.subsec_nanos() };
+        let time = libc::timespec { tv_sec: 0, tv_nsec: nanos.into() };
+        // SAFETY: set and time are initialised and live across the call; no siginfo is asked for.
+        let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
+        self.taken |= signal == libc::SIGCHLD;
+    }
+}
+
+impl std::fmt::Debug for ChildNews {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChildNews").field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ChildNews {
+    fn drop(&mut self) {
+        if self.taken {
+            // Blocked, or ignored where nobody asked for it.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::CHILD);
+        }
+        // What the mask was is a valid mask.
+        let _ = mask(libc::SIG_SETMASK, &self.before);
+    }
+}
+
 /// Puts the calling thread in the state a program expects: nothing blocked, nothing ignored
 /// (Rust's start code ignores SIGPIPE, and a parent may ignore more).
 pub fn reset() -> Result<(), Errno> {
@@ -107,6 +154,22 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn news_of_children_are_passed_on() {
+        let fd = SignalFd::new(&[libc::SIGCHLD]).unwrap();
+        let mut news = ChildNews::begin().unwrap();
+        // SAFETY: raises a signal that the calling thread has blocked.
+        unsafe { libc::raise(libc::SIGCHLD) };
+        let began = std::time::Instant::now();
+        news.wait(std::time::Duration::from_secs(20));
+        assert!(began.elapsed() < std::time::Duration::from_secs(10));
+        assert_eq!(fd.next_signal().unwrap(), None);
+        news.wait(std::time::Duration::from_millis(1));
+        drop(news);
+        // Sent to the process: other threads of the tests have it unblocked, and may have ignored it.
+        let _ = fd.next_signal().unwrap();
+    }
 
     #[test]
     fn a_blocked_signal_is_read() {

@@ -25,14 +25,14 @@ pub(super) fn is_fresh() -> bool {
 
 /// Runs this very command again in a mount namespace of its own, where `/var/lib` is a new ext4 and
 /// `/run` a tmpfs. Both are gone when it ends.
-pub(super) fn run_on_fresh(words: &[String]) -> Result<()> {
+pub(super) fn run_on_fresh(bench: &str, words: &[String]) -> Result<()> {
     let image = PathBuf::from(format!("/var/tmp/seacow-bench-{}.ext4", std::process::id()));
-    let done = on_image(&image, words);
+    let done = on_image(&image, bench, words);
     std::fs::remove_file(&image).with_context(|| format!("remove {}", image.display()))?;
     done
 }
 
-fn on_image(image: &Path, words: &[String]) -> Result<()> {
+fn on_image(image: &Path, bench: &str, words: &[String]) -> Result<()> {
     shell::run(Command::new("truncate").arg("--size").arg(SIZE).arg(image))?;
     shell::run(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(image))?;
     let script = "set -e
@@ -51,7 +51,7 @@ fn on_image(image: &Path, words: &[String]) -> Result<()> {
         .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
         .arg(image)
         .arg(std::env::current_exe().context("find this program")?)
-        .args(["bench", "start"])
+        .args(["bench", bench])
         .args(words)
         .env(INSIDE, "1")
         .status()

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::disk;
 use super::memory::Machine;
 use super::report::Report;
 use super::stats::{Measured, PAUSE, Samples};
@@ -37,16 +38,27 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Measures.
 pub(super) fn run(args: &[String]) -> Result<()> {
-    let rounds = match args.first() {
-        Some(text) => text.parse().with_context(|| format!("rounds: {text:?} is not a number"))?,
-        None => ROUNDS,
-    };
+    let (mut rounds, mut fresh) = (ROUNDS, false);
+    for arg in args {
+        match arg.as_str() {
+            "--fresh-disk" => fresh = true,
+            text => {
+                rounds =
+                    text.parse().with_context(|| format!("{text:?} is neither --fresh-disk nor a number"))?;
+            }
+        }
+    }
     let dist = build::given_or_dist()?;
     shell::become_root()?;
-    packages::ensure(&["python3-minimal"], "what is forked")?;
+    if !disk::is_fresh() {
+        packages::ensure(&["python3-minimal", "e2fsprogs"], "what is forked, and its disk")?;
+        if fresh {
+            return disk::run_on_fresh("fork", args);
+        }
+    }
     let before = Snapshot::take();
     let mut report = Report::default();
-    report.print_machine("image host: the source's files are the machine's");
+    report.print_machine(&format!("image host: the source's files are the machine's; {}", disk::describe()?));
     {
         let daemon = Daemon::start(&dist, NAME)?;
         let mut bench = Bench { api: Api::open(daemon.socket())?, rows: Vec::new() };

@@ -75,7 +75,7 @@ fn start(options: &Options, words: &[String]) -> Result<()> {
     if !disk::is_fresh() {
         packages::ensure(&["busybox-static", "e2fsprogs", "iptables", "procps"], "the benchmark")?;
         if options.fresh_disk {
-            return disk::run_on_fresh(words);
+            return disk::run_on_fresh("start", words);
         }
     }
     let lab = Lab::new(dist, options)?;

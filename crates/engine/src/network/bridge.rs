@@ -109,13 +109,9 @@ impl Bridge {
     }
 
     /// Makes a network namespace that nobody lives in yet, with its link up and packets passing. Blocks.
-    pub(crate) fn namespace(
-        &self,
-        endpoint: &Endpoint,
-        sysctls: Vec<(String, String)>,
-    ) -> Result<OwnedFd, NetworkError> {
+    pub(crate) fn namespace(&self, endpoint: &Endpoint) -> Result<OwnedFd, NetworkError> {
         let link = (link_of(endpoint), endpoint.address, endpoint.prefix, Some(endpoint.gateway));
-        let (made, link) = netns::make(Some(&self.bridge), &Inside { sysctls, link: Some(link) })?;
+        let (made, link) = netns::make(Some(&self.bridge), &Inside { link: Some(link) })?;
         if let Some(link) = link
             && let Err(error) = link.wait_forwarding(FORWARDING_LIMIT)
         {

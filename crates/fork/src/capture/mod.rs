@@ -57,8 +57,16 @@ pub(crate) struct State {
     pub(crate) oom_score: String,
 }
 
-/// Reads it. When something cannot be handled that is the error, and nothing was touched yet.
-pub(crate) fn capture(source: &mut Source, target: &Target<'_>, ours: &[i32]) -> Result<State> {
+/// What was looked at to find reasons against a fork, and is of use afterwards.
+pub(crate) struct Examined {
+    status: Fields,
+    files: Files,
+    mappings: Vec<Mapping>,
+    filters: Vec<Vec<SockFilter>>,
+}
+
+/// Looks from outside. When something cannot be handled that is the error.
+pub(crate) fn examine(source: &Source, target: &Target<'_>, ours: &[i32]) -> Result<Examined> {
     let pid = source.pid;
     let status = Fields::read(pid, "status")?;
     let files = files::survey(pid, target.streams)?;
@@ -70,9 +78,16 @@ pub(crate) fn capture(source: &mut Source, target: &Target<'_>, ours: &[i32]) ->
     if filters.iter().any(|filter| examine::asks_listener(filter)) {
         reasons.push(Reason::SeccompListener);
     }
-    if !reasons.is_empty() {
-        return Err(Error::Refused(reasons));
+    if reasons.is_empty() {
+        Ok(Examined { status, files, mappings, filters })
+    } else {
+        Err(Error::Refused(reasons))
     }
+}
+
+/// Reads the whole state. From here on the source makes calls.
+pub(crate) fn capture(source: &mut Source, examined: Examined) -> Result<State> {
+    let Examined { status, files, mappings, filters } = examined;
     gather(source, &status, files, mappings, filters)
 }
 

@@ -32,9 +32,13 @@ pub(super) fn attach(batch: &mut Batch, template: &Template, spec: &Spec<'_>) ->
                 let place = batch.text("/proc/self/fd/0");
                 let direct = batch.text(target.to_bytes());
                 // The first of all is proc itself, without which there is no such path.
-                let place = if target.to_bytes() == b"/proc" { direct } else { place };
+                let is_proc = target.to_bytes() == b"/proc";
+                let place = if is_proc { direct } else { place };
                 batch.call("mount", libc::SYS_mount, &[kind, place, kind, *flags, options]);
                 batch.call("close a mount point", libc::SYS_close, &[0]);
+                if is_proc {
+                    set(batch, spec);
+                }
             }
             Mount::Bind { source, target, flags, optional } => {
                 let (source, target) = (batch.text(source.to_bytes()), batch.text(target.to_bytes()));
@@ -56,6 +60,17 @@ pub(super) fn attach(batch: &mut Batch, template: &Template, spec: &Spec<'_>) ->
         }
     }
     Ok(())
+}
+
+/// Settings of its namespaces, before anything covers them.
+fn set(batch: &mut Batch, spec: &Spec<'_>) {
+    for (file, text) in &spec.settings {
+        let (path, bytes) = (batch.text(file.to_bytes()), batch.data(text.as_bytes()));
+        let flags = (libc::O_WRONLY | libc::O_TRUNC | libc::O_CLOEXEC) as u64;
+        batch.call("open a kernel setting", libc::SYS_openat, &[HERE, path, flags, 0]);
+        batch.call("write a kernel setting", libc::SYS_write, &[0, bytes, text.len() as u64]);
+        batch.call("close a kernel setting", libc::SYS_close, &[0]);
+    }
 }
 
 /// Opens a mount point as descriptor 0, not following links.

@@ -26,6 +26,10 @@ pub struct Spec<'a> {
     pub host_name: String,
     /// Its domain name, unless it is empty.
     pub domain_name: String,
+    /// Files of `/proc/sys` that it writes to as soon as its `/proc` is mounted, and what: settings of its
+    /// namespaces. (The host's own `/proc` remembers the network settings of every namespace that was ever
+    /// looked at there, and compares with all of them.)
+    pub settings: Vec<(CString, String)>,
     /// Files of `/proc` that it writes to when all is mounted, and what: labels of security modules, which
     /// nobody else can set.
     pub labels: Vec<(CString, String)>,

@@ -1,5 +1,7 @@
 //! Limits by version 1 files.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use seacow_spec::oci::runtime::{BlockIo, Cpu, HugepageLimit, LinuxResources, Memory, ThrottleDevice};
@@ -48,9 +50,17 @@ pub(super) fn fill_cpuset(root: &Path, path: &Path) -> Result<(), Error> {
 pub(super) fn set_devices(cgroups: &Cgroups, rules: &[Rule]) -> Result<(), Error> {
     // A kernel without the controller restricts no devices at all; CAP_MKNOD still does.
     let Some(dir) = cgroups.dir_of("devices") else { return Ok(()) };
-    let (allow, deny) = (dir.join("devices.allow"), dir.join("devices.deny"));
+    let open = |name| {
+        let path = dir.join(name);
+        let file = OpenOptions::new().write(true).open(&path);
+        file.map_err(|error| Error::file("open", &path, error)).map(|file| (path, file))
+    };
+    let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
     for rule in rules {
-        write(if rule.allow { &allow } else { &deny }, &rule.v1_text())?;
+        let ((path, file), text) = (if rule.allow { &allow } else { &deny }, rule.v1_text());
+        let mut file: &File = file;
+        file.write_all(text.as_bytes())
+            .map_err(|error| Error::file(format!("write {text:?} to"), path, error))?;
     }
     Ok(())
 }

@@ -112,9 +112,7 @@ fn lower_dirs(at: Option<&Path>, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error
                 let at = at.ok_or_else(|| Error::NotImplemented {
                     what: "a view of the host in a user namespace".into(),
                 })?;
-                let layers = [mask.as_path(), root.as_path()];
-                let view = Overlay { lowers: &layers, upper: None, source: "seacow-host", context: None }
-                    .mount(Attributes::READ_ONLY)?;
+                let view = view_of_host(mask, root)?;
                 if dirs.iter().any(|dir| dir == at) {
                     return Err(Error::Invalid { what: "two views of the host in one root".into() });
                 }
@@ -127,6 +125,13 @@ fn lower_dirs(at: Option<&Path>, lowers: &[Lower]) -> Result<Vec<PathBuf>, Error
         return Err(Error::Invalid { what: "a root file system without layers".into() });
     }
     Ok(dirs)
+}
+
+/// What the host's root looks like without what its mask hides, as a detached mount.
+pub(crate) fn view_of_host(mask: &Path, root: &Path) -> Result<OwnedFd, Error> {
+    let layers = [mask, root];
+    let view = Overlay { lowers: &layers, upper: None, source: "seacow-host", context: None };
+    Ok(view.mount(Attributes::READ_ONLY)?)
 }
 
 /// Places the remaining mounts in order. `given` has the sources that the parent opened

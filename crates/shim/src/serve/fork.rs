@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use seacow_fork::{Family, ObjectId, Path, Target as Forkable};
+use seacow_fork::{Family, Meanwhile, ObjectId, Path, Target as Forkable};
 use seacow_spec::lifecycle::State;
 use seacow_spec::shim::{Answer, Decoder, ForkPath, Forked, NewClone, Pause, Target, encode};
 use seacow_spec::{ErrorClass, ErrorReport};
@@ -133,9 +133,9 @@ impl Member {
         let forks = slot.get_or_insert_with(|| Forks { family: family(), streams: Vec::new() });
         let at_most = Duration::from_millis(pause_at_most.into());
         let deadline = Instant::now() + at_most;
-        let mut late = None;
         let target = Forkable { pid, streams: &objects, cgroup: cgroup.as_deref() };
-        let files = || await_files(&words, deadline).map_err(|error| late.insert(error).to_string());
+        let mut late = None;
+        let files = OfDaemon { words: &words, deadline, failure: &mut late };
         let forked = forks.family.fork(&target, at_most, files);
         match forked {
             Ok(forked) => {
@@ -309,11 +309,32 @@ impl Member {
 }
 
 /// The daemon's part of the pause, no longer than until the deadline.
-fn await_files(words: &OwnedFd, deadline: Instant) -> Result<(), ErrorReport> {
-    let broken = |_| gone();
+struct OfDaemon<'a> {
+    words: &'a OwnedFd,
+    deadline: Instant,
+    /// Why not, in the daemon's own words.
+    failure: &'a mut Option<ErrorReport>,
+}
+
+impl Meanwhile for OfDaemon<'_> {
+    fn begin(&mut self) -> Result<(), String> {
+        let begun = ask_for_files(self.words);
+        begun.map_err(|error| self.failure.insert(error).to_string())
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        let done = await_files(self.words, self.deadline);
+        done.map_err(|error| self.failure.insert(error).to_string())
+    }
+}
+
+fn ask_for_files(words: &OwnedFd) -> Result<(), ErrorReport> {
     let word = encode(&Pause::Forking).map_err(|_| gone())?;
     // A few bytes into an empty socket.
-    send(words.as_fd(), &word, &[]).map_err(broken)?;
+    send(words.as_fd(), &word, &[]).map(drop).map_err(|_| gone())
+}
+
+fn await_files(words: &OwnedFd, deadline: Instant) -> Result<(), ErrorReport> {
     let mut decoder = Decoder::default();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -325,7 +346,7 @@ fn await_files(words: &OwnedFd, deadline: Instant) -> Result<(), ErrorReport> {
             Err(errno) => return Err(report(Refused::Kernel { step: "wait for the daemon", errno })),
         }
         let mut bytes = [0; 512];
-        let received = try_receive(words.as_fd(), &mut bytes).map_err(broken)?;
+        let received = try_receive(words.as_fd(), &mut bytes).map_err(|_| gone())?;
         if received.len == 0 {
             return Err(gone());
         }

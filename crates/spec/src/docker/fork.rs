@@ -37,7 +37,7 @@ pub struct ForkedContainer {
 pub struct ForkTimes {
     /// How long the source stood still.
     pub pause: u64,
-    /// Of these, the capture of its files.
+    /// Of these, what the capture of its files took longer than that of its memory.
     pub files: u64,
     /// From the request to the shim until clones could be made.
     pub template: u64,

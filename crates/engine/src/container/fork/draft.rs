@@ -1,7 +1,9 @@
 //! One clone in the making. Every step is undone by [`Draft::undo`].
 
+use std::fs::OpenOptions;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +19,20 @@ use tokio::task::AbortHandle;
 use crate::container::capture::Files;
 use crate::container::clone::record_of;
 use crate::container::record::Record;
-use crate::container::spec_build::{self, Template};
+use crate::container::spec_build::Template;
 use crate::container::{Container, ContainerError, remove, settle_hostname};
 use crate::error::EngineError;
 use crate::network::files::{self, Names};
-use crate::network::{Endpoint, Mode, NetworkError};
+use crate::network::{Endpoint, NetworkError};
 use crate::shim::{Pending, ShimClient, ShimError};
 use crate::slot::make_directory;
 use crate::{Engine, blocking};
 
 /// Threads that make network namespaces: the kernel makes them one by one, beside the shim's work.
 const MAKERS: usize = 2;
+
+/// As the shim makes logs: for their owner, and whoever may read them.
+const LOG_MODE: u32 = 0o640;
 
 /// A network namespace that is on its way.
 type Network = oneshot::Receiver<Result<OwnedFd, EngineError>>;
@@ -122,9 +127,16 @@ impl Draft {
         let (names, endpoint) = (Names::of(&self.record), self.endpoint.clone());
         let (owner, label) = (self.template.owner, self.template.mount_label(&self.record.id)?);
         let (inner, id) = (engine.0.clone(), self.record.id.clone());
+        let logs = self.record.host_config.log_config.kind != "none";
         blocking::run("make a clone's directories", move || {
             let dir = inner.config.exec_dir(&id);
             make_directory(&dir)?;
+            if logs {
+                // The shim has less to do when it finds it.
+                let path = inner.config.log_path(&id);
+                let made = OpenOptions::new().append(true).create(true).mode(LOG_MODE).open(&path);
+                made.map_err(|error| ContainerError::io("make", &path, error))?;
+            }
             names.write(&dir, endpoint.as_ref(), &inner.config)?;
             files::give(&dir, owner, &label)?;
             match &endpoint {
@@ -245,7 +257,6 @@ impl Drop for Makers {
 
 /// One namespace to be made.
 struct Wanted {
-    sysctls: Vec<(String, String)>,
     endpoint: Option<Endpoint>,
     give: oneshot::Sender<Result<OwnedFd, EngineError>>,
 }
@@ -256,16 +267,15 @@ pub(super) fn make_networks(engine: &Engine, drafts: &mut [Draft]) -> Makers {
     for (list, draft) in (0..MAKERS).cycle().zip(drafts) {
         let (give, receiver) = oneshot::channel();
         draft.network = Some(receiver);
-        let wanted = Wanted { sysctls: inside(&draft.record), endpoint: draft.endpoint.clone(), give };
-        lists[list].push(wanted);
+        lists[list].push(Wanted { endpoint: draft.endpoint.clone(), give });
     }
     let make = |list: Vec<Wanted>| {
         let engine = engine.clone();
         let work = move || {
-            for Wanted { sysctls, endpoint, give } in list {
+            for Wanted { endpoint, give } in list {
                 // Where nobody waits for it any more it goes with its descriptor.
                 if !give.is_closed() {
-                    let _ = give.send(make_network(&engine, sysctls, endpoint.as_ref()));
+                    let _ = give.send(make_network(&engine, endpoint.as_ref()));
                 }
             }
         };
@@ -274,21 +284,11 @@ pub(super) fn make_networks(engine: &Engine, drafts: &mut [Draft]) -> Makers {
     Makers(lists.into_iter().filter(|list| !list.is_empty()).map(make).collect())
 }
 
-/// Kernel switches of its network namespace; others are refused.
-fn inside(record: &Record) -> Vec<(String, String)> {
-    let all = spec_build::sysctl(record, None);
-    all.into_iter().filter(|(name, _)| name.starts_with("net.") && record.network != Mode::Host).collect()
-}
-
-fn make_network(
-    engine: &Engine,
-    sysctls: Vec<(String, String)>,
-    endpoint: Option<&Endpoint>,
-) -> Result<OwnedFd, EngineError> {
+fn make_network(engine: &Engine, endpoint: Option<&Endpoint>) -> Result<OwnedFd, EngineError> {
     match endpoint {
-        Some(endpoint) => Ok(engine.bridge().namespace(endpoint, sysctls)?),
+        Some(endpoint) => Ok(engine.bridge().namespace(endpoint)?),
         None => {
-            let made = netns::make(None, &Inside { sysctls, link: None });
+            let made = netns::make(None, &Inside::default());
             Ok(made.map(|(made, _)| made).map_err(NetworkError::from)?)
         }
     }

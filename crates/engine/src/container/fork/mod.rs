@@ -94,10 +94,12 @@ impl Engine {
         self.finish("fork a container", async move {
             let _busy = engine.0.pool.busy();
             let _one = source.ops.lock().await;
-            let (shim, reasons) = engine.examine(&source).await?;
-            if !reasons.is_empty() {
-                return Err(ContainerError::NotForkable(reasons).into());
+            let (shim, known) = engine.known_reasons(&source)?;
+            if !known.is_empty() {
+                let (_, all) = engine.examine(&source).await?;
+                return Err(ContainerError::NotForkable(all).into());
             }
+            // What the shim knows of stands in its refusal.
             engine.fork_locked(&source, &shim, names, caller, began).await
         })
         .await
@@ -118,8 +120,21 @@ impl Engine {
         .await
     }
 
-    /// The caller holds `ops`.
+    /// All that stands in the way; the caller holds `ops`.
     async fn examine(&self, source: &Arc<Container>) -> Result<(ShimClient, Vec<String>), EngineError> {
+        let (shim, mut reasons) = self.known_reasons(source)?;
+        // Another runtime's, and an older shim's, is refused already.
+        if self.is_ours(&source.record()) && shim.version() >= FORKS_SINCE {
+            match shim.send(Request::Examine, None)?.answer().await? {
+                Answer::Examined { reasons: more } => reasons.extend(more),
+                _ => return Err(ShimError::Unexpected { asked: "what stands in the way" }.into()),
+            }
+        }
+        Ok((shim, reasons))
+    }
+
+    /// What can be known without its shim.
+    fn known_reasons(&self, source: &Arc<Container>) -> Result<(ShimClient, Vec<String>), EngineError> {
         let record = source.record();
         let pid = match record.state {
             State::Running { pid, .. } => pid,
@@ -132,15 +147,8 @@ impl Engine {
         let mut reasons = reasons::of_record(&record, self.config());
         if shim.version() < FORKS_SINCE {
             reasons.push("an older seacow started it, whose shim cannot fork: start it again".to_owned());
-            return Ok((shim, reasons));
-        }
-        reasons.extend(reasons::of_mounts(&record, pid));
-        // Another runtime's is refused above.
-        if self.is_ours(&record) {
-            match shim.send(Request::Examine, None)?.answer().await? {
-                Answer::Examined { reasons: more } => reasons.extend(more),
-                _ => return Err(ShimError::Unexpected { asked: "what stands in the way" }.into()),
-            }
+        } else {
+            reasons.extend(reasons::of_mounts(&record, pid));
         }
         Ok((shim, reasons))
     }

@@ -48,9 +48,6 @@ pub(super) fn of_record(record: &Record, config: &Config) -> Vec<String> {
     note(userns::remap(record, config).is_some(), "it has a user namespace");
     let may_mount = host.privileged || adds(host).iter().any(|name| name == MOUNTS);
     note(may_mount, "it may mount file systems (CAP_SYS_ADMIN), which clones would not have");
-    for name in host.sysctls.iter().flatten().map(|(name, _)| name) {
-        note(!name.starts_with("net."), &format!("it sets {name}, which a fork does not carry over"));
-    }
     reasons.extend(record.mounts.iter().filter_map(of_mount));
     reasons
 }
