@@ -63,8 +63,8 @@ impl Classified for MetaError {
 pub enum Durability {
     /// Beyond a crash of the machine, as soon as the call returns.
     Durable,
-    /// Beyond the call; it reaches the disk with the next durable write, or when the store is
-    /// closed. If the daemon is killed before, it is gone.
+    /// Beyond the call, which waits for nobody's sync; it reaches the disk with the next durable write, or
+    /// when the store is closed. If the daemon is killed before, it is gone.
     Unsynced,
 }
 
@@ -179,6 +179,7 @@ impl Meta {
     }
 
     pub(crate) fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, MetaError> {
+        self.settle()?;
         let read = self.db.begin_read().map_err(failed("read"))?;
         let open = read.open_table(table.definition()).map_err(failed("read"))?;
         let found = open.get(key).map_err(failed("read"))?;
@@ -187,6 +188,7 @@ impl Meta {
 
     /// All documents of a table, sorted by key.
     pub(crate) fn all(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, MetaError> {
+        self.settle()?;
         let read = self.db.begin_read().map_err(failed("read"))?;
         let open = read.open_table(table.definition()).map_err(failed("read"))?;
         let mut out = Vec::new();
@@ -199,7 +201,12 @@ impl Meta {
         Ok(out)
     }
 
-    /// Makes all these changes or none.
+    /// Has everything in the database that was committed by a call that has returned.
+    fn settle(&self) -> Result<(), MetaError> {
+        self.queue.settle(|writes, durability| self.apply(writes, durability))
+    }
+
+    /// Makes all these changes or none. What need not be durable may reach the database after the call.
     pub(crate) fn commit(&self, writes: Vec<Write>, durability: Durability) -> Result<(), MetaError> {
         self.queue.submit(writes, durability, |writes, durability| self.apply(writes, durability))
     }

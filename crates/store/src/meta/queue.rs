@@ -1,6 +1,9 @@
 //! Group commit: whoever finds the file free writes for everybody who waits.
+//!
+//! A sync of the disk takes milliseconds, and who wants none does not wait for another's: what need not be
+//! synced is left for whoever is writing, who takes it along or writes it afterwards.
 
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Durability, MetaError, Write};
 
@@ -21,20 +24,58 @@ struct State {
 struct Batch {
     writes: Vec<Write>,
     durability: Durability,
-    outcome: Arc<OnceLock<Result<(), MetaError>>>,
+    /// Of a caller who waits.
+    outcome: Option<Arc<OnceLock<Result<(), MetaError>>>>,
+}
+
+impl Batch {
+    fn is_left(&self) -> bool {
+        self.outcome.is_none()
+    }
 }
 
 impl Queue {
-    /// Has `commit` called with these writes, possibly among others', and gives its result.
+    /// Has `commit` called with these writes, possibly among others', and gives its result. Where somebody
+    /// is writing already, what need not be durable is left to him.
     pub(super) fn submit(
         &self,
         writes: Vec<Write>,
         durability: Durability,
         commit: impl Fn(&[Write], Durability) -> Result<(), MetaError>,
     ) -> Result<(), MetaError> {
+        let mut state = self.lock();
+        if durability == Durability::Unsynced && state.busy {
+            state.waiting.push(Batch { writes, durability, outcome: None });
+            return Ok(());
+        }
+        self.wait(state, writes, durability, commit)
+    }
+
+    /// Waits until everything is in the database that anybody has submitted so far.
+    pub(super) fn settle(
+        &self,
+        commit: impl Fn(&[Write], Durability) -> Result<(), MetaError>,
+    ) -> Result<(), MetaError> {
+        let state = self.lock();
+        if !state.busy && state.waiting.is_empty() {
+            return Ok(());
+        }
+        self.wait(state, Vec::new(), Durability::Unsynced, commit)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        writes: Vec<Write>,
+        durability: Durability,
+        commit: impl Fn(&[Write], Durability) -> Result<(), MetaError>,
+    ) -> Result<(), MetaError> {
         let outcome = Arc::new(OnceLock::new());
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.waiting.push(Batch { writes, durability, outcome: outcome.clone() });
+        state.waiting.push(Batch { writes, durability, outcome: Some(outcome.clone()) });
         loop {
             if let Some(result) = outcome.get() {
                 return result.clone();
@@ -44,23 +85,37 @@ impl Queue {
                 continue;
             }
             state.busy = true;
-            let group = std::mem::take(&mut state.waiting);
-            drop(state);
-            run(group, &commit);
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state = self.write(state, &commit);
+            // Nobody waits for what was left meanwhile. Nor is it tried again at once when it fails.
+            if !state.waiting.is_empty() && state.waiting.iter().all(Batch::is_left) {
+                state = self.write(state, &commit);
+            }
             state.busy = false;
             self.changed.notify_all();
         }
     }
-}
 
-fn run(mut group: Vec<Batch>, commit: &impl Fn(&[Write], Durability) -> Result<(), MetaError>) {
-    let durable = group.iter().any(|batch| batch.durability == Durability::Durable);
-    let durability = if durable { Durability::Durable } else { Durability::Unsynced };
-    let writes: Vec<Write> = group.iter_mut().flat_map(|batch| std::mem::take(&mut batch.writes)).collect();
-    let result = commit(&writes, durability);
-    for batch in group {
-        let _ = batch.outcome.set(result.clone());
+    /// Writes what is waiting. What was left by callers who are gone stays for the next one if it fails.
+    fn write<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        commit: &impl Fn(&[Write], Durability) -> Result<(), MetaError>,
+    ) -> MutexGuard<'a, State> {
+        let mut group = std::mem::take(&mut state.waiting);
+        drop(state);
+        let durable = group.iter().any(|batch| batch.durability == Durability::Durable);
+        let durability = if durable { Durability::Durable } else { Durability::Unsynced };
+        let writes: Vec<Write> = group.iter().flat_map(|batch| batch.writes.iter().cloned()).collect();
+        let result = if writes.is_empty() { Ok(()) } else { commit(&writes, durability) };
+        for outcome in group.iter().filter_map(|batch| batch.outcome.as_ref()) {
+            let _ = outcome.set(result.clone());
+        }
+        let mut state = self.lock();
+        if result.is_err() {
+            group.retain(Batch::is_left);
+            state.waiting.splice(0..0, group);
+        }
+        state
     }
 }
 
@@ -89,7 +144,72 @@ mod tests {
                 });
             }
         });
+        queue.settle(commit).unwrap();
         assert_eq!(writes_seen.load(Ordering::SeqCst), 16);
         assert!(commits.load(Ordering::SeqCst) < 16);
+    }
+
+    fn put(key: &str, value: u8) -> Vec<Write> {
+        vec![Write::Put(Table::Engine, key.to_owned(), vec![value])]
+    }
+
+    /// Somebody's sync takes as long as it takes: who wants none is not kept, and nothing is lost or
+    /// changes its order.
+    #[test]
+    fn what_need_not_be_synced_waits_for_no_sync() {
+        let (queue, seen) = (Queue::default(), Mutex::new(Vec::new()));
+        let (begun, begin) = std::sync::mpsc::channel();
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        let (begun, finished) = (Mutex::new(begun), Mutex::new(finished));
+        let commit = |writes: &[Write], durability: Durability| {
+            if durability == Durability::Durable {
+                begun.lock().unwrap().send(()).unwrap();
+                finished.lock().unwrap().recv().unwrap();
+            }
+            seen.lock().unwrap().extend(writes.iter().map(|write| format!("{write:?}")));
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.submit(put("k", 1), Durability::Durable, commit).unwrap());
+            begin.recv().unwrap();
+            queue.submit(put("k", 2), Durability::Unsynced, commit).unwrap();
+            queue.submit(put("k", 3), Durability::Unsynced, commit).unwrap();
+            assert!(seen.lock().unwrap().is_empty());
+            finish.send(()).unwrap();
+        });
+        queue.settle(commit).unwrap();
+        let expected: Vec<_> = (1..4).flat_map(|n| put("k", n)).map(|write| format!("{write:?}")).collect();
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+
+    /// What was left and could not be written is written with the next.
+    #[test]
+    fn what_was_left_is_tried_again() {
+        let (queue, seen, fails) = (Queue::default(), AtomicUsize::new(0), AtomicUsize::new(2));
+        let (begun, begin) = std::sync::mpsc::channel();
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        let (begun, finished) = (Mutex::new(begun), Mutex::new(finished));
+        let commit = |writes: &[Write], _| {
+            if fails.load(Ordering::SeqCst) == 2 {
+                begun.lock().unwrap().send(()).unwrap();
+                finished.lock().unwrap().recv().unwrap();
+            }
+            if fails.load(Ordering::SeqCst) > 0 {
+                fails.fetch_sub(1, Ordering::SeqCst);
+                let reason = "a test's".to_owned();
+                return Err(MetaError::Database { step: "write", reason });
+            }
+            seen.fetch_add(writes.len(), Ordering::SeqCst);
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| queue.submit(put("a", 1), Durability::Durable, commit));
+            begin.recv().unwrap();
+            queue.submit(put("b", 2), Durability::Unsynced, commit).unwrap();
+            finish.send(()).unwrap();
+            first.join().unwrap().unwrap_err();
+        });
+        queue.submit(put("c", 3), Durability::Durable, commit).unwrap();
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
     }
 }
