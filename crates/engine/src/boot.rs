@@ -9,7 +9,7 @@
 //! | running | lost | cleaned up; `exit.json`'s status, else 137; 255 after a boot of the machine |
 //! | created, exited | lost | cleaned up |
 //! | created, exited | lost, and its files too (power cut) | files prepared anew |
-//! | none | alive or lost | cleaned up: a half-made create, a slot, a finished removal |
+//! | none | alive or lost | cleaned up: a half-made create with its volumes, a slot, a finished removal |
 //!
 //! Shims of containers that were never started go by themselves with their engine.
 
@@ -25,7 +25,7 @@ use seacow_spec::lifecycle::{Exit, State};
 use seacow_spec::shim::Status;
 use seacow_spec::{Classified, ContainerId, ErrorClass, Timestamp};
 use seacow_store::{
-    Durability, MetaError, OpenError, RecordKind, SnapshotKey, Store, StoreFileError, StoreOptions,
+    Durability, FaultHook, MetaError, OpenError, RecordKind, SnapshotKey, Store, StoreFileError, StoreOptions,
 };
 
 use crate::config::CgroupDriver;
@@ -116,7 +116,13 @@ impl Engine {
     /// Another engine has the data or exec root, the store cannot be read, or the bridge cannot be
     /// made.
     pub async fn boot(config: Config) -> Result<Self, EngineError> {
-        let engine = blocking::run("open the engine", move || open(config)).await??;
+        Self::boot_with_faults(config, None).await
+    }
+
+    /// As [`Engine::boot`], on a store whose durable steps a test may have fail.
+    #[doc(hidden)]
+    pub async fn boot_with_faults(config: Config, faults: Option<FaultHook>) -> Result<Self, EngineError> {
+        let engine = blocking::run("open the engine", move || open(config, faults)).await??;
         // Before any container needs it. Why it cannot be had is in the log and in `info`.
         blocking::run("load the AppArmor profile", || drop(lsm::apparmor::ensure_default())).await?;
         engine.reconcile().await?;
@@ -186,6 +192,7 @@ impl Engine {
             .for_each_concurrent(PARALLEL, |container| async move { self.find_again(&container).await })
             .await;
         self.remove_orphans().await?;
+        self.remove_half_made_volumes();
         self.prepare_missing().await?;
         self.release_left_plugged();
         tracing::info!(found, kept = self.0.containers.len(), "containers of an earlier engine");
@@ -451,7 +458,7 @@ fn settle(record: &mut Record) {
 }
 
 /// Everything that blocks.
-fn open(mut config: Config) -> Result<Engine, EngineError> {
+fn open(mut config: Config, faults: Option<FaultHook>) -> Result<Engine, EngineError> {
     // Others may pass to the API's socket, and see nothing else.
     directory(&config.exec_root, 0o711)?;
     let exec_dirs = config.exec_dirs();
@@ -469,6 +476,7 @@ fn open(mut config: Config) -> Result<Engine, EngineError> {
     let store_file = storefile::attach(&mut config)?;
     let mut options = StoreOptions::new(&config.data_root, &config.exec_root);
     options.driver = config.storage_driver;
+    options.faults = faults;
     let store = Arc::new(Store::open(options).map_err(BootError::from)?);
     // After the store, which makes the data root its way.
     directory(&config.container_dirs(), 0o700)?;

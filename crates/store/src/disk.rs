@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{At, IoFailure};
+use crate::fsutil::copy::Content;
 
 /// Called before every durable step with its name; an error makes that step fail, and a test may
 /// as well kill its own process there.
@@ -21,6 +22,7 @@ pub(crate) struct Disk {
     /// The file system has one journal for all metadata: what was renamed or made before a sync of
     /// any file is on the disk with it.
     one_journal: bool,
+    is_xfs: bool,
     /// Directories with names that must be on the disk before the metadata that tells of them.
     owed: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
@@ -40,7 +42,8 @@ impl Disk {
     /// For everything below `root`.
     pub(crate) fn new(root: &Path, faults: Option<FaultHook>) -> Result<Self, IoFailure> {
         let magic = rustix::fs::statfs(root).at("look at", root)?.f_type as u64;
-        Ok(Self { faults, one_journal: matches!(magic, EXT4_MAGIC | XFS_MAGIC), owed: Arc::default() })
+        let one_journal = matches!(magic, EXT4_MAGIC | XFS_MAGIC);
+        Ok(Self { faults, one_journal, is_xfs: magic == XFS_MAGIC, owed: Arc::default() })
     }
 
     /// A step that happens elsewhere (a metadata commit) passes through here first.
@@ -118,6 +121,13 @@ impl Disk {
 
     pub(crate) fn sync_dir(&self, path: &Path) -> Result<(), IoFailure> {
         self.step("sync directory").and_then(|()| File::open(path)?.sync_all()).at("sync directory", path)
+    }
+
+    /// Writes out a copy below `path` that is to be renamed, and its directory synced then. Where extents
+    /// were shared their data are on the device already, and on xfs the log has everything that came before
+    /// a sync of that directory, in order: nothing is to be done, and nobody else's files are waited for.
+    pub(crate) fn sync_copy(&self, path: &Path, content: Content) -> Result<(), IoFailure> {
+        if self.is_xfs && content == Content::Shared { Ok(()) } else { self.sync_fs(path) }
     }
 
     /// Writes out the whole file system that holds `path`.

@@ -276,6 +276,7 @@ impl Engine {
             }
         };
         self.save_new(&container)?;
+        self.settle_volumes(&draft.anonymous);
         crate::step!("create: record noted");
         registry.insert(Arc::clone(&container));
         self.keep_ready_for_a_while(&container);

@@ -36,7 +36,7 @@ pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<Str
         let made = match mount.plugin() {
             Some(plugin) => {
                 let plugin = plugin.to_owned();
-                plugged(engine, mount, plugin).await
+                plugged(engine, mount, plugin, record.id.as_str()).await
             }
             None => one(engine, mount, record.id.as_str()).await,
         };
@@ -57,6 +57,29 @@ pub(super) async fn make(engine: &Engine, record: &mut Record) -> Result<Vec<Str
 }
 
 impl Engine {
+    /// Notes that the container is there for which volumes without a name were made.
+    pub(super) fn settle_volumes(&self, names: &[String]) {
+        for name in names {
+            if let Err(error) = self.store().volumes().settle(name) {
+                tracing::warn!(volume = name, %error, "note that a volume's container is there");
+            }
+        }
+    }
+
+    /// Removes volumes of containers that an earlier engine was killed over before they were there.
+    pub(crate) fn remove_half_made_volumes(&self) {
+        for (name, container) in self.store().volumes().half_made() {
+            let is_there = container.parse().is_ok_and(|id| self.0.containers.get(&id).is_some());
+            if is_there {
+                self.settle_volumes(&[name]);
+            } else {
+                // A plug-in may take its time.
+                let engine = self.clone();
+                tokio::spawn(async move { discard(&engine, &name).await });
+            }
+        }
+    }
+
     /// The mounts that `--volumes-from` names.
     pub(super) fn volumes_of_others(&self, host: &HostConfig) -> Result<Vec<MountRecord>, ContainerError> {
         let mut taken = Vec::new();
@@ -78,6 +101,7 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
         options: mount.driver_options.clone(),
         plugin: None,
         size: local::size(&mount.driver_options)?,
+        made_for: mount.anonymous.then(|| container.to_owned()),
     };
     local::backing(&wanted.options)?;
     let (volume, backing, new) = blocking::run("make a volume", move || {
@@ -113,13 +137,19 @@ async fn one(engine: &Engine, mount: &mut MountRecord, container: &str) -> Resul
 }
 
 /// The same for a plug-in's volume, of which nobody knows where it is before it is mounted.
-async fn plugged(engine: &Engine, mount: &mut MountRecord, plugin: String) -> Result<(), EngineError> {
+async fn plugged(
+    engine: &Engine,
+    mount: &mut MountRecord,
+    plugin: String,
+    container: &str,
+) -> Result<(), EngineError> {
     let wanted = NewVolume {
         labels: mount.labels.clone(),
         anonymous: mount.anonymous,
         options: mount.driver_options.clone(),
         plugin: Some(plugin),
         size: None,
+        made_for: mount.anonymous.then(|| container.to_owned()),
     };
     engine.make_plugged(&mount.point.name, wanted).await.map_err(|error| match error {
         EngineError::Volume(error) => ContainerError::Volume(error).into(),
@@ -260,13 +290,10 @@ async fn fill_mounted(engine: &Engine, record: &Record, image: Option<&ChainId>)
     }
     let (store, image) = (Arc::clone(&engine.0.store), image.cloned());
     blocking::run("fill volumes from the image", move || {
-        let view = store.snapshots().view(image.as_ref())?;
-        store.with_mounted(&view, &[], |root| {
-            for (volume, path) in &volumes {
-                store.volumes().populate(volume, root.root(), path)?;
-            }
-            Ok::<_, EngineError>(())
-        })?
+        for (volume, path) in &volumes {
+            store.populate(volume, image.as_ref(), path)?;
+        }
+        Ok::<_, EngineError>(())
     })
     .await?
 }

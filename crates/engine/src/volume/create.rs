@@ -24,7 +24,7 @@ impl Engine {
             labels.insert(ANONYMOUS_LABEL.into(), String::new());
         }
         if plugin_named(&driver).is_some() {
-            let new = NewVolume { labels, anonymous, options, plugin: Some(driver), size: None };
+            let new = NewVolume { labels, anonymous, options, plugin: Some(driver), ..NewVolume::default() };
             let engine = self.clone();
             return self
                 .finish("make a volume", async move {
@@ -43,7 +43,7 @@ impl Engine {
         let engine = self.clone();
         let size = local::size(&options)?;
         let made = blocking::run("make a volume", move || {
-            let new = NewVolume { labels, anonymous, options, plugin: None, size };
+            let new = NewVolume { labels, anonymous, options, size, ..NewVolume::default() };
             engine.store().volumes().make(&name, new)
         });
         let volume = made.await?.map_err(VolumeError::from)?;

@@ -9,6 +9,8 @@ use seacow_sys::Errno;
 use seacow_sys::rooted::Entry;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
+/// Of a directory: there are files in it that were copied up.
+const IMPURE: &str = "trusted.overlay.impure";
 /// Of a file: its content is below, only its attributes are here.
 const METACOPY: &str = "trusted.overlay.metacopy";
 /// Of a directory or such a file: where below, if not under its own name.
@@ -128,6 +130,11 @@ pub(crate) fn set_opaque(entry: &Entry) -> Result<(), Errno> {
 
 pub(crate) fn is_opaque(entry: &Entry) -> Result<bool, Errno> {
     Ok(entry.xattr(OsStr::new(OPAQUE))?.is_some_and(|value| value == b"y"))
+}
+
+/// Overlayfs's mark of a directory with files that were copied up.
+pub(crate) fn set_impure(dir: &std::path::Path) -> Result<(), Errno> {
+    rustix::fs::lsetxattr(dir, IMPURE, b"y", XattrFlags::empty())
 }
 
 /// Whether a file's content is that of the layer below.

@@ -23,17 +23,34 @@ pub(crate) enum Marks {
     None,
 }
 
+/// How a file's content came into its copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The two have the same extents. What was not on the disk was written first.
+    Shared,
+    /// It was read and written; a sync is needed before it is on the disk.
+    Written,
+}
+
 /// Copies everything below `from_base` into the existing directory `to`, whose own attributes are
-/// set to those of the top.
-pub(crate) fn copy_tree(from: &Root, from_base: &Path, to: &Root, marks: Marks) -> Result<(), IoFailure> {
+/// set to those of the top. Tells how: [`Content::Written`] if any file's was.
+pub(crate) fn copy_tree(
+    from: &Root,
+    from_base: &Path,
+    to: &Root,
+    marks: Marks,
+) -> Result<Content, IoFailure> {
     let top = from.entry(&from_base.join(".")).at("open", from_base)?;
     let top_attrs = attrs::read(&top).at("look at", from_base)?;
     let mut directories = Vec::new();
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    let mut content = Content::Shared;
     let mut walk = Walk::new(from, from_base);
     while let Some(node) = walk.next()? {
         let target = to.entry(&node.path).at("open the copy's directory of", &node.path)?;
-        copy_node(&node, &target, to, marks, &mut links).at("copy", &node.path)?;
+        if copy_node(&node, &target, to, marks, &mut links).at("copy", &node.path)? == Content::Written {
+            content = Content::Written;
+        }
         if node.is_dir() {
             directories.push((node.path.clone(), attrs::mtime(&node.stat)));
         }
@@ -44,7 +61,8 @@ pub(crate) fn copy_tree(from: &Root, from_base: &Path, to: &Root, marks: Marks) 
         entry.utimens(&attrs::modified(mtime)).at("set the times of", &path)?;
     }
     let top = to.entry(Path::new(".")).at("open", "the copy")?;
-    attrs::apply(&top, &top_attrs).at("set the attributes of", "the copy")
+    attrs::apply(&top, &top_attrs).at("set the attributes of", "the copy")?;
+    Ok(content)
 }
 
 pub(crate) fn copy_node(
@@ -53,12 +71,13 @@ pub(crate) fn copy_node(
     to: &Root,
     marks: Marks,
     links: &mut HashMap<(u64, u64), PathBuf>,
-) -> Result<(), Errno> {
+) -> Result<Content, Errno> {
     let stat = &node.stat;
     if !node.is_dir() && stat.st_nlink > 1 {
         let key = (stat.st_dev, stat.st_ino);
         if let Some(first) = links.get(&key) {
-            return target.link_from(&to.entry(first)?);
+            target.link_from(&to.entry(first)?)?;
+            return Ok(Content::Shared);
         }
         links.insert(key, node.path.clone());
     }
@@ -82,10 +101,11 @@ pub(crate) fn copy_node(
         target.chmod(mode)?;
     }
     attrs::set_xattrs(target, &attrs::xattrs(&node.entry)?)?;
-    target.utimens(&attrs::modified(attrs::mtime(stat)))
+    target.utimens(&attrs::modified(attrs::mtime(stat)))?;
+    Ok(Content::Shared)
 }
 
-fn copy_regular(node: &Node, target: &Entry, marks: Marks) -> Result<(), Errno> {
+fn copy_regular(node: &Node, target: &Entry, marks: Marks) -> Result<Content, Errno> {
     // Looked at first: a container that goes on may get the content meanwhile, and then there would be
     // neither that nor the mark.
     let elsewhere = marks == Marks::Keep && attrs::is_metacopy(&node.entry)?;
@@ -93,7 +113,7 @@ fn copy_regular(node: &Node, target: &Entry, marks: Marks) -> Result<(), Errno> 
     let mut from = File::from(node.entry.open(flags, Mode::empty())?);
     let mut to = File::from(target.create_new(Mode::from_raw_mode(0o600))?);
     // Of such a file it is one hole.
-    copy_content(&mut from, &mut to).map_err(errno)?;
+    let content = copy_content(&mut from, &mut to).map_err(errno)?;
     if elsewhere {
         attrs::copy_marks(&node.entry, target)?;
     }
@@ -101,13 +121,14 @@ fn copy_regular(node: &Node, target: &Entry, marks: Marks) -> Result<(), Errno> 
     rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     attrs::set_xattrs_fd(to.as_fd(), &attrs::xattrs(&node.entry)?)?;
-    rustix::fs::futimens(&to, &attrs::modified(attrs::mtime(stat)))
+    rustix::fs::futimens(&to, &attrs::modified(attrs::mtime(stat)))?;
+    Ok(content)
 }
 
 /// One ioctl where extents can be shared; else part by part, leaving the holes.
-pub(crate) fn copy_content(from: &mut File, to: &mut File) -> io::Result<()> {
+pub(crate) fn copy_content(from: &mut File, to: &mut File) -> io::Result<Content> {
     if rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
-        return Ok(());
+        return Ok(Content::Shared);
     }
     let size = from.metadata()?.len();
     let mut at = 0;
@@ -124,7 +145,8 @@ pub(crate) fn copy_content(from: &mut File, to: &mut File) -> io::Result<()> {
         copy_range(from, to, start, end)?;
         at = end.max(start + 1);
     }
-    to.set_len(size)
+    to.set_len(size)?;
+    Ok(Content::Written)
 }
 
 fn copy_range(from: &mut File, to: &mut File, start: u64, end: u64) -> io::Result<()> {

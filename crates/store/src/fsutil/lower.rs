@@ -1,8 +1,8 @@
 //! What lies below an upper directory, seen as overlayfs merges it, without mounting anything.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 use seacow_sys::Errno;
@@ -62,6 +62,12 @@ impl Lowers {
         &self.roots
     }
 
+    /// Lays everything over one more directory.
+    pub(crate) fn append(&mut self, root: LowerDir) {
+        self.roots.push(root);
+        self.known.clear();
+    }
+
     /// What is at a path relative to the root; no symlink is followed.
     pub(crate) fn find(&mut self, path: &Path) -> Result<Option<Below>, Errno> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
@@ -108,8 +114,36 @@ impl Lowers {
         Ok(found)
     }
 
+    /// The directory that a path leads to, symlinks followed as they are in a container; `None` where it
+    /// leads to nothing or to something else.
+    pub(crate) fn resolve_dir(&mut self, path: &Path) -> Result<Option<PathBuf>, Errno> {
+        let mut rest: Vec<OsString> = parts(path);
+        let (mut found, mut links) = (PathBuf::new(), 0);
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                found.pop();
+                continue;
+            }
+            let Some(below) = self.find(&found.join(&name))? else { return Ok(None) };
+            match FileType::from_raw_mode(below.stat.st_mode) {
+                FileType::Directory => found.push(name),
+                FileType::Symlink if links < MAX_LINKS => {
+                    links += 1;
+                    let text = rustix::fs::readlink(&below.path, Vec::new())?;
+                    let target = crate::layer::path_of(text.into_bytes());
+                    if target.is_absolute() {
+                        found.clear();
+                    }
+                    rest.extend(parts(&target));
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
     /// The names in a merged directory, sorted.
-    pub(crate) fn names(&mut self, path: &Path) -> Result<Vec<std::ffi::OsString>, Errno> {
+    pub(crate) fn names(&mut self, path: &Path) -> Result<Vec<OsString>, Errno> {
         let dirs = self.dirs(path)?;
         let mut names = Vec::new();
         for dir in &dirs {
@@ -128,6 +162,15 @@ impl Lowers {
         }
         Ok(out)
     }
+}
+
+/// As many symlinks as the kernel follows in one path.
+const MAX_LINKS: usize = 40;
+
+/// Names of a path, the first one last.
+fn parts(path: &Path) -> Vec<OsString> {
+    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    named.rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
 /// Looks a name up as overlayfs does: a whiteout or a file ends the search, a directory goes on

@@ -49,7 +49,7 @@ fn lay(node: &Node, target: &Entry, merged: &Root) -> Result<(), Errno> {
     }
     match target.link_from(&node.entry) {
         // As many names as the file system allows.
-        Err(Errno::MLINK) => copy_node(node, target, merged, Marks::Keep, &mut Default::default()),
+        Err(Errno::MLINK) => copy_node(node, target, merged, Marks::Keep, &mut Default::default()).map(drop),
         done => done,
     }
 }

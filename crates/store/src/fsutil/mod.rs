@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod ids;
 pub(crate) mod lower;
 pub(crate) mod merge;
+pub(crate) mod merged;
 pub(crate) mod stack;
 pub(crate) mod walk;
 

@@ -69,7 +69,7 @@ fn lay(
             done => return done,
         }
     }
-    copy_node(node, target, tree, Marks::None, links)
+    copy_node(node, target, tree, Marks::None, links).map(drop)
 }
 
 /// A directory on one that is there already.

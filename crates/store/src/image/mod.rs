@@ -193,14 +193,14 @@ impl Images {
         let not_found = || ImageError::NotFound(id.to_string());
         let image = self.get(id).ok_or_else(not_found)?;
         let Some(chain) = &image.chain else { return Ok(image) };
-        let _pin = self.layers.pin(chain)?;
-        let stack = self.layers.stack(chain)?;
-        if !stack.iter().any(|layer| layer.is_unsealed()) {
-            return Ok(image);
-        }
-        for layer in &stack {
-            self.layers.seal(&layer.chain_id)?;
-        }
+        let seal = || {
+            let stack = self.layers.stack(chain)?;
+            stack
+                .iter()
+                .filter(|layer| layer.is_unsealed())
+                .try_for_each(|one| self.layers.seal(&one.chain_id))
+        };
+        self.layers.with_pinned(chain, |_| seal())?;
         self.get(id).ok_or_else(not_found)
     }
 

@@ -11,7 +11,7 @@ use seacow_sys::rooted::Root;
 use super::draft::{MOVES, RECIPE};
 use super::place::Replaced;
 use super::recipe::{RecipeReader, Step, whereabouts};
-use super::{LayerError, LayerKind, Layers};
+use super::{Layer, LayerError, LayerKind, Layers};
 use crate::error::At;
 use crate::hash::Hashing;
 use crate::tar::Segment;
@@ -23,7 +23,11 @@ impl Layers {
     /// The layer does not exist, is the host's root, or is damaged: the digest is computed on the
     /// way, and what was written is worthless when it does not match.
     pub fn export(&self, chain: &ChainId, out: &mut dyn Write) -> Result<(), LayerError> {
-        let layer = self.pin(chain)?;
+        self.with_pinned(chain, |layer| self.export_pinned(layer, out))
+    }
+
+    fn export_pinned(&self, layer: &Layer, out: &mut dyn Write) -> Result<(), LayerError> {
+        let chain = layer.chain_id();
         if layer.info().kind == LayerKind::Host {
             return Err(LayerError::HostBase);
         }

@@ -20,8 +20,7 @@ impl Layers {
         for layer in self.stack(top)?.iter().rev() {
             if self.has_tree_only(layer) {
                 // Kept, as its parent is with it.
-                let _pin = self.pin(&layer.chain_id)?;
-                self.make_files_of(layer)?;
+                self.with_pinned(&layer.chain_id, |_| Ok::<_, LayerError>(self.make_files_of(layer)?))?;
             }
         }
         Ok(())

@@ -114,7 +114,11 @@ impl Layers {
     /// # Errors
     /// It does not exist, or the disk failed; then it is frozen as before.
     pub fn seal(&self, chain: &ChainId) -> Result<(), LayerError> {
-        let layer = self.pin(chain)?;
+        self.with_pinned(chain, |layer| self.seal_pinned(layer))
+    }
+
+    fn seal_pinned(&self, layer: &Layer) -> Result<(), LayerError> {
+        let chain = layer.chain_id();
         if !layer.info().is_unsealed() {
             return Ok(());
         }

@@ -264,6 +264,20 @@ impl Layers {
         self.release_if_unused(&chain)
     }
 
+    /// Calls `work` with a layer that cannot be removed meanwhile. Its last user may let go of it in that time,
+    /// and could not remove it: that is done afterwards.
+    pub(crate) fn with_pinned<T, E: From<LayerError>>(
+        &self,
+        chain: &ChainId,
+        work: impl FnOnce(&Layer) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let layer = self.pin(chain)?;
+        let done = work(&layer);
+        // What stays now goes at the next open.
+        let _ = self.release(layer);
+        done
+    }
+
     /// Removes a stack as far as nothing refers to it.
     pub(crate) fn release_if_unused(&self, top: &ChainId) -> Result<(), LayerError> {
         // Nearly always an image has it, which is quickly seen.

@@ -12,7 +12,7 @@ use super::{SnapshotError, SnapshotInfo, SnapshotKey, Usage, compose, resolve, s
 use crate::error::{At, IoFailure};
 use crate::fsutil::attrs;
 use crate::fsutil::copy::{Marks, copy_tree};
-use crate::fsutil::lower::{LowerDir, Lowers};
+use crate::fsutil::lower::LowerDir;
 use crate::fsutil::merge::merge_over;
 use crate::layer::{self, FS, Layer, LayerInfo, UpperMode};
 use crate::layout::mkdir;
@@ -240,12 +240,12 @@ impl OverlayDriver {
     }
 
     pub(super) fn usage_of_layer(&self, layer: &ChainId) -> Result<Usage, SnapshotError> {
-        let layer = self.shelf.layers.pin(layer)?;
-        let fs = self.shelf.shared.layout.layer_fs(layer.chain_id());
-        let below = self.shelf.layers.lowers(layer.info().parent.as_ref())?;
-        let mut roots = below.roots().to_vec();
-        roots.push(LowerDir::layer(self.shelf.shared.layout.init()));
-        Ok(usage::usage(&fs, &mut Lowers::new(roots), self.shares())?)
+        self.shelf.layers.with_pinned(layer, |layer| {
+            let fs = self.shelf.shared.layout.layer_fs(layer.chain_id());
+            let mut below = self.shelf.layers.lowers(layer.info().parent.as_ref())?;
+            below.append(LowerDir::layer(self.shelf.shared.layout.init()));
+            Ok(usage::usage(&fs, &mut below, self.shares())?)
+        })
     }
 }
 
@@ -253,7 +253,7 @@ impl OverlayDriver {
 fn copy_upper(upper: &Path, to: &Path) -> Result<(), IoFailure> {
     mkdir(to, 0o700)?;
     let (from, copy) = (Root::open(upper).at("open", upper)?, Root::open(to).at("open", to)?);
-    copy_tree(&from, Path::new(""), &copy, Marks::Keep)
+    copy_tree(&from, Path::new(""), &copy, Marks::Keep).map(drop)
 }
 
 /// Overlayfs shows the upper directory's own attributes as the root's.

@@ -241,7 +241,7 @@ fn copy_one(from: &Path, to: &Path, name: &OsStr) -> Result<(), IoFailure> {
     if !tree.exists() || !from.join("recipe").exists() {
         mkdir(&to, 0o700)?;
         let (from, to) = (Root::open(&from).at("open", &from)?, Root::open(&to).at("open", &to)?);
-        return copy_tree(&from, Path::new(""), &to, Marks::Keep);
+        return copy_tree(&from, Path::new(""), &to, Marks::Keep).map(drop);
     }
     make_alike(&from, &to)?;
     let parts: Vec<OsString> = crate::store::names(&from)?.into_iter().filter(|part| part != TREE).collect();

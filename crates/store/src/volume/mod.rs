@@ -3,6 +3,7 @@
 //! A volume is the user's data: unlike all else here, a directory without metadata is not removed
 //! at open but taken in as a volume without labels, unless it is empty.
 
+mod populate;
 mod saved;
 
 use std::collections::BTreeMap;
@@ -125,6 +126,9 @@ pub struct NewVolume {
     pub plugin: Option<String>,
     /// What it may take of the disk, in bytes.
     pub size: Option<u64>,
+    /// The container that is being made, and it with it: until it is there ([`Volumes::settle`]) nobody
+    /// knows of the volume.
+    pub made_for: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,11 +145,15 @@ struct Stored {
     size: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     saved: Vec<Saved>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_for: Option<String>,
 }
 
 impl From<NewVolume> for Stored {
-    fn from(NewVolume { labels, anonymous, options, plugin, size }: NewVolume) -> Self {
-        Self { labels, created: Timestamp::now(), anonymous, options, plugin, size, saved: Vec::new() }
+    fn from(new: NewVolume) -> Self {
+        let NewVolume { labels, anonymous, options, plugin, size, made_for } = new;
+        let (created, saved) = (Timestamp::now(), Vec::new());
+        Self { labels, created, anonymous, options, plugin, size, saved, made_for }
     }
 }
 
@@ -276,24 +284,6 @@ impl Volumes {
         Ok(self.shared.quotas.release(&self.shared, &Owner::volume(name))?)
     }
 
-    /// Copies what an image has at a mount point into an empty volume, with owners, modes and
-    /// attributes, those of the top directory too. `volume` is where its data are, `from` is the root of the image's files, `path`
-    /// the mount point in it. A volume that has anything in it stays as it is (false); so does one
-    /// where the image has no directory.
-    ///
-    /// # Errors
-    /// There is no such volume, or the disk failed.
-    pub fn populate(&self, volume: &Path, from: &Root, path: &Path) -> Result<bool, VolumeError> {
-        if !names(volume)?.is_empty() {
-            return Ok(false);
-        }
-        let Ok(source) = from.locate_dir(path) else { return Ok(false) };
-        let source = Root::from_fd(source);
-        let target = Root::open(volume).at("open", volume)?;
-        copy_tree(&source, Path::new(""), &target, Marks::None)?;
-        Ok(true)
-    }
-
     /// Copies everything of one volume into another, empty one; extents are shared where the file system
     /// can.
     ///
@@ -303,7 +293,32 @@ impl Volumes {
         let (from, to) = (self.get(from)?, self.get(to)?);
         let source = Root::open(&from.path).at("open", &from.path)?;
         let target = Root::open(&to.path).at("open", &to.path)?;
-        Ok(copy_tree(&source, Path::new(""), &target, Marks::None)?)
+        copy_tree(&source, Path::new(""), &target, Marks::None)?;
+        Ok(())
+    }
+
+    /// Notes that the container for which a volume was made is there. Not durable: who opens the store next
+    /// sees it by the container ([`Volumes::half_made`]).
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn settle(&self, name: &str) -> Result<(), VolumeError> {
+        let mut known = self.known();
+        let Some(stored) = known.get_mut(name).filter(|stored| stored.made_for.is_some()) else {
+            return Ok(());
+        };
+        let settled = Stored { made_for: None, ..stored.clone() };
+        let write = Write::json(Table::Volumes, name, &settled)?;
+        self.shared.meta.commit(vec![write], Durability::Unsynced)?;
+        *stored = settled;
+        Ok(())
+    }
+
+    /// Volumes that were made for a container, and nobody has noted that it is there: name and container.
+    pub fn half_made(&self) -> Vec<(String, String)> {
+        let known = self.known();
+        let made = known.iter().filter_map(|(name, stored)| Some((name.clone(), stored.made_for.clone()?)));
+        made.collect()
     }
 
     /// Bytes that a volume takes on the disk.

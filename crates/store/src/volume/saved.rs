@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NewVolume, Stored, Volume, VolumeError, Volumes, is_name};
 use crate::error::{At, IoFailure};
-use crate::fsutil::copy::{Marks, copy_tree};
+use crate::fsutil::copy::{Content, Marks, copy_tree};
 use crate::layout::{DATA, mkdir};
 use crate::meta::{Durability, Table, Write};
 use crate::quota::{Owner, Subject};
@@ -34,6 +34,7 @@ pub struct Saved {
 pub struct VolumeCopy {
     volumes: Volumes,
     draft: PathBuf,
+    content: Content,
     /// It is limited, as the volume is that it will be.
     size: Option<u64>,
 }
@@ -76,10 +77,11 @@ impl Volumes {
             None => found.path,
         };
         let size = found.size.filter(|_| purpose == CopyFor::Volume);
-        let copy = VolumeCopy { volumes: self.clone(), draft: self.new_copy(size)?, size };
+        let (draft, content) = (self.new_copy(size)?, Content::Written);
+        let mut copy = VolumeCopy { volumes: self.clone(), draft, content, size };
         let source = Root::open(&from).at("open", &from)?;
         let target = Root::open(&copy.draft).at("open", &copy.draft)?;
-        copy_tree(&source, Path::new(""), &target, Marks::None)?;
+        copy.content = copy_tree(&source, Path::new(""), &target, Marks::None)?;
         Ok(copy)
     }
 
@@ -105,7 +107,7 @@ impl Volumes {
     /// # Errors
     /// There is no such volume any more, the name is malformed or taken, or the disk failed.
     pub fn save(&self, volume: &str, name: Option<&str>, copy: &VolumeCopy) -> Result<Saved, VolumeError> {
-        self.shared.disk.sync_fs(&copy.draft)?;
+        self.shared.disk.sync_copy(&copy.draft, copy.content)?;
         let mut made = None;
         self.change(volume, |stored| {
             let name = name.map_or_else(|| next_number(&stored.saved), str::to_owned);
@@ -143,7 +145,7 @@ impl Volumes {
     /// There is no such volume or snapshot, or the disk failed.
     pub fn roll_back(&self, volume: &str, name: &str) -> Result<(), VolumeError> {
         let copy = self.copy_of(volume, Some(name), CopyFor::Volume)?;
-        self.shared.disk.sync_fs(&copy.draft)?;
+        self.shared.disk.sync_copy(&copy.draft, copy.content)?;
         self.shared.disk.exchange(&copy.draft, &self.get(volume)?.path)?;
         self.shared.quotas.pass_on(&self.shared, &Owner::draft(&copy.draft), &Owner::volume(volume))?;
         Ok(self.shared.disk.sync_dir(&self.dir(volume))?)
@@ -162,7 +164,7 @@ impl Volumes {
         if !is_name(name) {
             return Err(VolumeError::InvalidName(name.to_owned()));
         }
-        self.shared.disk.sync_fs(&copy.draft)?;
+        self.shared.disk.sync_copy(&copy.draft, copy.content)?;
         let mut known = self.known();
         if known.contains_key(name) {
             return Err(VolumeError::NameTaken(name.to_owned()));

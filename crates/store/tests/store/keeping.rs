@@ -5,9 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use seacow_spec::{Classified, ErrorClass};
-use seacow_store::{Durability, OpenError, RecordKind, Store};
+use seacow_store::{DriverKind, Durability, OpenError, RecordKind, Store};
 
 use crate::common::{Tar, TestStore, image, is_root};
+use crate::disks::Disk;
 
 #[test]
 fn one_daemon_per_data_root() {
@@ -110,17 +111,9 @@ fn an_empty_volume_gets_what_the_image_has() {
     tar.0.append_data(&mut header, "srv/data/f", &b"f"[..]).unwrap();
     let tar = tar.hard_link("srv/data/g", "srv/data/f").symlink("srv/data/l", "/etc/passwd");
     let image = image(&store, "bb", &tar.node(tar::EntryType::Fifo, "srv/data/p", 0, 0).bytes());
-    let view = store.snapshots().view(image.chain.as_ref()).unwrap();
     let populate = |name: &str, path: &str| {
         let volume = store.volumes().create(name, BTreeMap::new(), false).unwrap();
-        let done = store
-            .with_mounted(&view, &[], |root| {
-                store
-                    .volumes()
-                    .populate(&store.volumes().get(name).unwrap().path, root.root(), Path::new(path))
-                    .unwrap()
-            })
-            .unwrap();
+        let done = store.populate(&volume.path, image.chain.as_ref(), Path::new(path)).unwrap();
         (volume.path, done)
     };
     for (name, path) in [("one", "/srv/data"), ("two", "/link")] {
@@ -142,4 +135,67 @@ fn an_empty_volume_gets_what_the_image_has() {
     assert_eq!(std::fs::read_to_string(volume.join("f")).unwrap(), "mine");
     assert!(!populate("three", "/nosuch").1);
     assert!(!populate("four", "/srv/data/f").1);
+}
+
+/// Layers lie over each other as a container sees them, and what is copied takes no room.
+#[test]
+fn what_the_image_has_is_shared_with_the_volume() {
+    if !is_root("what_the_image_has_is_shared_with_the_volume") {
+        return;
+    }
+    for (disk, driver) in [
+        (Disk::Xfs, DriverKind::Reflink),
+        (Disk::Btrfs, DriverKind::Reflink),
+        (Disk::Btrfs, DriverKind::Btrfs),
+        (Disk::Xfs, DriverKind::Copy),
+        (Disk::Ext4, DriverKind::Overlay),
+    ] {
+        disk.with(|dir| {
+            let store = TestStore::at(dir, Some(driver));
+            let below = Tar::new().dir("d/", 0o755).file("d/large", vec![7; SIZE]).file("d/gone", "g");
+            let below = below.dir("d/opaque/", 0o755).file("d/opaque/old", "o").symlink("in", "d/../d");
+            let below = image(&store, "below", &below.bytes());
+            let above = Tar::new().dir("d/", 0o700).file("d/.wh.gone", "").file("d/new", "n");
+            let above =
+                above.dir("d/opaque/", 0o755).file("d/opaque/.wh..wh..opq", "").file("d/opaque/x", "x");
+            let draft = store.layers().begin(below.chain.as_ref()).unwrap();
+            let layer = draft.apply_tar(&above.bytes()[..]).unwrap().commit(None).unwrap();
+            let volume = store.volumes().create("vol", BTreeMap::new(), false).unwrap();
+            // What a tree driver makes of the image first is not the volume's.
+            let key = "seacow-first".parse().unwrap();
+            store.snapshots().prepare(&key, Some(layer.chain_id()), &Default::default()).unwrap();
+            let before = free(dir);
+            assert!(store.populate(&volume.path, Some(layer.chain_id()), Path::new("/in")).unwrap());
+            let taken = before.saturating_sub(free(dir));
+            let shares = disk != Disk::Ext4;
+            assert_eq!(taken < SIZE as u64 / 4, shares, "{disk:?} {driver:?}: {taken} bytes");
+            let mut names: Vec<_> = walk(&volume.path);
+            names.sort();
+            assert_eq!(names, ["large", "new", "opaque", "opaque/x"], "{disk:?} {driver:?}");
+            assert_eq!(std::fs::metadata(&volume.path).unwrap().mode() & 0o7777, 0o700);
+            assert_eq!(std::fs::read(volume.path.join("large")).unwrap(), vec![7; SIZE]);
+        });
+    }
+}
+
+const SIZE: usize = 32 << 20;
+
+/// Bytes that the file system has left, when everything is on the disk.
+fn free(dir: &Path) -> u64 {
+    rustix::fs::syncfs(std::fs::File::open(dir).unwrap()).unwrap();
+    let stat = rustix::fs::statvfs(dir).unwrap();
+    stat.f_bfree * stat.f_frsize
+}
+
+fn walk(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(walk(&entry.path()).into_iter().map(|below| format!("{name}/{below}")));
+        }
+        found.push(name);
+    }
+    found
 }

@@ -153,3 +153,34 @@ fn a_frozen_tree_gets_its_files_when_somebody_asks() {
         }
     });
 }
+
+/// Somebody looks at a layer while its last user lets go of it: it goes when that is over.
+#[test]
+fn a_layer_that_was_looked_at_is_let_go_afterwards() {
+    if !is_root("a_layer_that_was_looked_at_is_let_go_afterwards") {
+        return;
+    }
+    /// Removes the container as soon as anything is read of its layer.
+    struct LetGo<'a>(&'a TestStore, seacow_store::SnapshotKey);
+
+    impl std::io::Write for LetGo<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.snapshots().remove(&self.1).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let store = TestStore::new();
+    let (key, _) = with_container(&store);
+    let layer = store.snapshots().freeze(&key, UpperMode::Move).unwrap();
+    let chain = layer.chain_id().clone();
+    store.layers().release(layer).unwrap();
+    store.layers().seal(&chain).unwrap();
+    assert_eq!(store.names("layers").len(), 2);
+    store.layers().export(&chain, &mut LetGo(&store, key)).unwrap();
+    assert_eq!(store.names("layers").len(), 1);
+}

@@ -109,7 +109,7 @@ impl Clones {
             Self::Copies { .. } => {
                 mkdir(to, 0o755)?;
                 let source = Root::open(from).at("open", from)?;
-                copy_tree(&source, Path::new(""), &Root::open(to).at("open", to)?, Marks::None)
+                copy_tree(&source, Path::new(""), &Root::open(to).at("open", to)?, Marks::None).map(drop)
             }
         }
     }

@@ -82,7 +82,7 @@ impl Collection<'_> {
             }
             self.directories.push(path.to_owned());
         }
-        copy_node(&node, &target, self.to, Marks::None, &mut self.links)
+        copy_node(&node, &target, self.to, Marks::None, &mut self.links).map(drop)
     }
 
     /// Times last, because every entry in a directory changes its time.

@@ -328,9 +328,10 @@ impl SnapshotDriver for TreeDriver {
     }
 
     fn frozen_usage(&self, layer: &ChainId) -> Result<Usage, SnapshotError> {
-        let layer = self.shelf.layers.pin(layer)?;
-        let tree = self.shelf.shared.layout.layer(layer.chain_id()).join(TREE);
-        Ok(self.compare_frozen(layer.info())?.usage(&tree, self.clones.shares())?)
+        self.shelf.layers.with_pinned(layer, |layer| {
+            let tree = self.shelf.shared.layout.layer(layer.chain_id()).join(TREE);
+            Ok(self.compare_frozen(layer.info())?.usage(&tree, self.clones.shares())?)
+        })
     }
 
     fn reserve(&self, key: &SnapshotKey) -> Result<(), SnapshotError> {
@@ -347,8 +348,10 @@ impl SnapshotDriver for TreeDriver {
     }
 
     fn view(&self, parent: Option<&ChainId>) -> Result<Rootfs, SnapshotError> {
-        let _pin = self.shelf.pin(parent)?;
-        let tree = self.tree(parent)?;
+        let tree = match parent {
+            Some(parent) => self.shelf.layers.with_pinned(parent, |_| self.tree(Some(parent)))?,
+            None => self.tree(None)?,
+        };
         // Of no layers it is a plain directory.
         Ok(Rootfs::Directory(if parent.is_some() { self.clones.place(tree)? } else { tree }))
     }
