@@ -7,69 +7,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use common::helper::{DIR, Helper, NAME, said};
 use common::{Place, create, eventually, request, text, with};
 use futures_util::StreamExt;
 use seacow_engine::config::PoolSizes;
 use seacow_engine::{Engine, ListOptions, LogOptions, RemoveOptions, WaitCondition};
 use seacow_spec::docker::container::CreateRequest;
 use seacow_spec::docker::exec::{ExecConfig, ExecStart};
-
-const DIR: &str = "SEACOW_TEST_DIR";
-const NAME: &str = "SEACOW_TEST_NAME";
-
-/// A process with an engine in it, driven by lines.
-struct Helper {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Helper {
-    fn start(place: &Place) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "host_an_engine"])
-            .env(DIR, place.dir.path())
-            .env(NAME, &place.name)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let mut helper = Self { child, input, output };
-        assert_eq!(helper.answer(), "up");
-        helper
-    }
-
-    /// Says something and gives the answer.
-    fn ask(&mut self, line: &str) -> String {
-        self.say(line);
-        self.answer()
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.input, "{line}").unwrap();
-    }
-
-    fn answer(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the helper died");
-            if let Some((_, answer)) = line.split_once("@@ ") {
-                return answer.trim().to_owned();
-            }
-        }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 /// `create NAME RM COMMAND…`, `start NAME`, `exec NAME COMMAND…`, `stop NAME`, `remove NAME`, `pool`.
 #[tokio::test(flavor = "multi_thread")]
@@ -109,10 +55,6 @@ async fn host_an_engine() {
         };
         println!("@@ {answer}");
     }
-}
-
-fn said(outcome: Result<(), seacow_engine::EngineError>) -> String {
-    outcome.map_or_else(|error| error.to_string(), |()| "done".into())
 }
 
 fn helper_request(command: &[&str], remove: bool) -> CreateRequest {
