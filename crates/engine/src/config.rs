@@ -50,6 +50,8 @@ pub struct Config {
     pub subnet: Option<ipnet::Ipv4Net>,
     /// Name of the nftables table.
     pub nft_table: String,
+    /// Address of the host where ports are published that name none; all of them if absent.
+    pub publish_at: Option<Ipv4Addr>,
     /// Who makes the containers' cgroups.
     pub cgroup_driver: CgroupDriver,
     /// Cgroup below which every container gets its own: `/seacow`, or `a-b.slice` with systemd.
@@ -196,6 +198,7 @@ impl Config {
             bridge: BRIDGE.into(),
             subnet: None,
             nft_table: "seacow".into(),
+            publish_at: None,
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_parent: CgroupDriver::Cgroupfs.default_parent().into(),
             log: LogDefaults::default(),

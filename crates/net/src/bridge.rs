@@ -31,10 +31,14 @@ pub struct BridgeConfig {
     pub gateway: Option<Ipv4Addr>,
     /// Largest packet in bytes; `None` leaves the kernel's 1500.
     pub mtu: Option<u32>,
-    /// Name of the nftables table (family ip), see [`default_table`].
+    /// Name of the nftables table (family ip), which all networks of an engine share.
     pub table: String,
     /// Whether containers reach the outside under the host's address.
     pub masquerade: bool,
+    /// Whether nothing leaves and nothing comes from beyond the bridge.
+    pub internal: bool,
+    /// Whether containers on it reach each other.
+    pub icc: bool,
     /// Names and subnets of the engine's other networks.
     pub networks: Vec<(String, Ipv4Net)>,
 }
@@ -43,15 +47,22 @@ impl BridgeConfig {
     /// A masquerading bridge of this name that chooses everything else by itself.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        let table = default_table(&name);
-        Self { name, subnet: None, gateway: None, mtu: None, table, masquerade: true, networks: Vec::new() }
+        Self {
+            name,
+            subnet: None,
+            gateway: None,
+            mtu: None,
+            table: DEFAULT_TABLE.to_owned(),
+            masquerade: true,
+            internal: false,
+            icc: true,
+            networks: Vec::new(),
+        }
     }
 }
 
-/// `seacow` for the default bridge `seacow0`, `seacow-NAME` for any other.
-pub fn default_table(bridge: &str) -> String {
-    if bridge == "seacow0" { "seacow".to_owned() } else { format!("seacow-{bridge}") }
-}
+/// Where nobody says otherwise.
+pub const DEFAULT_TABLE: &str = "seacow";
 
 /// The kernel keeps this text with every bridge that we made: what lacks it is not ours to delete.
 const ALIAS: &str = "seacow bridge";
@@ -180,6 +191,11 @@ impl Bridge {
         self.gateway
     }
 
+    /// The kernel's number of it.
+    pub fn index(&self) -> u32 {
+        self.port.bridge
+    }
+
     /// Largest packet, in bytes.
     pub fn mtu(&self) -> u32 {
         self.port.mtu
@@ -231,16 +247,17 @@ impl Bridge {
             .collect())
     }
 
-    /// Removes the table, and the bridge when we made it. Forwarding stays on: others may need it.
+    /// Removes its part of the table (the table with its last network), and the bridge when we made it. Forwarding stays on: others may need it.
     pub fn remove(&self) -> Result<(), Vec<BridgeError>> {
         remove(&self.name, &self.table)
     }
 }
 
-/// Removes a bridge that we made and its table, whether they are there or not; goes on after a
+/// Removes a bridge that we made and its part of the table, whether they are there or not; goes on after a
 /// failure and returns all of them.
 pub fn remove(name: &str, table: &str) -> Result<(), Vec<BridgeError>> {
-    let mut errors: Vec<BridgeError> = nat::remove(table).err().map(BridgeError::from).into_iter().collect();
+    let mut errors: Vec<BridgeError> =
+        nat::Rules::remove(table, name).err().map(BridgeError::from).into_iter().collect();
     errors.extend(remove_link(name).err().map(|source| BridgeError::Link { name: name.to_owned(), source }));
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
@@ -340,18 +357,23 @@ impl<'a> Plan<'a> {
             Err(error) => problems.push(error),
         }
         let subnet = self.address.trunc();
+        if let Err(error) = self.route_localnet() {
+            problems.push(error);
+        }
         let rules = nat::Rules {
             table: self.config.table.clone(),
             bridge: self.config.name.clone(),
             subnet,
             masquerade: self.config.masquerade,
+            internal: self.config.internal,
+            icc: self.config.icc,
         };
         rules.apply()?;
         let mtu = self.config.mtu.unwrap_or(link.mtu);
         Ok(Bridge {
             name: self.config.name.clone(),
             table: self.config.table.clone(),
-            port: Port { bridge: link.index, mtu, ipv6: has_ipv6() },
+            port: Port { bridge: link.index, mtu, ipv6: has_ipv6(), isolated: !self.config.icc },
             subnet,
             gateway: self.address.addr(),
             changes,
@@ -366,6 +388,13 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let key = format!("net.ipv6.conf.{}.disable_ipv6", self.name().replace('.', "/"));
+        sysctl::ensure(&key, "1").map(drop)
+    }
+
+    /// Lets this host reach published ports by its loopback addresses; the table's chain `guard` keeps
+    /// others from using it.
+    fn route_localnet(&self) -> Result<(), SysctlError> {
+        let key = format!("net.ipv4.conf.{}.route_localnet", self.name().replace('.', "/"));
         sysctl::ensure(&key, "1").map(drop)
     }
 
@@ -387,12 +416,6 @@ impl<'a> Plan<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tables_by_bridge() {
-        assert_eq!(default_table("seacow0"), "seacow");
-        assert_eq!(default_table("scb1"), "seacow-scb1");
-    }
 
     #[test]
     fn a_bad_name_is_refused_before_anything_happens() {

@@ -147,6 +147,8 @@ pub(crate) struct Port {
     pub(crate) mtu: u32,
     /// Whether the kernel has IPv6, which must then be told to keep off the host's end.
     pub(crate) ipv6: bool,
+    /// Whether its ports reach the bridge only, not each other.
+    pub(crate) isolated: bool,
 }
 
 /// Makes the pair: host end up and a port of the bridge, inner end down in `netns`.
@@ -167,7 +169,7 @@ pub(crate) fn connect(
         write_pair(m, netns, config, port);
     });
     batch.request(raise.clone(), libc::RTM_NEWLINK, 0, |m| {
-        write_raise(m, &name, port.ipv6);
+        write_raise(m, &name, port);
     });
     let mut socket =
         Socket::open(Protocol::Route).map_err(|source| EndpointError::Link { name: name.clone(), source })?;
@@ -195,15 +197,27 @@ fn refused(name: String, source: netlink::Error) -> EndpointError {
 
 /// Up, and without an IPv6 link-local address: it would be announced into the container, whose
 /// start it costs a duplicate address detection and multicast reports.
-fn write_raise(m: &mut Payload<'_>, name: &str, ipv6: bool) {
+fn write_raise(m: &mut Payload<'_>, name: &str, port: Port) {
     link_header(m, 0, IFF_UP, IFF_UP).attr_text(libc::IFLA_IFNAME, name);
-    if ipv6 {
+    if port.isolated {
+        write_port_switch(m, ifla::BRPORT_ISOLATED);
+    }
+    if port.ipv6 {
         m.nested(libc::IFLA_AF_SPEC, |m| {
             m.nested(ifla::AF_INET6, |m| {
                 m.attr_u8(ifla::INET6_ADDR_GEN_MODE, ifla::IN6_ADDR_GEN_MODE_NONE);
             });
         });
     }
+}
+
+/// Turns a switch of a bridge's port on.
+fn write_port_switch(m: &mut Payload<'_>, switch: u16) {
+    m.nested(libc::IFLA_LINKINFO, |m| {
+        m.attr_text(ifla::INFO_SLAVE_KIND, "bridge").nested(ifla::INFO_SLAVE_DATA, |m| {
+            m.attr_u8(switch, 1);
+        });
+    });
 }
 
 fn write_pair(m: &mut Payload<'_>, netns: Netns<'_>, config: &EndpointConfig, port: Port) {
@@ -261,6 +275,24 @@ impl Endpoint {
             thread::sleep(STEP);
         }
         Ok(())
+    }
+
+    /// Lets the bridge send a packet back to the port that it came from, which a container needs that
+    /// calls its own published port, where nftables see what bridges pass (`br_netfilter`): elsewhere
+    /// such a packet is routed and needs nothing.
+    pub fn reflect(&self) -> Result<(), EndpointError> {
+        let seen = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+        if !seen.is_ok_and(|value| value.trim() == "1") {
+            return Ok(());
+        }
+        let name = &self.host_ifname;
+        let mut batch = Batch::new();
+        batch.request(format!("let the bridge reflect to {name}"), libc::RTM_NEWLINK, 0, |m| {
+            link_header(m, 0, 0, 0).attr_text(libc::IFLA_IFNAME, name);
+            write_port_switch(m, ifla::BRPORT_MODE);
+        });
+        let sent = Socket::open(Protocol::Route).and_then(|mut socket| socket.transact(&batch));
+        sent.map(drop).map_err(|source| EndpointError::Link { name: name.clone(), source })
     }
 
     /// Takes the pair away from a living container (`network disconnect`). Costs 30 to 40 ms; a

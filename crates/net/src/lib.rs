@@ -6,12 +6,12 @@
 //! front ends, once per daemon start, to pass through the door they document ([`doors`]).
 //!
 //! Life of a network: [`subnet::choose`] finds a range → [`Bridge::ensure`] makes or adopts the
-//! bridge, its address and its nftables table → [`Ipam`] hands out addresses → [`Bridge::connect`]
+//! bridge, its address and its part of the nftables table → [`Ipam`] hands out addresses → [`Bridge::connect`]
 //! gives a container's namespace its `eth0`; the kernel takes it away together with the namespace
-//! → [`Bridge::remove`] undoes the bridge and its table.
+//! → [`Bridge::remove`] undoes the bridge and its part of the table.
 //!
 //! What it does *not* do: configure the inside of a namespace (the container's init does, see
-//! `seacow_spec::shim::NetworkConfig`), publish ports, serve names, speak IPv6 to containers.
+//! `seacow_spec::shim::NetworkConfig`), serve names, speak IPv6 to containers.
 //!
 //! | module | what |
 //! |---|---|
@@ -20,7 +20,8 @@
 //! | [`endpoint`] | a container's veth pair |
 //! | [`ipam`] | which address is whose |
 //! | [`mac`] | link-layer addresses |
-//! | [`nat`] | a bridge's nftables table |
+//! | [`nat`] | the nftables table of all networks, and published ports |
+//! | [`holder`] | who has a port of the host |
 //! | [`netns`] | network namespaces that are ready before there is a process |
 //! | [`nft`] | nftables messages: write and read |
 //! | [`host`] | the host's links, addresses and routes |
@@ -35,6 +36,7 @@ pub mod bridge;
 pub mod diagnose;
 pub mod doors;
 pub mod endpoint;
+pub mod holder;
 pub mod host;
 pub mod hosts;
 pub mod ipam;

@@ -14,8 +14,11 @@ pub(crate) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
 /// if_link.h: attributes that libc does not name.
 pub(crate) mod ifla {
+    pub(crate) const INFO_SLAVE_KIND: u16 = 4;
     pub(crate) const INFO_SLAVE_DATA: u16 = 5;
     pub(crate) const BRPORT_STATE: u16 = 1;
+    pub(crate) const BRPORT_MODE: u16 = 4;
+    pub(crate) const BRPORT_ISOLATED: u16 = 33;
     pub(crate) const VETH_INFO_PEER: u16 = 1;
     pub(crate) const AF_INET6: u16 = 10;
     pub(crate) const INET6_ADDR_GEN_MODE: u16 = 8;

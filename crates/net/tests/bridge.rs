@@ -65,12 +65,21 @@ fn ruleset() -> String {
     let rules = sh("nft list ruleset");
     for line in [
         "type filter hook forward priority filter; policy accept;",
-        "oifname \"seacow0\" ct state established,related accept comment \"answers to containers\"",
-        "iifname \"seacow0\" accept comment \"from containers\"",
-        "oifname \"seacow0\" ct status dnat accept comment \"published ports\"",
-        "oifname \"seacow0\" drop comment \"unasked\"",
+        "oifname vmap @to comment \"to containers\"",
+        "iifname vmap @from comment \"from containers\"",
+        "elements = { \"seacow0\" : jump to-seacow0 }",
+        "ct state established,related accept comment \"answers to containers\"",
+        "iifname \"seacow0\" accept comment \"among containers\"",
+        "ct status dnat accept comment \"published ports\"",
+        "drop comment \"unasked\"",
+        "type nat hook prerouting priority dstnat; policy accept;",
+        "fib daddr type local dnat ip to meta l4proto . th dport map @ports comment \"published at all addresses\"",
+        "fib daddr type local dnat ip to meta l4proto . ip daddr . th dport map @ports_of_ip comment \"published at one address\"",
+        "type filter hook prerouting priority raw; policy accept;",
+        "iifname != \"lo\" ip daddr 127.0.0.0/8 drop comment \"this host's own\"",
         "type nat hook postrouting priority srcnat; policy accept;",
         "ip saddr 172.17.0.0/16 oifname != \"seacow0\" masquerade comment \"containers to the outside\"",
+        "ip saddr 172.17.0.0/16 ct status dnat masquerade comment \"to a neighbour's published port\"",
     ] {
         assert!(rules.lines().any(|l| l.trim() == line), "{line}\nnot in\n{rules}");
     }
@@ -153,7 +162,7 @@ fn two_bridges_side_by_side() {
             Bridge::ensure(&config("seacow0", None)).unwrap(),
             Bridge::ensure(&config("scb1", None)).unwrap(),
         );
-        assert_eq!(tables(), ["seacow", "seacow-scb1"]);
+        assert_eq!(tables(), ["seacow"], "one for both");
         let a = Container::start(&first, &first.ipam().unwrap(), "a");
         let b = Container::start(&second, &second.ipam().unwrap(), "b");
         for container in [&a, &b] {
@@ -162,8 +171,10 @@ fn two_bridges_side_by_side() {
         let in_b = b.peer.inside(|| Server::at(b.address));
         assert!(a.peer.inside(|| in_b.is_shut()), "networks are isolated from each other");
         first.remove().unwrap();
-        assert_eq!(tables(), ["seacow-scb1"]);
+        assert_eq!(tables(), ["seacow"]);
         assert_eq!(b.reaches(&outside.server), Some(HOST_OUTER.into()));
+        second.remove().unwrap();
+        assert_eq!(tables(), Vec::<String>::new(), "gone with its last network");
     });
 }
 

@@ -174,7 +174,9 @@ pub(super) fn run(tools: &Tools, guest: &Guest, init: Init, payload: &Path) -> R
                 bail!("the virtual machine ran for {LONGEST:?}")
             }
             Err(RecvTimeoutError::Timeout) => {
-                println!("xtask: the virtual machine said nothing for {LONGEST_SILENCE:?}; it is switched off");
+                println!(
+                    "xtask: the virtual machine said nothing for {LONGEST_SILENCE:?}; it is switched off"
+                );
                 break;
             }
         }

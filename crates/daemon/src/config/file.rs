@@ -41,6 +41,7 @@ pub(crate) struct File {
     pub(crate) shim: Option<PathBuf>,
     pub(crate) pool_size: Option<usize>,
     pub(crate) nft_table: Option<String>,
+    pub(crate) ip: Option<String>,
     pub(crate) insecure_registries: Option<Vec<String>>,
     pub(crate) registry_mirrors: Option<Vec<String>>,
     pub(crate) registry_listen: Option<String>,

@@ -125,6 +125,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "name")]
     pub(crate) nft_table: Option<String>,
 
+    /// Address of this host where ports are published that name none; 0.0.0.0, all of them, if not given,
+    /// 127.0.0.1 for this host only
+    #[arg(long, value_name = "address")]
+    pub(crate) ip: Option<String>,
+
     /// Registry that may be without TLS, or with a certificate that nobody vouches for: host[:port] or a
     /// network such as 10.0.0.0/8; may be repeated. Those on this machine are of them
     #[arg(long, value_name = "host")]

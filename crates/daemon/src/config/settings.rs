@@ -140,6 +140,7 @@ fn from_flags(flags: Flags) -> Result<File, SettingsError> {
         shim: flags.shim,
         pool_size: flags.pool_size,
         nft_table: flags.nft_table,
+        ip: flags.ip,
         insecure_registries: many(flags.insecure_registry),
         registry_mirrors: many(flags.registry_mirror),
         registry_listen: flags.registry_listen,
@@ -184,7 +185,7 @@ fn merged(flags: File, file: File) -> (File, Vec<String>) {
         live_restore "live-restore", exec_opts "exec-opts", cgroup_parent "cgroup-parent", runtimes "runtimes", default_runtime "default-runtime",
         init "init", init_path "init-path", userns_remap "userns-remap", selinux_enabled "selinux-enabled",
         shim "shim", pool_size "pool-size",
-        nft_table "nft-table", insecure_registries "insecure-registries", registry_mirrors "registry-mirrors",
+        nft_table "nft-table", ip "ip", insecure_registries "insecure-registries", registry_mirrors "registry-mirrors",
         registry_listen "registry-listen", registry_root "registry-root", registry_read_only "registry-read-only",
         registry_htpasswd "registry-htpasswd", registry_tls_cert "registry-tls-cert",
         registry_tls_key "registry-tls-key", registry_max_blob "registry-max-blob",
@@ -252,6 +253,10 @@ fn engine(wanted: &File) -> Result<Config, SettingsError> {
     }
     // Two daemons with bridges of their own must not share a table either.
     engine.nft_table = wanted.nft_table.clone().unwrap_or_else(|| table_of(&engine.bridge));
+    if let Some(address) = &wanted.ip {
+        let at = address.parse::<Ipv4Addr>().map_err(|error| invalid("ip", address, error))?;
+        engine.publish_at = Some(at).filter(|at| !at.is_unspecified());
+    }
     engine.registries.insecure = wanted.insecure_registries.clone().unwrap_or_default();
     for mirror in wanted.registry_mirrors.iter().flatten() {
         let (registry, url) = registry_mirror(mirror)?;

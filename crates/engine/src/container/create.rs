@@ -144,6 +144,7 @@ impl Engine {
         };
         self.settle_volume_drivers(&mut record).await;
         check_values(&record)?;
+        self.check_ports(&record)?;
         self.check_labels(&record)?;
         userns::check(&record, self.config())?;
         check_mounts(&record, self.config())?;

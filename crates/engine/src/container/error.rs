@@ -6,6 +6,7 @@ use seacow_spec::{Classified, ErrorClass, ErrorReport};
 use super::invalid::Invalid;
 use crate::lsm::relabel::RelabelError;
 use crate::lsm::selinux::SelinuxError;
+use crate::network::{NetworkError, PortError};
 use crate::volume::VolumeError;
 
 /// A failed container verb.
@@ -19,6 +20,23 @@ pub enum ContainerError {
         "network {0} not found: networks other than bridge, host and none are not implemented in seacow yet"
     )]
     NoSuchNetwork(String),
+    /// A port that is asked for cannot be published.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The network's part of a published port.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A start that could not have its ports.
+    #[error("driver failed programming external connectivity on endpoint {name} ({endpoint})")]
+    Publish {
+        /// The container.
+        name: String,
+        /// Its connection.
+        endpoint: String,
+        /// Why not.
+        #[source]
+        source: Box<ContainerError>,
+    },
     /// The prefix fits more than one id.
     #[error("multiple IDs found with provided prefix: {0}")]
     Ambiguous(String),
@@ -260,7 +278,9 @@ impl Classified for ContainerError {
             | Self::RollbackAutoRemove(_)
             | Self::TooManyClients(_)
             | Self::Illegal(_) => ErrorClass::Conflict,
-            Self::Rename(source) | Self::Kill { source, .. } => source.class(),
+            Self::Rename(source) | Self::Kill { source, .. } | Self::Publish { source, .. } => source.class(),
+            Self::Port(error) => error.class(),
+            Self::Network(error) => error.class(),
             Self::NotModified(..) => ErrorClass::NotModified,
             // Not a 404, which clients take for a missing image.
             Self::NotForkable(_)

@@ -44,7 +44,7 @@ impl Engine {
     /// The main process ended.
     pub(crate) fn exited(&self, container: &Arc<Container>, mut exit: Exit) {
         let (remains, teardown) = teardown::channel();
-        let (shim, endpoint, code, ran, remove) = {
+        let (shim, connection, code, ran, remove) = {
             let mut cell = container.cell();
             exit.oom_killed |= cell.oom;
             let code = exit.code;
@@ -71,15 +71,16 @@ impl Engine {
             };
             let ran = since.map_or(0, |since| (at.unix_nanos() - since.unix_nanos()) / 1_000_000_000);
             let remove = cell.record.auto_remove() && cell.restarting == 0;
-            (shim, cell.record.endpoint.take(), code, ran, remove)
+            let held = std::mem::take(&mut cell.held_ports);
+            (shim, cell.record.endpoint.take().map(|endpoint| (endpoint, held)), code, ran, remove)
         };
         crate::step!("exit: heard");
         self.execs_of_ended(container);
         self.emit_disconnected(container);
         let attributes = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
         self.emit(container.event("die", &attributes));
-        if let Some(endpoint) = endpoint {
-            self.bridge().release(endpoint.address);
+        if let Some((endpoint, held)) = connection {
+            self.disconnect(&endpoint, held);
         }
         container.tell(|life| life.end(code));
         if remove {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use seacow_spec::Timestamp;
 use seacow_spec::docker::inspect::{ContainerInspect, ContainerState, GraphDriver, NetworkSettings};
+use seacow_spec::docker::network::PortBinding;
 use seacow_spec::lifecycle::State;
 use seacow_spec::shim::{Lower, Rootfs};
 
@@ -105,13 +106,12 @@ impl Engine {
         let networks = self.endpoint_settings(record);
         let endpoint = networks.get("bridge").cloned().unwrap_or_default();
         let running = record.state.pid();
-        let exposed = record.config.exposed_ports.iter().flatten();
         NetworkSettings {
             // Docker's is a random id; the container's own says more.
             sandbox_id: running.map(|_| record.id.to_string()).unwrap_or_default(),
             sandbox_key: running.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
             ports: if running.is_some() && record.network == Mode::Bridge {
-                exposed.map(|(port, _)| (port.clone(), None)).collect()
+                ports(record)
             } else {
                 BTreeMap::new()
             },
@@ -124,6 +124,20 @@ impl Engine {
             ..NetworkSettings::default()
         }
     }
+}
+
+/// Exposed ports, and where those are published that are.
+fn ports(record: &Record) -> BTreeMap<String, Option<Vec<PortBinding>>> {
+    let exposed = record.config.exposed_ports.iter().flatten();
+    let mut ports: BTreeMap<_, Option<Vec<PortBinding>>> =
+        exposed.map(|(port, _)| (port.clone(), None)).collect();
+    for mapping in record.endpoint.iter().flat_map(|endpoint| &endpoint.ports) {
+        let binding =
+            PortBinding { host_ip: mapping.address().to_string(), host_port: mapping.host.to_string() };
+        let port = format!("{}/{}", mapping.port, mapping.protocol);
+        ports.entry(port).or_default().get_or_insert_default().push(binding);
+    }
+    ports
 }
 
 fn state(record: &Record, oom: bool) -> ContainerState {

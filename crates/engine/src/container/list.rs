@@ -93,7 +93,7 @@ impl Engine {
             image_id: record.image_id.to_string(),
             command: command(record),
             created: record.created.unix_seconds(),
-            ports: if cell.is_alive() { ports(&record.config) } else { Vec::new() },
+            ports: if cell.is_alive() { ports(record) } else { Vec::new() },
             size_rw: None,
             size_root_fs: None,
             labels: record.config.labels.clone().unwrap_or_default(),
@@ -181,9 +181,9 @@ impl Select {
             && has_volume(filters, record)
             && has_network(filters, record)
             && exposes(filters, &record.config)
-            // No container has a health status, a published port or a swarm's task yet.
+            && publishes(filters, record)
+            // No container has a health status or a swarm's task yet.
             && filters.exact("health", "none")
-            && !filters.contains("publish")
             && filters.exact("isolation", "default")
             && filters.boolean("is-task").is_ok_and(|task| task != Some(true))
     }
@@ -216,10 +216,8 @@ fn exposes(filters: &Filters, config: &ContainerConfig) -> bool {
     let exposed = || config.exposed_ports.iter().flatten().filter_map(|(port, _)| parse_port(port));
     !filters.contains("expose")
         || filters.values("expose").any(|wanted| {
-            let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-            let (low, high) = range.split_once('-').unwrap_or((range, range));
-            let (Ok(low), Ok(high)) = (low.parse::<u16>(), high.parse::<u16>()) else { return false };
-            exposed().any(|(port, kind)| kind == protocol && (low..=high).contains(&port))
+            let Some((range, protocol)) = port_range(wanted) else { return false };
+            exposed().any(|(port, kind)| kind == protocol && range.contains(&port))
         })
 }
 
@@ -229,16 +227,39 @@ pub(super) fn parse_port(text: &str) -> Option<(u16, &str)> {
     Some((port.parse().ok()?, protocol))
 }
 
-fn ports(config: &ContainerConfig) -> Vec<Port> {
-    let exposed = config.exposed_ports.iter().flatten().filter_map(|(port, _)| parse_port(port));
-    exposed
-        .map(|(private_port, kind)| Port {
-            ip: String::new(),
-            private_port,
-            public_port: None,
-            kind: kind.to_owned(),
+/// Published ports first with where they are, then those that are exposed only.
+fn ports(record: &Record) -> Vec<Port> {
+    let published = record.endpoint.iter().flat_map(|endpoint| &endpoint.ports).map(|mapping| Port {
+        ip: mapping.address().to_string(),
+        private_port: mapping.port,
+        public_port: Some(mapping.host),
+        kind: mapping.protocol.clone(),
+    });
+    let mut ports: Vec<Port> = published.collect();
+    let exposed = record.config.exposed_ports.iter().flatten().filter_map(|(port, _)| parse_port(port));
+    for (private_port, kind) in exposed {
+        if !ports.iter().any(|port| port.private_port == private_port && port.kind == kind) {
+            ports.push(Port { ip: String::new(), private_port, public_port: None, kind: kind.to_owned() });
+        }
+    }
+    ports
+}
+
+/// `8080`, `8080/tcp`, `8080-8090/udp`.
+fn publishes(filters: &Filters, record: &Record) -> bool {
+    let published = || record.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    !filters.contains("publish")
+        || filters.values("publish").any(|wanted| {
+            let Some((range, protocol)) = port_range(wanted) else { return false };
+            published().any(|mapping| mapping.protocol == protocol && range.contains(&mapping.host))
         })
-        .collect()
+}
+
+/// `80`, `80/tcp`, `80-90/udp`.
+fn port_range(text: &str) -> Option<(std::ops::RangeInclusive<u16>, &str)> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (low, high) = range.split_once('-').unwrap_or((range, range));
+    Some((low.parse().ok()?..=high.parse().ok()?, protocol))
 }
 
 /// The program with its arguments, those with blanks in quotes.

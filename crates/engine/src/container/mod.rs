@@ -69,6 +69,7 @@ pub use invalid::Invalid;
 pub use record::Record;
 
 use crate::blocking::lock;
+use crate::network::ports::Held;
 use crate::shim::ShimClient;
 
 /// One container.
@@ -109,6 +110,8 @@ pub(crate) struct Cell {
     pub(crate) teardown: Option<teardown::Teardown>,
     /// Restarts under way: its end is not its last.
     pub(crate) restarting: u32,
+    /// What keeps its published ports from others.
+    pub(crate) held_ports: Held,
     /// It is frozen for a moment, which nobody asked for.
     pub(crate) held: bool,
     /// How often it was forked.
@@ -199,6 +202,7 @@ impl Container {
                 oom: false,
                 teardown: None,
                 restarting: 0,
+                held_ports: Held::default(),
                 held: false,
                 forks: 0,
                 removed: false,

@@ -121,10 +121,7 @@ pub(crate) fn default_masked() -> Vec<String> {
 /// Options of Docker that seacow does not have, by the name the user knows them under.
 fn refuse(host: &HostConfig) -> Result<(), ContainerError> {
     let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let published = host.port_bindings.values().flatten().any(|list| !list.is_empty());
     let given = [
-        ("publishing ports (-p)", published),
-        ("publishing all ports (-P)", host.publish_all_ports),
         ("links between containers (--link)", filled(&host.links)),
         ("the option Cgroup", !host.cgroup.is_empty()),
     ];
@@ -400,18 +397,11 @@ mod tests {
             host(&mut config).unwrap_err().to_string()
         };
         assert!(refused(|c| c.restart_policy.name = "always".into()).contains("restart policy"));
-        assert!(refused(|c| c.publish_all_ports = true).contains("-P"));
         assert!(refused(|c| c.userns_mode = "keep-id".into()).contains("keep-id"));
         assert!(refused(|c| c.log_config.kind = "syslog".into()).contains("syslog"));
         assert!(
             refused(|c| c.sysctls = Some([("vm.swappiness".to_owned(), "1".to_owned())].into()))
                 .contains("sysctl")
-        );
-        assert!(
-            refused(|c| {
-                c.port_bindings = [("80/tcp".to_owned(), Some(vec![Default::default()]))].into();
-            })
-            .contains("-p")
         );
     }
 

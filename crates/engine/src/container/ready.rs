@@ -234,12 +234,13 @@ impl Engine {
     /// Takes a shim back from a container that was not started. Its root file system is unmounted
     /// when this returns.
     pub(crate) async fn let_go(&self, container: &Arc<Container>) {
-        let (ready, endpoint) = {
+        let (ready, endpoint, held) = {
             let mut cell = container.cell();
+            let held = std::mem::take(&mut cell.held_ports);
             match std::mem::replace(&mut cell.link, Link::None) {
-                Link::Ready(ready) => (ready, cell.record.endpoint.take()),
+                Link::Ready(ready) => (ready, cell.record.endpoint.take(), held),
                 other @ (Link::None | Link::Live(_)) => {
-                    cell.link = other;
+                    (cell.link, cell.held_ports) = (other, held);
                     return;
                 }
             }
@@ -252,7 +253,7 @@ impl Engine {
             tracing::warn!(id = container.id.short(), %error, "give back an unstarted container's shim");
         }
         if let Some(endpoint) = endpoint {
-            self.bridge().release(endpoint.address);
+            self.disconnect(&endpoint, held);
         }
         self.remove_exec_dir(container).await;
     }

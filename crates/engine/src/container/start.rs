@@ -54,6 +54,7 @@ impl Engine {
         super::exit::await_teardown(container).await;
         self.hold_plugged(container).await?;
         let shim = self.made(container).await?;
+        self.publish(container).await?;
         crate::step!("start: container made");
         super::attach::await_announced(container, ATTACH_GRACE).await;
         hand_over_clients(container, &shim);

@@ -95,7 +95,7 @@ impl Bridge {
         let id = seacow_spec::id::random_hex().map_err(NetworkError::Random)?;
         let mac = mac.unwrap_or_else(|| Mac::from_ipv4(address).octets());
         let prefix = self.bridge.subnet().prefix_len();
-        Ok(Endpoint { id, address, prefix, gateway: self.bridge.gateway(), mac })
+        Ok(Endpoint { id, address, prefix, gateway: self.bridge.gateway(), mac, ports: Vec::new() })
     }
 
     /// Says that a container has this address already.
@@ -130,11 +130,20 @@ impl Bridge {
     }
 }
 
+/// A connected container's link.
+pub(crate) fn link(endpoint: &Endpoint, bridge: &Bridge) -> Link {
+    Link { host_ifname: host_ifname(endpoint), bridge: bridge.bridge.index() }
+}
+
+/// By endpoint, not by container: the link of the last run lives on for some 40 ms.
+fn host_ifname(endpoint: &Endpoint) -> String {
+    format!("{HOST_PREFIX}{}", endpoint.id.get(..12).unwrap_or(&endpoint.id))
+}
+
 fn link_of(endpoint: &Endpoint) -> EndpointConfig {
     EndpointConfig {
         ifname: IFNAME.into(),
-        // By endpoint, not by container: the link of the last run lives on for some 40 ms.
-        host_ifname: format!("{HOST_PREFIX}{}", endpoint.id.get(..12).unwrap_or(&endpoint.id)),
+        host_ifname: host_ifname(endpoint),
         mac: Mac::new(endpoint.mac),
         mtu: None,
     }

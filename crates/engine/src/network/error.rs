@@ -26,6 +26,9 @@ pub enum NetworkError {
     /// The bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// The firewall's table.
+    #[error(transparent)]
+    Nat(#[from] seacow_net::nat::NatError),
     /// An address.
     #[error(transparent)]
     Address(#[from] IpamError),
@@ -51,6 +54,7 @@ impl Classified for NetworkError {
             Self::Predefined(_) => ErrorClass::Forbidden,
             Self::Unsupported(_) => ErrorClass::NotImplemented,
             Self::Bridge(error) => error.class(),
+            Self::Nat(error) => error.class(),
             Self::Address(error) => error.class(),
             Self::Endpoint(error) => error.class(),
             Self::Netns(error) => error.class(),

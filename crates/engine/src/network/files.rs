@@ -141,6 +141,7 @@ mod tests {
             prefix: 16,
             gateway: Ipv4Addr::new(172, 17, 0, 1),
             mac: [2; 6],
+            ports: Vec::new(),
         };
         let names = Names {
             hostname: "web".into(),

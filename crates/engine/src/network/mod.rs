@@ -6,6 +6,7 @@ pub(crate) mod doors;
 mod error;
 pub(crate) mod files;
 pub mod inspect;
+pub mod ports;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,6 +15,7 @@ use seacow_spec::ContainerId;
 use serde::{Deserialize, Serialize};
 
 pub use error::NetworkError;
+pub use ports::{Mapping, PortError};
 
 use crate::Engine;
 use crate::container::{Container, ContainerError};
@@ -48,6 +50,9 @@ pub struct Endpoint {
     pub gateway: Ipv4Addr,
     /// Hardware address.
     pub mac: [u8; 6],
+    /// What of it is published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ports::Mapping>,
 }
 
 impl Endpoint {

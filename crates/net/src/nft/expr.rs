@@ -4,6 +4,7 @@ use ipnet::Ipv4Net;
 use seacow_sys::netlink::Payload;
 
 use super::nl;
+use super::set::link_name;
 
 /// Incoming or outgoing interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +25,31 @@ pub enum CtState {
 }
 
 /// What happens to a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// This chain lets it pass.
     Accept,
     /// Gone.
     Drop,
+    /// This chain judges, and what it leaves undecided comes back.
+    Jump(String),
+}
+
+impl Verdict {
+    /// As data of an expression or of a map's element.
+    pub(super) fn write(&self, m: &mut Payload<'_>) {
+        m.nested(nl::DATA_VERDICT, |m| {
+            let code = match self {
+                Self::Accept => nl::NF_ACCEPT,
+                Self::Drop => nl::NF_DROP,
+                Self::Jump(_) => nl::NFT_JUMP.cast_unsigned(),
+            };
+            m.attr_be32(nl::VERDICT_CODE, code);
+            if let Self::Jump(chain) = self {
+                m.attr_text(nl::VERDICT_CHAIN, chain);
+            }
+        });
+    }
 }
 
 /// One statement of a rule.
@@ -39,6 +59,14 @@ pub enum Expr {
     Name(Interface, bool, String),
     /// The IPv4 source lies in this network.
     Source(Ipv4Net),
+    /// The IPv4 destination lies in this network.
+    Destination(Ipv4Net),
+    /// The destination is an address of this host.
+    ToThisHost,
+    /// What the map of links says of the link.
+    LinkMap(Interface, &'static str),
+    /// Where the map of ports leads, there the packet goes. It says whether addresses are part of the key.
+    PortMap(&'static str, bool),
     /// The connection is so.
     Ct(CtState),
     /// The end.
@@ -50,6 +78,8 @@ pub enum Expr {
 /// 16-byte register 1, and the verdict register.
 const REG_1: u32 = 1;
 const REG_VERDICT: u32 = 0;
+/// The 4-byte registers that rows of values are made in.
+const REG_ROW: [u32; 3] = [8, 9, 10];
 const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
 
@@ -57,35 +87,31 @@ impl Expr {
     pub(super) fn write(&self, m: &mut Payload<'_>) {
         match self {
             Self::Name(side, same, name) => {
-                let key = match side {
-                    Interface::In => 6,
-                    Interface::Out => 7,
-                };
-                expression(m, "meta", |m| {
-                    m.attr_be32(1, REG_1).attr_be32(2, key);
-                });
+                load_name(m, *side);
                 // The register holds IFNAMSIZ bytes, zero-filled; comparing all of them makes it
                 // an exact match, not a prefix.
-                let mut padded = [0; 16];
-                padded.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
-                compare(m, if *same { CMP_EQ } else { CMP_NEQ }, &padded);
+                compare(m, if *same { CMP_EQ } else { CMP_NEQ }, &link_name(name));
             }
-            Self::Source(net) => source(m, *net),
+            Self::Source(net) => in_network(m, SOURCE_OFFSET, *net),
+            Self::Destination(net) => in_network(m, DESTINATION_OFFSET, *net),
+            Self::ToThisHost => {
+                expression(m, "fib", |m| {
+                    const RESULT_ADDRESS_TYPE: u32 = 3;
+                    const OF_DESTINATION: u32 = 2;
+                    m.attr_be32(1, REG_1).attr_be32(2, RESULT_ADDRESS_TYPE).attr_be32(3, OF_DESTINATION);
+                });
+                compare(m, CMP_EQ, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+            }
+            Self::LinkMap(side, map) => {
+                load_name(m, *side);
+                lookup(m, map, REG_1, REG_VERDICT);
+            }
+            Self::PortMap(map, with_address) => translate(m, map, *with_address),
             Self::Ct(CtState::Answer) => ct(m, 0, 2 | 4),
             Self::Ct(CtState::DestinationTranslated) => ct(m, 2, 1 << 5),
-            Self::Verdict(verdict) => {
-                let code = match verdict {
-                    Verdict::Accept => nl::NF_ACCEPT,
-                    Verdict::Drop => nl::NF_DROP,
-                };
-                expression(m, "immediate", |m| {
-                    m.attr_be32(1, REG_VERDICT).nested(2, |m| {
-                        m.nested(2, |m| {
-                            m.attr_be32(1, code);
-                        });
-                    });
-                });
-            }
+            Self::Verdict(verdict) => expression(m, "immediate", |m| {
+                m.attr_be32(1, REG_VERDICT).nested(2, |m| verdict.write(m));
+            }),
             Self::Masquerade => expression(m, "masq", |_| {}),
         }
     }
@@ -118,15 +144,62 @@ fn mask(m: &mut Payload<'_>, mask: [u8; 4]) {
     });
 }
 
-/// Loads the IPv4 header's source, masks it, compares.
-fn source(m: &mut Payload<'_>, net: Ipv4Net) {
-    const NETWORK_HEADER: u32 = 1;
-    const SOURCE_OFFSET: u32 = 12;
-    expression(m, "payload", |m| {
-        m.attr_be32(1, REG_1).attr_be32(2, NETWORK_HEADER).attr_be32(3, SOURCE_OFFSET).attr_be32(4, 4);
+fn load_name(m: &mut Payload<'_>, side: Interface) {
+    let key = match side {
+        Interface::In => 6,
+        Interface::Out => 7,
+    };
+    expression(m, "meta", |m| {
+        m.attr_be32(1, REG_1).attr_be32(2, key);
     });
+}
+
+fn lookup(m: &mut Payload<'_>, map: &str, key: u32, to: u32) {
+    expression(m, "lookup", |m| {
+        m.attr_text(1, map).attr_be32(2, key).attr_be32(3, to);
+    });
+}
+
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+const SOURCE_OFFSET: u32 = 12;
+const DESTINATION_OFFSET: u32 = 16;
+/// Of TCP, UDP and SCTP alike.
+const DESTINATION_PORT_OFFSET: u32 = 2;
+
+fn load(m: &mut Payload<'_>, to: u32, header: u32, offset: u32, len: u32) {
+    expression(m, "payload", |m| {
+        m.attr_be32(1, to).attr_be32(2, header).attr_be32(3, offset).attr_be32(4, len);
+    });
+}
+
+/// Loads an address of the IPv4 header, masks it, compares.
+fn in_network(m: &mut Payload<'_>, offset: u32, net: Ipv4Net) {
+    load(m, REG_1, NETWORK_HEADER, offset, 4);
     mask(m, net.netmask().octets());
     compare(m, CMP_EQ, &net.network().octets());
+}
+
+/// Loads protocol, address if wanted, and port; the map's answer, an address and a port, is the destination.
+fn translate(m: &mut Payload<'_>, map: &str, with_address: bool) {
+    const PROTOCOL: u32 = 16;
+    const DESTINATION: u32 = 1;
+    let [first, second, third] = REG_ROW;
+    expression(m, "meta", |m| {
+        m.attr_be32(1, first).attr_be32(2, PROTOCOL);
+    });
+    let port = if with_address {
+        load(m, second, NETWORK_HEADER, DESTINATION_OFFSET, 4);
+        third
+    } else {
+        second
+    };
+    load(m, port, TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, 2);
+    lookup(m, map, first, first);
+    expression(m, "nat", |m| {
+        m.attr_be32(1, DESTINATION).attr_be32(2, libc::NFPROTO_IPV4.cast_unsigned());
+        m.attr_be32(3, first).attr_be32(5, second);
+    });
 }
 
 /// Some of these bits of a connection tracking word (host order) are set.

@@ -7,9 +7,11 @@
 
 mod expr;
 mod read;
+mod set;
 
 pub use expr::{CtState, Expr, Interface, Verdict};
 pub use read::{BaseChain, Chain, Ending, chain_ending, chains};
+pub use set::{Element, MapKind};
 
 use seacow_sys::Errno;
 use seacow_sys::netlink::{self, Batch, Listener, Payload, Protocol, Socket};
@@ -69,8 +71,12 @@ impl std::fmt::Display for Family {
 /// Where a base chain sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// Just come, before it is known where to.
+    Prerouting,
     /// Routed through this host.
     Forward,
+    /// Made by this host.
+    Output,
     /// About to leave.
     Postrouting,
 }
@@ -78,25 +84,33 @@ pub enum Hook {
 impl Hook {
     pub(crate) fn number(self) -> u32 {
         match self {
+            Self::Prerouting => 0,
             Self::Forward => 2,
+            Self::Output => 3,
             Self::Postrouting => 4,
         }
     }
 }
 
-/// What a base chain is for, with the priority that nft calls `filter` or `srcnat`.
+/// What a base chain is for, with the priority that nft has a word for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainKind {
-    /// `type filter`, priority 0.
+    /// `type filter`, priority raw (-300): before connections are looked up.
+    Raw,
+    /// `type filter`, priority filter (0).
     Filter,
-    /// `type nat`, priority 100.
+    /// `type nat`, priority dstnat (-100).
+    DestinationNat,
+    /// `type nat`, priority srcnat (100).
     SourceNat,
 }
 
 impl ChainKind {
-    fn name_and_priority(self) -> (&'static str, u32) {
+    fn name_and_priority(self) -> (&'static str, i32) {
         match self {
+            Self::Raw => ("filter", -300),
             Self::Filter => ("filter", 0),
+            Self::DestinationNat => ("nat", -100),
             Self::SourceNat => ("nat", 100),
         }
     }
@@ -110,8 +124,13 @@ mod nl {
     pub(super) const DELTABLE: u16 = 2;
     pub(super) const NEWCHAIN: u16 = 3;
     pub(super) const GETCHAIN: u16 = 4;
+    pub(super) const DELCHAIN: u16 = 5;
     pub(super) const NEWRULE: u16 = 6;
     pub(super) const GETRULE: u16 = 7;
+    pub(super) const DELRULE: u16 = 8;
+    pub(super) const NEWSET: u16 = 9;
+    pub(super) const NEWSETELEM: u16 = 12;
+    pub(super) const DELSETELEM: u16 = 14;
     pub(super) const F_CREATE: u16 = 0x400;
     pub(super) const F_APPEND: u16 = 0x800;
 
@@ -128,9 +147,28 @@ mod nl {
     pub(super) const RULE_EXPRESSIONS: u16 = 4;
     pub(super) const RULE_USERDATA: u16 = 7;
     pub(super) const LIST_ELEM: u16 = 1;
+    pub(super) const SET_TABLE: u16 = 1;
+    pub(super) const SET_NAME: u16 = 2;
+    pub(super) const SET_FLAGS: u16 = 3;
+    pub(super) const SET_KEY_TYPE: u16 = 4;
+    pub(super) const SET_KEY_LEN: u16 = 5;
+    pub(super) const SET_DATA_TYPE: u16 = 6;
+    pub(super) const SET_DATA_LEN: u16 = 7;
+    pub(super) const SET_ID: u16 = 10;
+    pub(super) const SET_USERDATA: u16 = 13;
+    pub(super) const ELEMENTS_TABLE: u16 = 1;
+    pub(super) const ELEMENTS_SET: u16 = 2;
+    pub(super) const ELEMENTS_LIST: u16 = 3;
+    pub(super) const ELEMENT_KEY: u16 = 1;
+    pub(super) const ELEMENT_DATA: u16 = 2;
+    pub(super) const DATA_VALUE: u16 = 1;
+    pub(super) const DATA_VERDICT: u16 = 2;
+    pub(super) const VERDICT_CODE: u16 = 1;
+    pub(super) const VERDICT_CHAIN: u16 = 2;
 
     pub(super) const NF_DROP: u32 = 0;
     pub(super) const NF_ACCEPT: u32 = 1;
+    pub(super) const NFT_JUMP: i32 = -3;
 }
 
 /// nfgenmsg: family, version 0, resource id in network order.
@@ -144,6 +182,8 @@ fn header(m: &mut Payload<'_>, family: u8, resource: u16) {
 pub struct Transaction {
     batch: Batch,
     family: Family,
+    /// How many maps were added: each needs a number of its own here.
+    sets: u32,
 }
 
 impl Transaction {
@@ -153,7 +193,7 @@ impl Transaction {
         batch.message("begin nftables transaction", nl::BATCH_BEGIN, 0, |m| {
             header(m, 0, nl::SUBSYS >> 8);
         });
-        Self { batch, family }
+        Self { batch, family, sets: 0 }
     }
 
     fn add(&mut self, step: String, kind: u16, flags: u16, fill: impl FnOnce(&mut Payload<'_>)) {
@@ -184,9 +224,31 @@ impl Transaction {
             let (kind, priority) = kind.name_and_priority();
             m.attr_text(nl::CHAIN_TABLE, table).attr_text(nl::CHAIN_NAME, chain);
             m.nested(nl::CHAIN_HOOK, |m| {
-                m.attr_be32(nl::HOOK_NUM, hook.number()).attr_be32(nl::HOOK_PRIORITY, priority);
+                m.attr_be32(nl::HOOK_NUM, hook.number())
+                    .attr_be32(nl::HOOK_PRIORITY, priority.cast_unsigned());
             });
             m.attr_be32(nl::CHAIN_POLICY, nl::NF_ACCEPT).attr_text(nl::CHAIN_TYPE, kind);
+        });
+    }
+
+    /// Adds a chain that others jump to; one that exists keeps its rules.
+    pub fn add_jump_chain(&mut self, table: &str, chain: &str) {
+        self.add(format!("add nftables chain {table} {chain}"), nl::NEWCHAIN, nl::F_CREATE, |m| {
+            m.attr_text(nl::CHAIN_TABLE, table).attr_text(nl::CHAIN_NAME, chain);
+        });
+    }
+
+    /// Deletes a chain with its rules; nothing may jump to it any more.
+    pub fn delete_chain(&mut self, table: &str, chain: &str) {
+        self.add(format!("delete nftables chain {table} {chain}"), nl::DELCHAIN, 0, |m| {
+            m.attr_text(nl::CHAIN_TABLE, table).attr_text(nl::CHAIN_NAME, chain);
+        });
+    }
+
+    /// Deletes all rules of a chain.
+    pub fn flush_chain(&mut self, table: &str, chain: &str) {
+        self.add(format!("empty nftables chain {table} {chain}"), nl::DELRULE, 0, |m| {
+            m.attr_text(nl::RULE_TABLE, table).attr_text(nl::RULE_CHAIN, chain);
         });
     }
 
