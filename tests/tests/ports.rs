@@ -231,3 +231,27 @@ fn eight_at_once_want_the_same() {
     assert_eq!(results.iter().filter(|code| **code == 0).count(), 1, "{results:?}");
     assert_eq!(results.iter().filter(|code| **code == 125).count(), 7, "{results:?}");
 }
+
+#[test]
+fn a_clone_has_ports_of_its_own() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let port = free_port();
+    serve(&engine, "web", &["-p", &format!("{port}:80")]).ok();
+    answers(&engine, port, "web");
+    let ours = |name: &str| -> u16 {
+        let told = engine.docker(&["port", name, "80"]).ok();
+        told.trim().rsplit(':').next().unwrap().parse().unwrap()
+    };
+    engine.seacow(&["fork", "--name", "forked", "web"]).ok();
+    let forked = ours("forked");
+    assert_ne!(forked, port);
+    assert_eq!(page(Ipv4Addr::LOCALHOST, forked).as_deref(), Some("web"), "its server goes on");
+    engine.seacow(&["clone", "--name", "cloned", "web"]).ok();
+    engine.docker(&["start", "cloned"]).ok();
+    let cloned = ours("cloned");
+    eventually("the clone serves", || page(Ipv4Addr::LOCALHOST, cloned).as_deref() == Some("web"));
+    answers(&engine, port, "web");
+}

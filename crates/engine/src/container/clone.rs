@@ -153,6 +153,10 @@ pub(super) fn record_of(source: &Record, name: Option<&str>) -> Result<Record, C
         ..source.clone()
     };
     record.config.mac_address = None;
+    // The host's ports are the source's; a clone's are any that are free.
+    for binding in record.host_config.port_bindings.values_mut().flatten().flatten() {
+        binding.host_port.clear();
+    }
     if record.config.hostname == source.id.short() {
         record.config.hostname.clear();
     }

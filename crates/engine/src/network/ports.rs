@@ -353,6 +353,16 @@ impl Wish {
     }
 }
 
+fn not_published(container: &Container, source: ContainerError) -> ContainerError {
+    let cell = container.cell();
+    let endpoint = cell.record.endpoint.as_ref().map(|endpoint| endpoint.id.clone());
+    ContainerError::Publish {
+        name: cell.record.name.clone(),
+        endpoint: endpoint.unwrap_or_default(),
+        source: Box::new(source),
+    }
+}
+
 impl Engine {
     /// Refuses at create what would be refused at each start.
     pub(crate) fn check_ports(&self, record: &Record) -> Result<(), ContainerError> {
@@ -365,30 +375,32 @@ impl Engine {
 
     /// Publishes a container's ports; it is connected, and its program does not run yet.
     pub(crate) async fn publish(&self, container: &Arc<Container>) -> Result<(), EngineError> {
-        let wishes = {
-            let cell = container.cell();
-            let record = &cell.record;
-            if record.endpoint.is_none() {
-                return Ok(());
-            }
-            wishes(&record.config, &record.host_config, self.config().publish_at)
-                .map_err(ContainerError::from)?
-        };
+        let wishes = self.wishes_of(container)?;
         if wishes.is_empty() {
             return Ok(());
         }
         let (engine, subject) = (self.clone(), Arc::clone(container));
         let published = blocking::run("publish ports", move || engine.publish_now(&subject, &wishes)).await?;
-        published.map_err(|source| {
-            let cell = container.cell();
-            let endpoint = cell.record.endpoint.as_ref().map(|endpoint| endpoint.id.clone());
-            ContainerError::Publish {
-                name: cell.record.name.clone(),
-                endpoint: endpoint.unwrap_or_default(),
-                source: Box::new(source),
-            }
-            .into()
-        })
+        published.map_err(|source| not_published(container, source).into())
+    }
+
+    /// Publishes the ports of a clone that runs, somewhere where it is free. Blocks for some 0.1 ms where
+    /// there are any.
+    pub(crate) fn publish_clone(&self, container: &Container) -> Result<(), EngineError> {
+        let wishes = self.wishes_of(container)?;
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        self.publish_now(container, &wishes).map_err(|source| not_published(container, source).into())
+    }
+
+    fn wishes_of(&self, container: &Container) -> Result<Vec<Wish>, ContainerError> {
+        let cell = container.cell();
+        let record = &cell.record;
+        if record.endpoint.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(wishes(&record.config, &record.host_config, self.config().publish_at)?)
     }
 
     fn publish_now(&self, container: &Container, wishes: &[Wish]) -> Result<(), ContainerError> {

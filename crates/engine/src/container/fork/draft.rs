@@ -213,7 +213,8 @@ impl Draft {
         self.visible = true;
         engine.save_new(&container)?;
         engine.emit(container.event("create", &[]));
-        engine.started(&container, shim, pid, at)
+        engine.started(&container, shim, pid, at)?;
+        engine.publish_clone(&container)
     }
 
     /// Takes everything back; what cannot be taken back is logged and found at the next boot.
