@@ -21,6 +21,7 @@
 //! | [`ipam`] | which address is whose |
 //! | [`mac`] | link-layer addresses |
 //! | [`nat`] | the nftables table of all networks, and published ports |
+//! | [`conntrack`] | connections that the kernel shall forget |
 //! | [`holder`] | who has a port of the host |
 //! | [`netns`] | network namespaces that are ready before there is a process |
 //! | [`nft`] | nftables messages: write and read |
@@ -33,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+pub mod conntrack;
 pub mod diagnose;
 pub mod doors;
 pub mod endpoint;

@@ -43,6 +43,7 @@ use seacow_spec::error::{Classified, ErrorClass};
 use seacow_sys::Errno;
 use seacow_sys::netlink;
 
+use crate::conntrack;
 use crate::nft::{
     self, ChainKind, CtState, Element, Expr, Family, Hook, Interface, MapKind, Transaction, Verdict,
 };
@@ -355,7 +356,8 @@ pub fn publish(table: &str, ports: &[Published]) -> Result<(), NatError> {
     change(table, ports, |transaction, map, elements| transaction.add_elements(table, map, elements))
 }
 
-/// Ends it; every one of them must be published. Connections that are open stay so.
+/// Ends it; every one of them must be published. Connections that are open stay so; what UDP has of
+/// them is forgotten.
 pub fn unpublish(table: &str, ports: &[Published]) -> Result<(), NatError> {
     change(table, ports, |transaction, map, elements| transaction.delete_elements(table, map, elements))
 }
@@ -372,7 +374,10 @@ fn change(
     for (map, elements) in by_map(ports).iter().filter(|(_, elements)| !elements.is_empty()) {
         step(&mut transaction, map, elements);
     }
-    transaction.commit().map_err(|source| NatError::Publish { table: table.to_owned(), source })
+    let failed = |source| NatError::Publish { table: table.to_owned(), source };
+    transaction.commit().map_err(failed)?;
+    let datagrams = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    conntrack::forget_udp(&datagrams.map(|port| port.port).collect::<Vec<_>>()).map_err(failed)
 }
 
 /// Publishes these and no others: what an engine that was killed left is gone, what runs stays

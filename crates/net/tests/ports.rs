@@ -115,22 +115,29 @@ fn datagrams_too() {
     host("udp", || {
         let lab = Lab::new();
         let socket = lab.web.peer.inside(|| UdpSocket::bind((lab.web.address, 53)).unwrap());
-        nat::publish(
-            TABLE,
-            &[Published { protocol: Protocol::Udp, at: None, port: 5353, to: (lab.web.address, 53) }],
-        )
-        .unwrap();
-        lab.outside.peer.inside(|| {
-            let client = UdpSocket::bind((OUTSIDE, 0)).unwrap();
-            client.set_read_timeout(Some(SECOND * 5)).unwrap();
+        let port = |to| Published { protocol: Protocol::Udp, at: None, port: 5353, to: (to, 53) };
+        let client = lab.outside.peer.inside(|| UdpSocket::bind((OUTSIDE, 0)).unwrap());
+        client.set_read_timeout(Some(SECOND * 5)).unwrap();
+        let asks = |server: &UdpSocket| {
             client.send_to(b"ping", (HOST_OUTER, 5353)).unwrap();
             let mut bytes = [0; 8];
-            let (len, from) = socket.recv_from(&mut bytes).unwrap();
+            let (len, from) = server.recv_from(&mut bytes).unwrap();
             assert_eq!((&bytes[..len], from.ip()), (&b"ping"[..], OUTSIDE.into()));
-            socket.send_to(b"pong", from).unwrap();
+            server.send_to(b"pong", from).unwrap();
             let (len, from) = client.recv_from(&mut bytes).unwrap();
             assert_eq!((&bytes[..len], from), (&b"pong"[..], (HOST_OUTER, 5353).into()));
-        });
+        };
+        // The kernel remembers this one as going to the host.
+        client.send_to(b"early", (HOST_OUTER, 5353)).unwrap();
+        nat::publish(TABLE, &[port(lab.web.address)]).unwrap();
+        socket.set_read_timeout(Some(SECOND * 5)).unwrap();
+        asks(&socket);
+        // And this one as going to the first container.
+        let next = lab.other.peer.inside(|| UdpSocket::bind((lab.other.address, 53)).unwrap());
+        next.set_read_timeout(Some(SECOND * 5)).unwrap();
+        nat::unpublish(TABLE, &[port(lab.web.address)]).unwrap();
+        nat::publish(TABLE, &[port(lab.other.address)]).unwrap();
+        asks(&next);
     });
 }
 
