@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use seacow_tests::{busybox_tar, dist};
 
@@ -23,7 +24,9 @@ impl Podman {
             println!("SKIPPED: SEACOW_PODMAN names no directory with podman");
             return None;
         };
-        let here = PathBuf::from(format!("/var/lib/seacow-t{}-podman", std::process::id()));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let here = PathBuf::from(format!("/var/lib/seacow-t{}-podman{number}", std::process::id()));
         let etc = here.join("etc/containers");
         std::fs::create_dir_all(&etc).unwrap();
         let write = |name: &str, text: &str| std::fs::write(etc.join(name), text).unwrap();
@@ -119,4 +122,24 @@ fn the_life_of_a_container() {
     podman.expect(&["rm", "box"], 0);
     let shell = ["run", "-it", "--rm", "--network", "none", "localhost/bb", "sh", "-c", "tty; exit 5"];
     assert!(podman.in_terminal(&shell, 5).contains("/dev/pts/0"));
+}
+
+#[test]
+fn podman_pushes_to_our_registry_and_pulls_from_it() {
+    let Some(podman) = Podman::new() else { return };
+    let engine = seacow_tests::Engine::start();
+    let said = engine.seacow(&["registry", "start", "--listen", "127.0.0.1:0"]).ok();
+    let host = said.rsplit(' ').next().unwrap();
+    podman.expect(&["import", "-q", &busybox_tar().to_string_lossy(), "localhost/bb"], 0);
+    let theirs = format!("{host}/by-podman:1");
+    podman.expect(&["push", "-q", "--tls-verify=false", "localhost/bb", &theirs], 0);
+    engine.docker(&["pull", "-q", &theirs]).ok();
+    assert_eq!(engine.docker(&["run", "--rm", &theirs, "echo", "ran"]).ok(), "ran");
+    let ours = format!("{host}/by-seacow:1");
+    engine.docker(&["tag", "bb", &ours]).ok();
+    engine.docker(&["push", "-q", &ours]).ok();
+    podman.expect(&["pull", "-q", "--tls-verify=false", &ours], 0);
+    let digest = engine.inspect(&ours, "{{index .RepoDigests 0}}");
+    let theirs = podman.expect(&["image", "inspect", "--format", "{{.Digest}}", &ours], 0);
+    assert!(digest.ends_with(&theirs), "{digest} {theirs}");
 }

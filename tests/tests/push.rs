@@ -107,6 +107,10 @@ fn a_pulled_image_goes_on_as_it_came() {
     remove_all(&engine);
     engine.docker(&["load", "-i", &tar.display().to_string()]).ok();
     assert_eq!(engine.inspect(&from, "{{.Id}}"), id);
+    // And goes on from there as it came in the first place.
+    let loaded = format!("{}/loaded:1", last.host());
+    engine.docker(&["tag", &from, &loaded]).ok();
+    assert_eq!(digest_said(&engine.docker(&["push", &loaded]).ok()), digest);
     // With the image its blobs are gone.
     remove_all(&engine);
     assert_eq!(sh(other.dir(), &format!("ls {}", engine.data_root().join("blobs").display())), "");

@@ -223,6 +223,11 @@ impl Part {
         Ok(self.len()? == 0)
     }
 
+    /// Begins from the beginning.
+    pub(crate) fn empty(&self) -> Result<(), IoFailure> {
+        self.file.set_len(0).at("empty", &self.path)
+    }
+
     /// Appends.
     ///
     /// # Errors

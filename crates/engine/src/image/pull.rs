@@ -168,9 +168,10 @@ impl Pull {
         let layers = &self.resolved.manifest.layers;
         let mut incoming = images.incoming(self.resolved.config.clone(), layers.len())?;
         let before = images.named(&self.name).map(|image| image.id);
-        if incoming.present().is_none() {
-            self.layers(&mut incoming, tell)?;
-        }
+        let seen = match incoming.present() {
+            Some(_) => Vec::new(),
+            None => self.layers(&mut incoming, tell)?,
+        };
         let by_digest =
             format!("{}@{}", self.name.repository(), self.resolved.digest).parse::<Reference>()?;
         let names =
@@ -178,6 +179,7 @@ impl Pull {
         let manifest = NewManifest {
             raw: self.resolved.manifest_bytes.clone(),
             media_type: self.resolved.media_type.clone(),
+            seen,
         };
         let image = match incoming.present() {
             Some(known) => {
@@ -193,8 +195,8 @@ impl Pull {
         Ok(before != Some(image.id))
     }
 
-    /// Gets all layers that are not here.
-    fn layers(&self, incoming: &mut Incoming, tell: Tell<'_>) -> Result<(), ImageError> {
+    /// Gets all layers that are not here, and tells which blobs that were.
+    fn layers(&self, incoming: &mut Incoming, tell: Tell<'_>) -> Result<Vec<Digest>, ImageError> {
         let layers = &self.resolved.manifest.layers;
         let known = incoming.take_known();
         let mut wanted: Vec<usize> = Vec::new();
@@ -242,7 +244,9 @@ impl Pull {
             // After a failure the others need not go on.
             gone.store(true, Ordering::Relaxed);
             placed
-        })
+        })?;
+        let fetched = layers.iter().enumerate().filter(|(number, _)| wanted.contains(number));
+        Ok(fetched.map(|(_, layer)| layer.digest.clone()).collect())
     }
 
     /// Fetches and unpacks one layer. What is here of it, from a pull that did not come to its end, is not

@@ -63,7 +63,14 @@ impl Engine {
         }
         let (engine, handle) = (self.clone(), Handle::current());
         Ok(pipe::progress(move |progress| {
-            let push = Push { engine: &engine, name, options: &options, handle: &handle, progress };
+            let push = Push {
+                engine: &engine,
+                name,
+                options: &options,
+                handle: &handle,
+                progress,
+                packed: Mutex::default(),
+            };
             push.run()
         }))
     }
@@ -91,6 +98,8 @@ struct Push<'a> {
     options: &'a PushOptions,
     handle: &'a Handle,
     progress: &'a ProgressSender,
+    /// Blobs that were packed here.
+    packed: Mutex<Vec<Digest>>,
 }
 
 impl Push<'_> {
@@ -246,6 +255,7 @@ impl Push<'_> {
             }
         }
         let (digest, size, packing) = sent_from(&sending, layer, self.options.packing)?;
+        blocking::lock(&self.packed).push(digest.clone());
         self.of_layer(&layer.diff_id, "Pushed")?;
         let media_type = if packing { oci::LAYER_ZSTD } else { oci::LAYER_GZIP };
         Ok(Descriptor { media_type: media_type.into(), ..descriptor(digest, size) })
@@ -264,8 +274,8 @@ impl Push<'_> {
             kept.manifest.config.digest == config && listed.eq(layers.iter().map(|layer| &layer.digest))
         };
         if let Some(kept) = kept.iter().find(same) {
-            let manifest = NewManifest { raw: kept.raw.clone(), media_type: kept.media_type.clone() };
-            return Ok((manifest, config));
+            let (raw, media_type) = (kept.raw.clone(), kept.media_type.clone());
+            return Ok((NewManifest { raw, media_type, seen: Vec::new() }, config));
         }
         // As the image was; Docker's own kind knows no zstd.
         let was_oci = kept.iter().any(|kept| kept.media_type == oci::MANIFEST);
@@ -280,7 +290,14 @@ impl Push<'_> {
             layers: layers.into_iter().map(|layer| in_kind(layer, is_oci)).collect(),
         };
         let media_type = if is_oci { oci::MANIFEST } else { oci::DOCKER_MANIFEST }.to_owned();
-        Ok((NewManifest { raw: pretty(&manifest)?, media_type }, config))
+        let images = self.engine.store().images();
+        let mut seen = blocking::lock(&self.packed).clone();
+        for (diff_id, layer) in image.config.rootfs.diff_ids.iter().zip(&manifest.layers) {
+            let known = images.packed(diff_id).iter().any(|known| known.digest == layer.digest);
+            seen.extend(known.then(|| layer.digest.clone()));
+        }
+        seen.retain(|blob| manifest.layers.iter().any(|layer| layer.digest == *blob));
+        Ok((NewManifest { raw: pretty(&manifest)?, media_type, seen }, config))
     }
 
     /// Sends the manifest, remembers it, and says so.

@@ -10,9 +10,9 @@ use std::io::Read;
 use seacow_spec::oci::image::{self as oci, Descriptor, Index, Manifest};
 use seacow_spec::{Digest, Reference};
 
-use super::layout::{ArchiveItem, FULL_NAME, INDEX, MANIFEST, REF_NAME, blob};
+use super::layout::{ArchiveItem, BLOBS, FULL_NAME, INDEX, MANIFEST, REF_NAME, blob};
 use super::members::Members;
-use super::{ImageError, Images, NewImage};
+use super::{ImageError, Images, NewImage, NewManifest};
 use crate::hash;
 use crate::layer::Layer;
 use crate::meta::Durability;
@@ -36,6 +36,8 @@ struct Candidate {
     /// Members, lowest layer first.
     layers: Vec<String>,
     names: Vec<Reference>,
+    /// The manifest that it came with, if what that lists is kept.
+    manifest: Option<NewManifest>,
 }
 
 impl Images {
@@ -48,7 +50,7 @@ impl Images {
         archive: impl Read + Send,
         mut loaded: impl FnMut(&LoadedImage),
     ) -> Result<Vec<LoadedImage>, ImageError> {
-        let members = Members::read(&self.layers, archive)?;
+        let members = Members::read(&self.layers, self.blobs(), archive)?;
         let candidates = match members.document::<Vec<ArchiveItem>>(MANIFEST)? {
             Some(items) => {
                 items.into_iter().map(|item| docker_candidate(&members, item)).collect::<Result<_, _>>()?
@@ -72,20 +74,34 @@ impl Images {
             for name in &candidate.names {
                 self.tag(&known.id, name)?;
             }
+            if let Some(manifest) = candidate.manifest {
+                self.keep_manifest(&known.id, manifest)?;
+            }
             return Ok(LoadedImage { id: known.id, names: candidate.names });
         }
         let mut top: Option<Layer> = None;
+        let mut seen = Vec::new();
         for (member, diff_id) in candidate.layers.iter().zip(&candidate.diff_ids) {
             let parent = top.as_ref().map(|layer| layer.chain_id().clone());
             let chain = hash::chain_id(parent.as_ref(), diff_id);
             top = Some(match self.layers.pin(&chain) {
                 Ok(known) => known,
-                Err(_) => members.layer(member, parent.as_ref(), diff_id)?,
+                Err(_) => {
+                    let hex = member.strip_prefix(BLOBS).unwrap_or_default();
+                    seen.extend(format!("sha256:{hex}").parse::<Digest>());
+                    members.layer(member, parent.as_ref(), diff_id)?
+                }
             });
         }
         let chain = top.as_ref().map(|layer| layer.chain_id().clone());
         let new = NewImage { config: candidate.config, chain, parent: None };
-        let image = self.create_named(new, &candidate.names, Durability::Durable)?;
+        let image = match candidate.manifest {
+            Some(manifest) => {
+                let manifest = NewManifest { seen, ..manifest };
+                self.create_from_registry(new, &candidate.names, manifest)?
+            }
+            None => self.create_named(new, &candidate.names, Durability::Durable)?,
+        };
         Ok(LoadedImage { id: image.id, names: candidate.names })
     }
 }
@@ -98,10 +114,35 @@ fn docker_candidate(members: &Members<'_>, item: ArchiveItem) -> Result<Candidat
         check_digest(&item.config, &expected, &config)?;
     }
     let names = item.repo_tags.iter().map(|name| usable_name(name)).collect::<Result<_, _>>()?;
-    candidate(config, item.layers, names)
+    let manifest = manifest_beside(members, &config, &item.layers);
+    candidate(config, item.layers, names, manifest)
 }
 
-fn candidate(config: Vec<u8>, layers: Vec<String>, names: Vec<Reference>) -> Result<Candidate, ImageError> {
+/// The manifest of an image in an archive that is an OCI layout besides. What is wrong with it is no reason not to
+/// load the image.
+fn manifest_beside(members: &Members<'_>, config: &[u8], layers: &[String]) -> Option<NewManifest> {
+    let config = hash::digest(config);
+    let index = members.document::<Index>(INDEX).ok()??;
+    index.manifests.into_iter().find_map(|descriptor| {
+        let (parsed, new) = manifest(members, descriptor, MAX_NESTING).ok()??;
+        let listed = parsed.layers.iter().map(|layer| blob(&layer.digest));
+        let same = parsed.config.digest == config && listed.eq(layers.iter().cloned());
+        same.then(|| kept_whole(members, &parsed, new)).flatten()
+    })
+}
+
+/// A manifest is worth keeping when what it lists is.
+fn kept_whole(members: &Members<'_>, manifest: &Manifest, new: NewManifest) -> Option<NewManifest> {
+    let any = !manifest.layers.is_empty();
+    (any && manifest.layers.iter().all(|layer| members.keeps(&layer.digest))).then_some(new)
+}
+
+fn candidate(
+    config: Vec<u8>,
+    layers: Vec<String>,
+    names: Vec<Reference>,
+    manifest: Option<NewManifest>,
+) -> Result<Candidate, ImageError> {
     let parsed = super::create::parse_config(&config)?;
     let diff_ids = parsed.rootfs.diff_ids;
     if diff_ids.len() != layers.len() {
@@ -114,7 +155,7 @@ fn candidate(config: Vec<u8>, layers: Vec<String>, names: Vec<Reference>) -> Res
     if !parsed.os.is_empty() && parsed.os != "linux" {
         return Err(ImageError::Archive(format!("cannot load {} image on linux", parsed.os)));
     }
-    Ok(Candidate { config, diff_ids, layers, names })
+    Ok(Candidate { config, diff_ids, layers, names, manifest })
 }
 
 fn usable_name(name: &str) -> Result<Reference, ImageError> {
@@ -139,28 +180,32 @@ fn oci_candidates(members: &Members<'_>) -> Result<Vec<Candidate>, ImageError> {
     }
     let mut out = Vec::new();
     for (descriptor, names) in named {
-        let Some(manifest) = manifest(members, descriptor, MAX_NESTING)? else { continue };
+        let Some((manifest, new)) = manifest(members, descriptor, MAX_NESTING)? else { continue };
         let config = members.blob(&manifest.config)?;
         for layer in &manifest.layers {
             check_size(members, layer)?;
         }
         let layers = manifest.layers.iter().map(|layer| blob(&layer.digest)).collect();
-        out.push(candidate(config, layers, names)?);
+        let new = kept_whole(members, &manifest, new);
+        out.push(candidate(config, layers, names, new)?);
     }
     Ok(out)
 }
 
-/// The manifest a descriptor leads to, through indexes.
+/// The manifest a descriptor leads to, through indexes; parsed, and as it is.
 fn manifest(
     members: &Members<'_>,
     descriptor: Descriptor,
     nesting: usize,
-) -> Result<Option<Manifest>, ImageError> {
+) -> Result<Option<(Manifest, NewManifest)>, ImageError> {
     let document = members.blob(&descriptor)?;
     let malformed = |error: serde_json::Error| ImageError::Archive(format!("{}: {error}", descriptor.digest));
     match descriptor.media_type.as_str() {
         oci::MANIFEST | oci::DOCKER_MANIFEST => {
-            Ok(Some(serde_json::from_slice(&document).map_err(malformed)?))
+            let parsed: Manifest = serde_json::from_slice(&document).map_err(malformed)?;
+            // What it says of itself is what a registry will look at.
+            let media_type = parsed.media_type.clone().unwrap_or(descriptor.media_type);
+            Ok(Some((parsed, NewManifest { raw: document, media_type, seen: Vec::new() })))
         }
         oci::INDEX | oci::DOCKER_MANIFEST_LIST if nesting > 0 => {
             let index: Index = serde_json::from_slice(&document).map_err(malformed)?;

@@ -21,6 +21,9 @@ pub struct NewManifest {
     pub raw: Vec<u8>,
     /// What the registry calls it.
     pub media_type: String,
+    /// Blobs of it that were unpacked to the image's layers, or packed from them. Of others, whose layers were here,
+    /// it only says so.
+    pub seen: Vec<Digest>,
 }
 
 /// A manifest of an image.
@@ -38,6 +41,9 @@ pub struct KeptManifest {
     pub image: Digest,
     /// Digests of the unpacked layers, in the order of the manifest's.
     pub diff_ids: Vec<Digest>,
+    /// Blobs that are known to hold their layers. For the others there is the manifest's word, which is good for
+    /// this image and no other.
+    pub seen: Vec<Digest>,
 }
 
 /// The same on the disk.
@@ -46,6 +52,8 @@ struct Stored {
     image: Digest,
     media_type: String,
     diff_ids: Vec<Digest>,
+    #[serde(default)]
+    seen: Vec<Digest>,
     raw: String,
 }
 
@@ -65,6 +73,7 @@ impl KeptManifest {
             manifest,
             image: image.clone(),
             diff_ids: diff_ids.to_vec(),
+            seen: new.seen,
         })
     }
 
@@ -75,6 +84,7 @@ impl KeptManifest {
             image: self.image.clone(),
             media_type: self.media_type.clone(),
             diff_ids: self.diff_ids.clone(),
+            seen: self.seen.clone(),
             raw,
         };
         Ok(Write::json(Table::Manifests, self.digest.hex(), &stored)?)
@@ -90,6 +100,7 @@ impl KeptManifest {
             manifest,
             image: stored.image,
             diff_ids: stored.diff_ids,
+            seen: stored.seen,
         })
     }
 }
@@ -107,11 +118,13 @@ impl Images {
     /// There is no such image, it is no manifest of it, or the metadata failed.
     pub fn keep_manifest(&self, id: &Digest, new: NewManifest) -> Result<Digest, ImageError> {
         let image = self.get(id).ok_or_else(|| ImageError::NotFound(id.to_string()))?;
-        let kept = KeptManifest::new(new, id, &image.config.rootfs.diff_ids)?;
+        let mut kept = KeptManifest::new(new, id, &image.config.rootfs.diff_ids)?;
         let digest = kept.digest.clone();
         let mut change = self.shared.change();
         let catalog = self.shared.catalog();
-        let known = catalog.manifests.get(&digest).is_some_and(|known| known.image == *id);
+        let before = catalog.manifests.get(&digest).filter(|known| known.image == *id);
+        let known = before.is_some_and(|before| kept.seen.iter().all(|blob| before.seen.contains(blob)));
+        kept.seen.extend(before.iter().flat_map(|before| before.seen.iter().cloned()));
         if !catalog.images.contains_key(id) {
             return Err(ImageError::NotFound(id.to_string()));
         }
@@ -125,14 +138,20 @@ impl Images {
         Ok(digest)
     }
 
-    /// Blobs that hold a layer, as any image's manifest lists them.
+    /// Blobs that are known to hold a layer, by whichever image.
     pub fn packed(&self, diff_id: &Digest) -> Vec<Descriptor> {
         let catalog = self.shared.catalog();
-        let mut seen = HashSet::new();
-        let pairs =
-            catalog.manifests.values().flat_map(|kept| kept.diff_ids.iter().zip(&kept.manifest.layers));
-        let found = pairs.filter(|(id, layer)| *id == diff_id && seen.insert(layer.digest.clone()));
-        found.map(|(_, layer)| layer.clone()).collect()
+        let mut told = HashSet::new();
+        let mut out = Vec::new();
+        for kept in catalog.manifests.values() {
+            for (id, layer) in kept.diff_ids.iter().zip(&kept.manifest.layers) {
+                // A manifest that only says so may be anybody's.
+                if id == diff_id && kept.seen.contains(&layer.digest) && told.insert(&layer.digest) {
+                    out.push(layer.clone());
+                }
+            }
+        }
+        out
     }
 
     /// Repositories of a registry that are known to have a blob, as paths.

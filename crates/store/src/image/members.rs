@@ -13,7 +13,9 @@ use seacow_spec::{ChainId, Digest};
 use super::ImageError;
 use super::layout::{BLOBS, blob};
 use super::load::{check_digest, check_size};
+use crate::blob::{Blobs, Part};
 use crate::error::At;
+use crate::hash::Hashing;
 use crate::layer::{Layer, LayerError, Layers, Loose};
 use crate::tar::{Bounds, Kind, TarError, TarReader, clean, compress};
 
@@ -58,6 +60,8 @@ enum Unpacked {
 /// The members of an archive. Dropping it leaves nothing.
 pub(super) struct Members<'a> {
     layers: &'a Layers,
+    /// Packed layers by their digest are kept there.
+    blobs: Blobs,
     dir: PathBuf,
     members: HashMap<String, Kept>,
     /// How many files there have been.
@@ -70,9 +74,14 @@ pub(super) struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Reads an archive to its end.
-    pub(super) fn read(layers: &'a Layers, archive: impl Read + Send) -> Result<Self, ImageError> {
+    pub(super) fn read(
+        layers: &'a Layers,
+        blobs: Blobs,
+        archive: impl Read + Send,
+    ) -> Result<Self, ImageError> {
         let mut this = Self {
             layers,
+            blobs,
             dir: layers.shared().layout.new_draft()?,
             members: HashMap::new(),
             files: 0,
@@ -112,7 +121,7 @@ impl<'a> Members<'a> {
                 let begun = (&mut member).take(START as u64).read_to_end(&mut start);
                 member.check(begun)?;
                 if looks_like_a_layer(&start) && self.unpacked.get_mut().len() < MAX_UNPACKED {
-                    self.unpack(start, member)?
+                    self.unpack(&name, size, start, member)?
                 } else {
                     Content::File(self.keep(&name, size, start, member)?)
                 }
@@ -137,12 +146,18 @@ impl<'a> Members<'a> {
 
     fn unpack<R: Read + Send>(
         &mut self,
+        name: &str,
+        size: u64,
         start: Vec<u8>,
         mut member: Reading<'_, R>,
     ) -> Result<Content, ImageError> {
-        let unpacked = self.layers.unpack_loose(Cursor::new(start).chain(&mut member));
+        let kept = if compress::is_packed(&start) { self.blob_to_be(name, size)? } else { None };
+        let mut keeping =
+            Keeping { inner: Cursor::new(start).chain(&mut member), hash: Hashing::new(io::sink()), kept };
+        let unpacked = self.layers.unpack_loose(&mut keeping);
+        let finished = keeping.finish(unpacked.is_ok());
         // What is wrong with the archive is not the layer's fault.
-        member.check(Ok(()))?;
+        member.check(finished)?;
         let unpacked = match unpacked {
             Ok(loose) => Unpacked::Loose(Box::new(loose)),
             // It may be no layer, or one that nobody wants.
@@ -151,6 +166,24 @@ impl<'a> Members<'a> {
         let all = self.unpacked.get_mut();
         all.push(unpacked);
         Ok(Content::Layer(all.len() - 1))
+    }
+
+    /// Where a packed layer is kept while it is unpacked, if its name says what it is.
+    fn blob_to_be(&self, name: &str, size: u64) -> Result<Option<(Part, Digest)>, ImageError> {
+        let hex = name.strip_prefix(BLOBS).unwrap_or_default();
+        let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else { return Ok(None) };
+        if self.blobs.find(&digest).is_some() {
+            return Ok(None);
+        }
+        let Some(part) = self.blobs.begin(&digest, size)? else { return Ok(None) };
+        // It comes whole, whatever is there of it.
+        part.empty()?;
+        Ok(Some((part, digest)))
+    }
+
+    /// Whether a blob is kept.
+    pub(super) fn keeps(&self, digest: &Digest) -> bool {
+        self.blobs.find(digest).is_some()
     }
 
     fn keep<R: Read>(
@@ -301,6 +334,50 @@ impl Drop for Members<'_> {
 /// A tar by the magic of its first header, or something packed; documents are neither.
 fn looks_like_a_layer(start: &[u8]) -> bool {
     start.get(257..262) == Some(b"ustar") || compress::is_packed(start)
+}
+
+/// A packed layer that is kept while it is read.
+struct Keeping<R> {
+    inner: R,
+    hash: Hashing<io::Sink>,
+    kept: Option<(Part, Digest)>,
+}
+
+impl<R: Read> Keeping<R> {
+    /// Reads what is behind the tar's end, and keeps the whole if it is what its name says.
+    fn finish(mut self, good: bool) -> io::Result<()> {
+        if self.kept.is_none() {
+            return Ok(());
+        }
+        io::copy(&mut self, &mut io::sink())?;
+        let actual = self.hash.into_digest();
+        match self.kept {
+            Some((part, digest)) if good && actual == digest => {
+                part.finish(&digest).map_err(io::Error::other)
+            }
+            Some((part, _)) => {
+                part.discard();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl<R: Read> Read for Keeping<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        if let Some((part, _)) = &self.kept {
+            self.hash.write_all(&buffer[..len])?;
+            if part.append(&buffer[..len]).is_err()
+                && let Some((part, _)) = self.kept.take()
+            {
+                // The image does not need it.
+                part.discard();
+            }
+        }
+        Ok(len)
+    }
 }
 
 /// The content of the present member; keeps what is wrong with the archive.

@@ -33,6 +33,7 @@ pub use load::LoadedImage;
 pub use manifest::{KeptManifest, NewManifest};
 pub use remove::{ImageUser, RemoveOptions};
 
+use crate::blob::Blobs;
 use crate::error::IoFailure;
 use crate::hash;
 use crate::host::{Host, HostError};
@@ -170,6 +171,10 @@ pub struct Images {
 impl Images {
     pub(crate) fn new(shared: Arc<Shared>, layers: Layers, host: Host) -> Self {
         Self { shared, layers, host }
+    }
+
+    fn blobs(&self) -> Blobs {
+        Blobs::new(self.shared.clone())
     }
 
     /// All images, in the order of their ids, the builder's nameless ones included.

@@ -13,8 +13,7 @@ use super::layout::{
     ArchiveItem, FULL_NAME, INDEX, LayerSource, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, REF_NAME,
     REPOSITORIES, blob,
 };
-use super::{Image, ImageError, Images};
-use crate::blob::Blobs;
+use super::{Image, ImageError, Images, KeptManifest};
 use crate::hash;
 use crate::layer::LayerInfo;
 use crate::tar::{Head, Kind, TarWriter};
@@ -26,6 +25,8 @@ struct Item {
     /// Lowest first, with what they are called in the archive.
     layers: Layers,
     manifest: Vec<u8>,
+    /// What the manifest is.
+    kind: String,
     /// Digest of the config: the image's id, unless layers have got their diff ids since.
     config: Digest,
 }
@@ -124,8 +125,9 @@ impl Images {
     fn item(&self, image: Image) -> Result<Item, ImageError> {
         let image = self.sealed(&image.id)?;
         let config = hash::digest(&image.raw);
-        if let Some((manifest, layers)) = self.as_it_came(&image, &config) {
-            return Ok(Item { image, names: Vec::new(), layers, manifest, config });
+        if let Some((kept, layers)) = self.as_it_came(&image, &config) {
+            let (manifest, kind) = (kept.raw.clone(), kept.media_type.clone());
+            return Ok(Item { image, names: Vec::new(), layers, manifest, kind, config });
         }
         let mut layers = match &image.chain {
             Some(chain) => self.layers.stack(chain)?,
@@ -149,12 +151,13 @@ impl Images {
             .into_iter()
             .map(|layer| (descriptor(oci::LAYER, &layer.diff_id, layer.tar_size), Content::Tar(layer)))
             .collect();
-        Ok(Item { image, names: Vec::new(), layers, manifest, config })
+        let kind = oci::MANIFEST.to_owned();
+        Ok(Item { image, names: Vec::new(), layers, manifest, kind, config })
     }
 
     /// The manifest and the blobs that an image came with, if all of them are kept and whole.
-    fn as_it_came(&self, image: &Image, config: &Digest) -> Option<(Vec<u8>, Layers)> {
-        let blobs = Blobs::new(self.shared.clone());
+    fn as_it_came(&self, image: &Image, config: &Digest) -> Option<(Arc<KeptManifest>, Layers)> {
+        let blobs = self.blobs();
         let whole = |layer: &Descriptor| {
             let file = blobs.open(&layer.digest)?;
             let right = hash::of_file(&file).is_ok_and(|digest| digest == layer.digest);
@@ -164,7 +167,7 @@ impl Images {
         let mut own = manifests.iter().filter(|kept| kept.manifest.config.digest == *config);
         own.find_map(|kept| {
             let layers = kept.manifest.layers.iter().map(whole).collect::<Option<_>>()?;
-            Some((kept.raw.clone(), layers))
+            Some((kept.clone(), layers))
         })
     }
 }
@@ -174,7 +177,7 @@ fn index(items: &[Item]) -> Index {
     let mut manifests = Vec::new();
     for item in items {
         let plain = Descriptor {
-            media_type: oci::MANIFEST.to_owned(),
+            media_type: item.kind.clone(),
             digest: hash::digest(&item.manifest),
             size: item.manifest.len() as u64,
             platform: None,

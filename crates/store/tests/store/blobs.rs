@@ -40,7 +40,8 @@ fn image(store: &TestStore, comment: &str, blobs: &[&Digest]) -> (Digest, NewMan
     let raw = json!({
         "schemaVersion": 2, "config": {"mediaType": "c", "digest": image.id, "size": 1}, "layers": layers,
     });
-    let manifest = NewManifest { raw: raw.to_string().into_bytes(), media_type: "m".into() };
+    let seen = blobs.iter().map(|blob| (*blob).clone()).collect();
+    let manifest = NewManifest { raw: raw.to_string().into_bytes(), media_type: "m".into(), seen };
     (image.id, manifest)
 }
 
@@ -100,13 +101,29 @@ fn blobs_go_with_the_last_manifest_that_lists_them() {
 }
 
 #[test]
+fn what_a_manifest_only_says_is_good_for_its_image_alone() {
+    let store = TestStore::new();
+    let blob = digest(b"somebody's");
+    let (id, manifest) = image(&store, "one", &[&blob]);
+    let said = NewManifest { seen: Vec::new(), ..manifest.clone() };
+    let diff_id = store.images().get(&id).unwrap().config.rootfs.diff_ids[0].clone();
+    store.images().keep_manifest(&id, said.clone()).unwrap();
+    assert_eq!(store.images().manifests(&id).len(), 1);
+    assert!(store.images().packed(&diff_id).is_empty());
+    // Seen once it is known, also when it is only said again.
+    store.images().keep_manifest(&id, manifest).unwrap();
+    store.images().keep_manifest(&id, said).unwrap();
+    assert_eq!(store.images().packed(&diff_id).len(), 1);
+}
+
+#[test]
 fn a_manifest_is_one_of_its_image() {
     let store = TestStore::new();
     let blob = digest(b"x");
     let (id, manifest) = image(&store, "one", &[&blob, &blob]);
     let refused = store.images().keep_manifest(&id, manifest).unwrap_err().to_string();
     assert_eq!(refused, "invalid manifest: it lists 2 layers, the image has 1");
-    let nothing = NewManifest { raw: b"{".to_vec(), media_type: "m".into() };
+    let nothing = NewManifest { raw: b"{".to_vec(), media_type: "m".into(), seen: Vec::new() };
     assert!(store.images().keep_manifest(&id, nothing.clone()).is_err());
     assert!(
         store.images().keep_manifest(&blob, nothing).unwrap_err().to_string().starts_with("No such image")
