@@ -1,9 +1,10 @@
 //! A source and its templates: the library's one entry.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::capture::{self, State};
-use crate::clone::{self, Held, Spec};
+use crate::clone::{self, Begun, Held, Spec};
 use crate::error::{Error, Result};
 use crate::examine::{self, Target};
 use crate::reason::Reason;
@@ -224,8 +225,14 @@ impl Family {
 
     /// Makes a clone from the last fork. It stands still until it is released.
     pub fn clone_from(&self, spec: &Spec<'_>) -> Result<Held> {
+        self.begin_clone(spec.cgroup, spec.shadow.is_some())?.finish(spec)
+    }
+
+    /// Begins to make a clone: the kernel copies the memory while the caller prepares the rest.
+    /// `cgroup` and `with_shadow`: what [`Spec::cgroup`] and [`Spec::shadow`] will say.
+    pub fn begin_clone<'a>(&'a self, cgroup: Option<BorrowedFd<'a>>, with_shadow: bool) -> Result<Begun<'a>> {
         let made = self.made.as_ref().ok_or(Error::Gone { pid: self.pid })?;
-        clone::make(&made.template, &made.state, spec, Instant::now() + PATIENCE)
+        clone::begin(&made.template, &made.state, cgroup, with_shadow)
     }
 
     /// Ends what is left of the fork before the last one, which nobody needs any more, and prepares for the

@@ -34,7 +34,7 @@ mod source;
 mod template;
 mod wait;
 
-pub use clone::{Clone, Held, Mount, Spec};
+pub use clone::{Begun, Clone, Held, Mount, Spec};
 pub use error::{Error, Result};
 pub use examine::{Target, examine};
 pub use family::{Family, Forked, Meanwhile, Path};

@@ -60,6 +60,22 @@ impl Puppet {
         if batch.is_empty() {
             return batch.answers(&self.memory, tid, Vec::new());
         }
+        self.begin_in(tid, batch)?;
+        self.finish_in(tid, batch, deadline)
+    }
+
+    /// Has it begin to work off a list, which is not empty. [`Puppet::finish`] must follow before anything else
+    /// is asked of it.
+    pub(crate) fn begin(&self, batch: &Batch) -> Result<()> {
+        self.begin_in(self.pid, batch)
+    }
+
+    /// Waits until it has worked it off.
+    pub(crate) fn finish(&self, batch: &Batch, deadline: Instant) -> Result<Answers> {
+        self.finish_in(self.pid, batch, deadline)
+    }
+
+    fn begin_in(&self, tid: i32, batch: &Batch) -> Result<()> {
         batch.install(&self.memory)?;
         let registers = Registers {
             rip: self.area.base,
@@ -69,9 +85,15 @@ impl Puppet {
             ..self.registers
         };
         ptrace::set_registers(tid, &registers).map_err(Error::trace("set registers", tid))?;
-        ptrace::resume(tid, 0).map_err(Error::trace("resume", tid))?;
-        let children = until_trap(tid, batch.step(), deadline, false)?;
-        batch.answers(&self.memory, tid, children)
+        ptrace::resume(tid, 0).map_err(Error::trace("resume", tid))
+    }
+
+    fn finish_in(&self, tid: i32, batch: &Batch, deadline: Instant) -> Result<Answers> {
+        let mut children = Vec::new();
+        let worked_off = until_trap(tid, batch.step(), deadline, false, &mut children);
+        // Nobody else knows of them.
+        let answers = worked_off.and_then(|()| batch.answers(&self.memory, tid, children.clone()));
+        answers.inspect_err(|_| children.iter().for_each(|child| end(*child)))
     }
 
     /// One call at a `syscall` instruction that is in its memory anyway: for what the area cannot be
@@ -99,7 +121,7 @@ impl Puppet {
         let tid = self.pid;
         ptrace::set_registers(tid, &registers).map_err(Error::trace("set registers", tid))?;
         ptrace::step(tid).map_err(Error::trace("step", tid))?;
-        until_trap(tid, step, deadline, true)?;
+        until_trap(tid, step, deadline, true, &mut Vec::new())?;
         let value = ptrace::registers(tid).map_err(Error::trace("read registers", tid))?.rax as i64;
         match crate::batch::failure(value) {
             Some(source) => Err(Error::Call { step, tid, source }),
@@ -140,11 +162,17 @@ pub(crate) fn settle(tid: i32, deadline: Instant) -> Result<()> {
     ptrace::set_signal_mask(tid, MASK).map_err(Error::trace("set signal mask", tid))
 }
 
-fn until_trap(tid: i32, step: &'static str, deadline: Instant, stepping: bool) -> Result<Vec<i32>> {
-    let mut children = Vec::new();
+/// `children` gets the processes that it makes meanwhile, also when that fails.
+fn until_trap(
+    tid: i32,
+    step: &'static str,
+    deadline: Instant,
+    stepping: bool,
+    children: &mut Vec<i32>,
+) -> Result<()> {
     loop {
         match next_stop(tid, deadline, step)? {
-            Stop::Signal(libc::SIGTRAP) => return Ok(children),
+            Stop::Signal(libc::SIGTRAP) => return Ok(()),
             Stop::Forked => {
                 children.push(ptrace::event_message(tid).map_err(Error::trace("read child's pid", tid))?);
             }

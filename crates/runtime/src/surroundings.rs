@@ -61,8 +61,6 @@ pub enum Placed {
 /// Everything around one clone.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// The cgroup that it is born in.
-    pub born_in: Option<OwnedFd>,
     /// `tasks` files of those that it joins by writing `0`.
     pub tasks: Vec<OwnedFd>,
     /// In order.
@@ -74,22 +72,27 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Makes cgroups with their limits, and all mounts that can be made ahead. The cgroups are the caller's to
-    /// remove, whatever comes of it.
-    pub fn new(cgroups: &Cgroups, prepare: &Prepare, create: &Create) -> Result<Self, Error> {
+    /// Makes the cgroup that it is born in, where there is version 2, which comes before all else. The cgroups
+    /// are the caller's to remove, whatever comes of it.
+    pub fn birthplace(cgroups: &Cgroups, prepare: &Prepare) -> Result<Option<OwnedFd>, Error> {
         refuse(cgroups, prepare)?;
+        soft::create(cgroups, false)
+    }
+
+    /// Makes the other cgroups, limits, and all mounts that can be made ahead. Behind [`Self::birthplace`].
+    pub fn new(cgroups: &Cgroups, prepare: &Prepare, create: &Create) -> Result<Self, Error> {
         let nothing = Linux::default();
         let linux = create.spec.linux.as_ref().unwrap_or(&nothing);
         let no_limits = LinuxResources::default();
         let resources = linux.resources.as_ref().unwrap_or(&no_limits);
-        let born_in = soft::create(cgroups, true)?;
+        soft::create_rest(cgroups)?;
         soft::set_devices(cgroups, &resources.devices, prepare.privileged)?;
         soft::apply(cgroups, resources, prepare.privileged)?;
         let tasks = cgroups.tasks_files().iter().map(|file| open_tasks(file)).collect::<Result<_, _>>()?;
         let mut list = List { prepare, cgroups, mounts: Vec::new() };
         list.fill(create, linux)?;
         let settings = linux.sysctl.iter().map(setting).collect::<Result<_, _>>()?;
-        Ok(Self { born_in, tasks, mounts: list.mounts, settings, labels: labels_of(create)? })
+        Ok(Self { tasks, mounts: list.mounts, settings, labels: labels_of(create)? })
     }
 }
 

@@ -162,15 +162,21 @@ impl Container {
         let (theirs, ours) = self::streams(order.create.stdio)?;
         let ours = ours.ok_or_else(|| report(Failed::TerminalOfClone))?;
         let cgroups = self.group.cgroups();
+        let with_shadow = is_forkable(&order.create) && family.shadow().is_some();
+        let born_in = Surroundings::birthplace(cgroups, &order.prepare).map_err(|error| error.report())?;
+        let born_in = born_in.as_ref().map(AsFd::as_fd);
+        let begun = family.begin_clone(born_in, with_shadow).map_err(|error| ErrorReport::of(&error))?;
+        // Beside the copying of the memory.
         let around = Surroundings::new(cgroups, &order.prepare, &order.create);
         let around = around.map_err(|error| error.report())?;
-        let shadow = match is_forkable(&order.create) {
+        let shadow = match with_shadow {
             true => cgroups.for_shadow().map_err(|error| ErrorReport::of(&error))?,
             false => None,
         };
         let mut spec = spec_of(order, &around, network, &theirs, streams)?;
-        spec.shadow = shadow.as_ref().filter(|_| family.shadow().is_some()).map(entry::charge);
-        let held = family.clone_from(&spec).map_err(|error| ErrorReport::of(&error))?;
+        spec.cgroup = born_in;
+        spec.shadow = shadow.as_ref().map(entry::charge);
+        let held = begun.finish(&spec).map_err(|error| ErrorReport::of(&error))?;
         let made = made(held.pid(), held.pidfd())?;
         record.init = start_time(made.pid).map(|started| (made.pid, started));
         dir.amend_cleanup(&record).map_err(report)?;
@@ -414,7 +420,7 @@ fn spec_of<'a>(
     Ok(Spec {
         mounts: around.mounts.iter().map(mount).collect::<Result<_, _>>()?,
         network,
-        cgroup: around.born_in.as_ref().map(AsFd::as_fd),
+        cgroup: None,
         join: around.tasks.iter().map(AsFd::as_fd).collect(),
         streams: streams.iter().map(end).collect(),
         host_name: order.create.spec.hostname.clone(),

@@ -8,16 +8,19 @@ mod spec;
 mod threads;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::capture::State;
 use crate::error::{Error, Result};
 use crate::puppet::{self, Puppet};
-use crate::shadow::{self, Shadow};
+use crate::shadow::{self, Charge, Shadow};
 use crate::template::Template;
 
 pub use spec::{Mount, Spec};
+
+/// How long making a clone may take; far more than any takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A clone that stands still, complete. Dropped, it is killed; so it is when the caller dies.
 #[derive(Debug)]
@@ -68,33 +71,66 @@ impl Held {
     }
 }
 
-/// Makes one.
-pub(crate) fn make(template: &Template, state: &State, spec: &Spec<'_>, deadline: Instant) -> Result<Held> {
-    let (puppet, shadow) = fork(template, state, spec, deadline)?;
-    let pidfd = seacow_sys::process::pidfd_open(puppet.pid).map_err(Error::own("open the clone"))?;
-    surround(template, &puppet, state, spec, deadline)?;
-    descriptors::open(template, &puppet, state, spec, deadline)?;
-    label(&puppet, state, spec, deadline)?;
-    let threads = threads::make(&puppet, state, deadline)?;
-    finish::states(template.capabilities, &puppet, state, &threads, deadline)?;
-    finish::oom_score(&puppet, state)?;
-    finish::registers(template.instruction, &puppet, state, &threads, deadline)?;
-    Ok(Held { puppet, threads, pidfd, shadow })
+/// A clone on its way: the kernel copies the memory while the caller prepares what else it gets. Dropped, it is
+/// waited for and killed.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    template: &'a Template,
+    state: &'a State,
+    /// Of the template: one fork.
+    fork: Fork<'a>,
+    with_shadow: bool,
 }
 
-/// The first process of a new pid namespace: forked from the template, or, where it is to have a shadow, of
-/// the memory of a fork of it that stays outside.
-fn fork(
+/// Begins to make one.
+pub(crate) fn begin<'a>(
+    template: &'a Template,
+    state: &'a State,
+    cgroup: Option<BorrowedFd<'a>>,
+    with_shadow: bool,
+) -> Result<Begun<'a>> {
+    let flags = if with_shadow { 0 } else { KINDS };
+    let fork = Fork::begin(&template.puppet, template, cgroup, flags)?;
+    Ok(Begun { template, state, fork, with_shadow })
+}
+
+impl Begun<'_> {
+    /// Makes it whole. It stands still until it is released. What was said at the beginning about cgroup and
+    /// shadow must be said again.
+    pub fn finish(self, spec: &Spec<'_>) -> Result<Held> {
+        let deadline = Instant::now() + PATIENCE;
+        let Self { template, state, fork, with_shadow } = self;
+        let first = fork.finish(deadline)?;
+        let (puppet, shadow) = match (with_shadow, spec.shadow) {
+            (false, _) => (first, None),
+            (true, Some(charge)) => with_outside(template, state, first, charge, spec, deadline)?,
+            (true, None) => return Err(Error::no_shadow("nobody is charged for it")),
+        };
+        let pidfd = seacow_sys::process::pidfd_open(puppet.pid).map_err(Error::own("open the clone"))?;
+        surround(template, &puppet, state, spec, deadline)?;
+        descriptors::open(template, &puppet, state, spec, deadline)?;
+        label(&puppet, state, spec, deadline)?;
+        let threads = threads::make(&puppet, state, deadline)?;
+        finish::states(template.capabilities, &puppet, state, &threads, deadline)?;
+        finish::oom_score(&puppet, state)?;
+        finish::registers(template.instruction, &puppet, state, &threads, deadline)?;
+        Ok(Held { puppet, threads, pidfd, shadow })
+    }
+}
+
+/// Namespaces that the first process of a clone is born in.
+const KINDS: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+
+/// The first process of a new pid namespace, made of the memory of a fork of the template that stays outside as
+/// its shadow.
+fn with_outside(
     template: &Template,
     state: &State,
+    outside: Puppet,
+    charge: Charge<'_>,
     spec: &Spec<'_>,
     deadline: Instant,
 ) -> Result<(Puppet, Option<Shadow>)> {
-    let kinds = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    let Some(charge) = spec.shadow else {
-        return Ok((fork_of(&template.puppet, template, spec, kinds, deadline)?, None));
-    };
-    let outside = fork_of(&template.puppet, template, spec, 0, deadline)?;
     let outside = Shadow::adopt(outside, state.filters.len(), charge)?;
     let mut batch = Batch::new(outside.puppet.area);
     if spec.cgroup.is_some() {
@@ -104,7 +140,8 @@ fn fork(
         shadow::join(&mut batch, tasks, template.channel.us as u64, 0);
     }
     outside.puppet.run(&batch, deadline)?;
-    let puppet = fork_of(&outside.puppet, template, spec, kinds | libc::CLONE_VM, deadline)?;
+    let fork = Fork::begin(&outside.puppet, template, spec.cgroup, KINDS | libc::CLONE_VM)?;
+    let puppet = fork.finish(deadline)?;
     let mut batch = Batch::new(outside.puppet.area);
     batch.call("close descriptors", libc::SYS_close_range, &[0, u64::from(u32::MAX), 0]);
     let name = batch.text(shadow::NAME);
@@ -113,33 +150,65 @@ fn fork(
     Ok((puppet, Some(outside)))
 }
 
-fn fork_of(
-    parent: &Puppet,
-    template: &Template,
-    spec: &Spec<'_>,
-    flags: i32,
-    deadline: Instant,
-) -> Result<Puppet> {
-    const INTO_CGROUP: u64 = 0x2_0000_0000;
-    let mut flags = (flags | libc::CLONE_PARENT) as u64;
-    let mut batch = Batch::new(parent.area);
-    if let Some(cgroup) = spec.cgroup {
-        flags |= INTO_CGROUP;
-        fetch(&mut batch, template, cgroup.as_raw_fd());
+/// One fork of a puppet that is under way.
+#[derive(Debug)]
+struct Fork<'a> {
+    parent: &'a Puppet,
+    batch: Batch,
+    under_way: bool,
+    /// Open until the kernel has looked at it.
+    _cgroup: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Fork<'a> {
+    fn begin(
+        parent: &'a Puppet,
+        template: &Template,
+        cgroup: Option<BorrowedFd<'a>>,
+        flags: i32,
+    ) -> Result<Self> {
+        const INTO_CGROUP: u64 = 0x2_0000_0000;
+        let mut flags = (flags | libc::CLONE_PARENT) as u64;
+        let mut batch = Batch::new(parent.area);
+        if let Some(cgroup) = cgroup {
+            flags |= INTO_CGROUP;
+            fetch(&mut batch, template, cgroup.as_raw_fd());
+        }
+        // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+        // set_tid_size, cgroup, which is the descriptor just fetched.
+        let arguments = batch.words(&[flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        batch.fork("make the clone", libc::SYS_clone3, &[arguments, 88]);
+        if cgroup.is_some() {
+            batch.call("close a descriptor", libc::SYS_close, &[0]);
+        }
+        parent.begin(&batch)?;
+        Ok(Self { parent, batch, under_way: true, _cgroup: cgroup })
     }
-    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
-    // set_tid_size, cgroup, which is the descriptor just fetched.
-    let arguments = batch.words(&[flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    batch.fork("make the clone", libc::SYS_clone3, &[arguments, 88]);
-    if spec.cgroup.is_some() {
-        batch.call("close a descriptor", libc::SYS_close, &[0]);
+
+    /// The new process, which stands still.
+    fn finish(mut self, deadline: Instant) -> Result<Puppet> {
+        self.child(deadline)
     }
-    let answers = parent.run(&batch, deadline)?;
-    let [pid] = answers.children[..] else {
-        return Err(Error::Astray { tid: parent.pid, what: "no child".into(), step: "make the clone" });
-    };
-    puppet::settle(pid, deadline).inspect_err(|_| puppet::end(pid))?;
-    Puppet::adopt(pid, parent.area)
+
+    fn child(&mut self, deadline: Instant) -> Result<Puppet> {
+        self.under_way = false;
+        let parent = self.parent;
+        let answers = parent.finish(&self.batch, deadline)?;
+        let [pid] = answers.children[..] else {
+            return Err(Error::Astray { tid: parent.pid, what: "no child".into(), step: "make the clone" });
+        };
+        puppet::settle(pid, deadline).inspect_err(|_| puppet::end(pid))?;
+        Puppet::adopt(pid, parent.area)
+    }
+}
+
+impl Drop for Fork<'_> {
+    fn drop(&mut self) {
+        if self.under_way {
+            // Killed with this value.
+            drop(self.child(Instant::now() + PATIENCE));
+        }
+    }
 }
 
 /// Fetches a descriptor of ours. It becomes the lowest that is free.
