@@ -277,6 +277,9 @@ fn state(engine: &Engine) -> &'static str {
     "state"
 }
 
+/// Without a network; and two dozen of it at once shall leave the machine some time.
+const SLOWLY: [&str; 4] = ["--network", "none", "--cpus", "0.03"];
+
 /// The last rounds that it has done; all must have been right, and none left out.
 fn rounds(engine: &Engine, name: &str) -> Vec<u64> {
     let log = engine.docker(&["logs", "--tail", "100", name]).ok();
@@ -301,12 +304,12 @@ fn works_on(engine: &Engine, name: &str) -> u64 {
 fn a_static_program_with_vector_registers() {
     let Some(engine) = engine() else { return };
     let image = state(&engine);
-    for (name, options, threads) in [
-        ("snapshot", &["--network", "none"][..], "0"),
-        ("threads", &["--network", "none"][..], "4"),
-        ("shadow", &["--network", "none", "--label", "seacow.forkable=true"][..], "2"),
-    ] {
-        run(&engine, name, options, &[image, "/program", "/data/file", threads]);
+    let forkable = ["--label", "seacow.forkable=true"];
+    for (name, options, threads) in
+        [("snapshot", &[][..], "0"), ("threads", &[][..], "4"), ("shadow", &forkable[..], "2")]
+    {
+        let options = [&SLOWLY[..], options].concat();
+        run(&engine, name, &options, &[image, "/program", "/data/file", threads]);
         let before = works_on(&engine, name);
         for clone in fork(&engine, name, 3, &format!("{name}-c")) {
             let first = engine.docker(&["logs", &clone]).ok().lines().next().map(str::to_owned);
@@ -356,7 +359,7 @@ fn five_hundred_clones() {
     let state = state(&engine);
     run(&engine, "python", &[], &["host", "/usr/bin/python3", "-c", PYTHON]);
     run(&engine, "node", &[], &[image, "node", "-e", NODE]);
-    run(&engine, "wide", &["--network", "none"], &[state, "/program", "/data/file", "2"]);
+    run(&engine, "wide", &SLOWLY, &[state, "/program", "/data/file", "2"]);
     redis_source(&engine, "redis", image, &[]);
     await_line(&engine, "python", "up");
     await_line(&engine, "node", "up");
