@@ -55,6 +55,50 @@ fn limits_are_set_and_seen_inside() {
     assert_eq!(seen.lines().collect::<Vec<_>>(), expected);
 }
 
+/// A clone is born in cgroups of its own, with the limits of the container that it was forked from.
+#[test]
+fn a_fork_is_limited_as_its_source() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let flags = ["--memory=64m", "--pids-limit=50", "--cpus=0.5", "--cpuset-cpus=0", "--network=none"];
+    let command = ["bb", "sh", "-c", "i=0; while :; do read -t 0.05 x; i=$((i+1)); echo $i; done"];
+    for (name, more) in [("plain", &[][..]), ("shadow", &["--label", "seacow.forkable=true"][..])] {
+        engine.docker(&[&["run", "-di", "--name", name], &flags[..], more, &command[..]].concat()).ok();
+        eventually("it counts", || engine.docker(&["logs", name]).ok().lines().count() > 2);
+        if cgroup_driver() == "systemd" {
+            // Which its clones could not be born in.
+            engine.seacow(&["fork", name]).fails(1, "systemd makes its cgroups");
+            continue;
+        }
+        let clone = format!("{name}-fork");
+        engine.seacow(&["fork", "-q", "--name", &clone, name]).ok();
+        let first: u64 = {
+            eventually("the clone counts", || engine.docker(&["logs", &clone]).ok().lines().count() > 2);
+            engine.docker(&["logs", &clone]).ok().lines().next().unwrap().parse().unwrap()
+        };
+        assert!(first > 2, "{clone} began anew");
+        let id = engine.inspect(&clone, "{{.Id}}");
+        assert!(cgroup_of(&engine, &clone).ends_with(&id), "{}", cgroup_of(&engine, &clone));
+        assert_ne!(cgroup_of(&engine, &clone), cgroup_of(&engine, name));
+        let limits = [
+            cat("memory.max", "memory/memory.limit_in_bytes"),
+            cat("pids.max", "pids/pids.max"),
+            cat("cpu.max", "cpu/cpu.cfs_quota_us"),
+            cat("cpuset.cpus", "cpuset/cpuset.cpus"),
+        ]
+        .join("; ");
+        let seen = |name: &str| engine.docker(&["exec", name, "sh", "-c", &limits]).ok();
+        assert_eq!(seen(&clone), seen(name));
+        assert!(seen(&clone).starts_with("67108864\n50\n50000"), "{}", seen(&clone));
+        // Nobody but those who are in it.
+        assert_eq!(engine.docker(&["top", &clone]).ok().lines().count(), 2);
+        engine.docker(&["rm", "-f", &clone]).ok();
+        engine.docker(&["exec", name, "true"]).ok();
+    }
+}
+
 #[test]
 fn no_limit_is_set_that_nobody_asked_for() {
     let engine = Engine::start();
