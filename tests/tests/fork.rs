@@ -293,6 +293,14 @@ fn servers_listen_to_their_own_address() {
             assert_eq!(get(&address(&clone)).as_deref(), Some("3 alive"));
         }
         assert_eq!(get(&address(name)).as_deref(), Some("2 alive"));
+        // The ledger tells what they share.
+        let ledger = engine.api("GET", "/system/cow", "").json();
+        let entries = ledger["Containers"].as_array().unwrap();
+        let clone = entries.iter().find(|entry| entry["Name"] == format!("{name}-c-1").as_str()).unwrap();
+        let bytes = |key: &str| clone["Memory"][key].as_u64().unwrap();
+        assert_eq!(bytes("OwnBytes") + bytes("SharedBytes"), bytes("ResidentBytes"), "{clone}");
+        assert!(bytes("OwnBytes") < bytes("SharedBytes") / 2, "{clone}");
+        assert!(engine.seacow(&["cow", &format!("{name}-c-2")]).ok().contains("Memory of what runs"));
         assert_eq!(engine.docker(&["exec", &format!("{name}-c-1"), "id", "-u"]).ok(), "1000");
         assert!(engine.docker(&["top", &format!("{name}-c-1"), "-o", "pid,uid,cmd"]).ok().contains("1000"));
     }

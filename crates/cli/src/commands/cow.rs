@@ -1,7 +1,7 @@
 //! `cow`: the copy-on-write ledger. What is shared, with whom; what was copied, and what it costs.
 
 use seacow_spec::docker::snapshot::Snapshot;
-use seacow_spec::docker::system::{CowContainer, CowImage, CowLedger, CowObject};
+use seacow_spec::docker::system::{CowContainer, CowImage, CowLedger, CowMemory, CowObject};
 
 use crate::command::{Args, Command, Invocation};
 use crate::failure::{Failure, Outcome};
@@ -23,7 +23,8 @@ pub(crate) const COMMAND: Command = Command {
     about: "Show what containers, images and volumes share, and what was copied",
     long: "Show for every container, image, volume and snapshot which bytes of the disk it has alone, which it \
            shares, and with whom; and what containers have copied.\n\nWhere the file system shares extents \
-           (xfs, btrfs) these are compared, elsewhere whole files. Snapshots are written CONTAINER@SNAPSHOT and \
+           (xfs, btrfs) these are compared, elsewhere whole files. Of what runs, also the memory that it has alone and \
+           that others have too: forks of it, and everybody who has mapped the same files. Snapshots are written CONTAINER@SNAPSHOT and \
            VOLUME@SNAPSHOT, layers as their chain id or its beginning. Every file of the store is looked at.",
     flags: &[FLAGS],
     args: Args::AtLeast(0),
@@ -49,6 +50,9 @@ const LISTING: Listing = Listing {
         ("Deleted", "DELETED"),
         ("SharedWith", "SHARED WITH"),
         ("Files", "FILES"),
+        ("Memory", "MEMORY"),
+        ("OwnMemory", "OWN MEMORY"),
+        ("SharedMemory", "SHARED MEMORY"),
     ],
     go_type: "*cow.rowContext",
 };
@@ -140,6 +144,8 @@ fn short_of(id: &str) -> &str {
 
 fn container_row(c: &CowContainer) -> Row {
     let files: Vec<&str> = c.copied_up.iter().map(|f| f.path.as_str()).collect();
+    let memory =
+        |part: fn(&CowMemory) -> u64| c.memory.map_or_else(String::new, |m| human_size(part(&m) as f64));
     Row::default()
         .text("Kind", "container")
         .text("ID", short_id(&c.id))
@@ -154,6 +160,9 @@ fn container_row(c: &CowContainer) -> Row {
         .text("Deleted", c.deleted.to_string())
         .text("SharedWith", c.shared_with.join(", "))
         .text("Files", files.join(","))
+        .text("Memory", memory(|memory| memory.resident_bytes))
+        .text("OwnMemory", memory(|memory| memory.own_bytes))
+        .text("SharedMemory", memory(|memory| memory.shared_bytes))
 }
 
 fn snapshot_row(s: &Snapshot) -> Row {
@@ -171,6 +180,9 @@ fn snapshot_row(s: &Snapshot) -> Row {
         .text("Deleted", "")
         .text("SharedWith", s.shared_with.join(", "))
         .text("Files", "")
+        .text("Memory", "")
+        .text("OwnMemory", "")
+        .text("SharedMemory", "")
 }
 
 fn image_row(i: &CowImage) -> Row {
@@ -189,6 +201,9 @@ fn image_row(i: &CowImage) -> Row {
         .text("Deleted", "")
         .text("SharedWith", i.shared_with.join(", "))
         .text("Files", "")
+        .text("Memory", "")
+        .text("OwnMemory", "")
+        .text("SharedMemory", "")
 }
 
 fn object_row(o: &CowObject) -> Row {
@@ -206,6 +221,9 @@ fn object_row(o: &CowObject) -> Row {
         .text("Deleted", "")
         .text("SharedWith", o.shared_with.join(", "))
         .text("Files", "")
+        .text("Memory", "")
+        .text("OwnMemory", "")
+        .text("SharedMemory", "")
 }
 
 fn plural(n: u64, what: &str) -> String {
@@ -235,6 +253,18 @@ fn details(ledger: &CowLedger, all_files: bool, selected: bool) -> String {
         if files.len() > shown {
             out.push_str(&format!("  … and {} more (--files lists them)\n", files.len() - shown));
         }
+    }
+    let running: Vec<_> = ledger.containers.iter().filter_map(|c| Some((&c.name, c.memory?))).collect();
+    if !running.is_empty() {
+        out.push_str("\nMemory of what runs:\n");
+    }
+    for (name, memory) in running {
+        out.push_str(&format!(
+            "  {name}  {}, of which {} shared, {} its own\n",
+            human_size(memory.resident_bytes as f64),
+            human_size(memory.shared_bytes as f64),
+            human_size(memory.own_bytes as f64)
+        ));
     }
     if !selected {
         out.push_str(&format!(

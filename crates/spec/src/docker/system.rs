@@ -281,6 +281,22 @@ pub struct CowContainer {
     pub deleted: u64,
     /// Its lowest layer is the live root file system of this machine.
     pub on_host: bool,
+    /// Of its processes, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<CowMemory>,
+}
+
+/// Memory of a container's processes that is there at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CowMemory {
+    /// All of it.
+    pub resident_bytes: u64,
+    /// What no other process has.
+    pub own_bytes: u64,
+    /// What others have too: clones, the container that it was forked from, its own processes among each other,
+    /// everybody who has mapped the same files.
+    pub shared_bytes: u64,
 }
 
 /// One copied file.

@@ -177,13 +177,14 @@ impl Draft {
         container.cell().apply(Event::Start).map_err(ContainerError::from)?;
         container.tell(|life| life.begun += 1);
         let dir = engine.config().exec_dir(&self.record.id);
-        let sibling = family.send(Request::Sibling { dir }, Some(theirs.into()))?;
         let shim = self.shim.insert(ShimClient::new(ours, None));
         shim.listen(engine.sink(container));
         // The shim is of the version of its family.
         drop(shim.send(Request::Hello { version: PROTOCOL_VERSION }, None)?);
         let clone = shim.send(Request::Clone(Box::new(order)), network)?;
         let start = shim.send(Request::Start, None)?;
+        // Last, so that all of that lies there when it looks.
+        let sibling = family.send(Request::Sibling { dir }, Some(theirs.into()))?;
         self.orders = Some(Orders { sibling, clone, start });
         Ok(())
     }

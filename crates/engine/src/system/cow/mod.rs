@@ -4,6 +4,7 @@
 //! know, made of such directories.
 
 mod accounts;
+mod memory;
 mod totals;
 
 use std::collections::{BTreeSet, HashMap};
@@ -53,7 +54,12 @@ impl Engine {
     /// A directory cannot be read.
     pub async fn cow(&self) -> Result<CowLedger, EngineError> {
         let engine = self.clone();
-        blocking::run("count what is shared", move || engine.ledger()).await?
+        let memory = self.memory().await;
+        let mut ledger = blocking::run("count what is shared", move || engine.ledger()).await??;
+        for entry in &mut ledger.containers {
+            entry.memory = entry.id.parse().ok().and_then(|id| memory.get(&id).copied());
+        }
+        Ok(ledger)
     }
 
     /// Names of everything that stands on each layer.
@@ -328,5 +334,6 @@ fn container_entry(one: &Standing, usage: Usage, account: Account) -> CowContain
         created: usage.new.count,
         deleted: usage.deleted.count,
         on_host: one.on_host,
+        memory: None,
     }
 }
