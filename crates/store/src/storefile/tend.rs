@@ -28,11 +28,18 @@ const GROWTH: u64 = 256 << 20;
 const TRIM_FROM: u64 = 64 << 20;
 /// A trim looks at all free space, so it has its time.
 const TRIM_PAUSE: Duration = Duration::from_secs(60);
+/// While the host frees the blocks of a gigabyte, some 0.3 s, whoever syncs waits: a trim is for a moment in
+/// which nobody writes. It is not put off for longer than this.
+const TRIM_LATEST: Duration = Duration::from_secs(300);
 
 /// What is remembered between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     trimmed: Option<Instant>,
+    /// Since when one is worth it.
+    wanted: Option<Instant>,
+    /// Requests to write that the device had seen.
+    writes: Option<u64>,
 }
 
 /// What was done.
@@ -75,7 +82,9 @@ impl StoreFile {
     }
 
     fn trim_if_worth_it(&self) -> Result<Option<u64>, StoreFileError> {
+        let writes = self.writes()?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quiet = memory.writes.replace(writes) == Some(writes);
         if memory.trimmed.is_some_and(|last| last.elapsed() < TRIM_PAUSE) {
             return Ok(None);
         }
@@ -83,11 +92,30 @@ impl StoreFile {
         let used = Room::of(&root)?.used().saturating_sub(ballast(&root));
         let file = self.file();
         let taken = std::fs::metadata(&file).at("look at", &file)?.blocks() * 512;
-        if taken.saturating_sub(used) < TRIM_FROM.max(used / 8) {
+        let freed = taken.saturating_sub(used);
+        if freed < TRIM_FROM.max(used / 8) {
+            memory.wanted = None;
             return Ok(None);
         }
-        memory.trimmed = Some(Instant::now());
+        let waits = memory.wanted.get_or_insert_with(Instant::now).elapsed();
+        let host_needs_it = self.available()? < freed;
+        if !is_quiet && !host_needs_it && waits < TRIM_LATEST {
+            return Ok(None);
+        }
+        (memory.trimmed, memory.wanted) = (Some(Instant::now()), None);
         self.trim().map(Some)
+    }
+
+    /// Requests to write that the device has seen since it was attached.
+    fn writes(&self) -> Result<u64, StoreFileError> {
+        let file = self.file();
+        let Some(device) = Device::of(&open(&file)?).at("find the device of", &file)? else { return Ok(0) };
+        let name = device.path().file_name().unwrap_or_default();
+        // Where nobody tells, no moment is better than another.
+        let stat = Path::new("/sys/class/block").join(name).join("stat");
+        let text = std::fs::read_to_string(&stat).unwrap_or_default();
+        // The fifth number: Documentation/block/stat.rst.
+        Ok(text.split_whitespace().nth(4).and_then(|number| number.parse().ok()).unwrap_or(0))
     }
 
     /// Bytes that the host can still provide.

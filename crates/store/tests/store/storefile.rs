@@ -218,6 +218,13 @@ fn what_is_removed_goes_back_to_the_host() {
         assert_eq!(file.tend().unwrap().trimmed, None);
         std::fs::remove_file(&big).unwrap();
         // The file system frees a large file behind everybody's back.
+        until(|| StoreFile::status(&data).unwrap().unwrap().used < 100 * MIB);
+        // Not while somebody writes.
+        for n in 0..20 {
+            let busy = std::fs::File::create(file.root().join(format!("busy{n}"))).unwrap();
+            busy.sync_all().unwrap();
+            assert_eq!(file.tend().unwrap().trimmed, None);
+        }
         until(|| file.tend().unwrap().trimmed.is_some());
         until(|| {
             file.trim().unwrap();
