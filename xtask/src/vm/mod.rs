@@ -34,7 +34,8 @@ const REBOOTS: usize = 3;
 /// needs systemd, and would only be skipped without it.
 fn subset_in(init: Init) -> payload::Work<'static> {
     match init {
-        Init::Plain => payload::Work::Tests(&["cgroups", "security"]),
+        // Its kernel has the quota of xfs.
+        Init::Plain => payload::Work::Tests(&["cgroups", "quota", "security"]),
         Init::Selinux => payload::Work::Tests(&["selinux"]),
         Init::Systemd | Init::Hybrid => payload::Work::Tests(&["cgroups", "unit"]),
     }
