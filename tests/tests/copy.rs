@@ -189,3 +189,136 @@ fn a_tree_deeper_than_a_path_can_be_long() {
     engine.docker(&["rm", "-f", "box"]).ok();
     engine.docker(&["rmi", "deep"]).ok();
 }
+
+/// Mode, owner and name of everything in a tree of a container, sorted.
+fn listing(engine: &Engine, container: &str, path: &str) -> Vec<String> {
+    let file = engine.exec_root().join("listed.tar");
+    let tar = engine.docker_command(&["cp", &format!("{container}:{path}"), "-"]).output().unwrap().stdout;
+    std::fs::write(&file, tar).unwrap();
+    let listed =
+        std::process::Command::new("tar").arg("--numeric-owner").arg("-tvf").arg(&file).output().unwrap();
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Between them are size, date and time.
+        format!("{} {} {}", words[0], words[1], words[5..].join(" "))
+    };
+    let mut lines: Vec<String> = text.lines().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// Between two containers, running or not, and within one; with the meanings that paths have for `cp`.
+#[test]
+fn between_containers() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let script = "mkdir -p /src/sub; echo 1 > /src/one; ln /src/one /src/linked; ln -s one /src/sym; \
+                  chmod 2711 /src/sub; echo 2 > /src/sub/two; chown 7:8 /src/sub/two; mkfifo /src/fifo; touch /ready";
+    engine.docker(&["run", "--name", "still", "bb", "sh", "-c", script]).ok();
+    let moving = format!("{script}; sleep 1000");
+    engine.docker(&["run", "-d", "--name", "moving", "bb", "sh", "-c", &moving]).ok();
+    seacow_tests::eventually("files", || engine.docker(&["exec", "moving", "ls", "/ready"]).code == 0);
+    for (number, (from, into)) in
+        [("still", "moving"), ("moving", "still"), ("still", "other"), ("moving", "run"), ("still", "still")]
+            .into_iter()
+            .enumerate()
+    {
+        if into == "other" {
+            engine.docker(&["create", "--name", "other", "bb", "true"]).ok();
+        } else if into == "run" {
+            engine.docker(&["run", "-d", "--name", "run", "bb", "sleep", "1000"]).ok();
+        }
+        let cp = |source: &str, target: &str| {
+            engine.seacow(&["cp", &format!("{from}:{source}"), &format!("{into}:{target}")])
+        };
+        let new = |name: &str| format!("/new{number}{name}");
+        cp("/src", &new("")).ok();
+        cp("/src/one", &new("/renamed")).ok();
+        cp("/src/sub/.", &new("-contents")).ok();
+        cp("/src/sym", &new("/")).ok();
+        let top = format!("new{number}");
+        let expected = [
+            format!("drwx--s--x 0/0 {top}/sub/"),
+            format!("drwxr-xr-x 0/0 {top}/"),
+            format!("hrw-r--r-- 0/0 {top}/one link to {top}/linked"),
+            format!("lrwxrwxrwx 0/0 {top}/sym -> one"),
+            format!("prw-r--r-- 0/0 {top}/fifo"),
+            format!("-rw-r--r-- 0/0 {top}/linked"),
+            format!("-rw-r--r-- 0/0 {top}/renamed"),
+            format!("-rw-r--r-- 7/8 {top}/sub/two"),
+        ];
+        let mut expected: Vec<String> = expected.into();
+        expected.sort();
+        assert_eq!(listing(&engine, into, &new("")), expected, "{from} to {into}");
+        let out = engine.exec_root().join(format!("out{number}"));
+        engine.docker(&["cp", &format!("{into}:{}/two", new("-contents")), &out.to_string_lossy()]).ok();
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "2\n");
+        cp("/no/such", "/tmp").fails(1, "Could not find the file /no/such in container");
+        cp("/src", "/no/such/place").fails(1, "Could not find the file");
+        cp("/src", "/etc/passwd").fails(1, "cannot copy directory");
+    }
+    engine.seacow(&["cp", "still:/src", "nosuch:/tmp"]).fails(1, "No such container");
+    engine.docker(&["create", "--name", "fixed", "--read-only", "bb", "true"]).ok();
+    engine.seacow(&["cp", "still:/src", "fixed:/tmp"]).fails(1, "read-only");
+    // Nothing is held afterwards.
+    engine.docker(&["start", "-a", "other"]).ok();
+    engine.docker(&["start", "-a", "still"]).ok();
+}
+
+/// A link in one of the containers is that container's own.
+#[test]
+fn between_containers_no_link_leads_out() {
+    let engine = Engine::start();
+    if engine.skip_on_docker() {
+        return;
+    }
+    let secret = engine.exec_root().join("secret");
+    write(&secret, "host's own\n");
+    let script =
+        format!("ln -s {} /link; ln -s / /up; ln -s {} /dir", secret.display(), engine.exec_root().display());
+    for name in ["one", "two"] {
+        engine.docker(&["run", "--name", name, "bb", "sh", "-c", &script]).ok();
+    }
+    engine.seacow(&["cp", "-L", "one:/link", "two:/stolen"]).code(1);
+    engine.seacow(&["cp", "one:/link/", "two:/stolen"]).code(1);
+    engine.seacow(&["cp", "one:/etc/passwd", "two:/dir/"]).code(1);
+    engine.seacow(&["cp", "one:/etc/passwd", "two:/up/landed"]).ok();
+    let _ = engine.seacow(&["cp", "one:/etc/passwd", "two:/link"]);
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "host's own\n");
+    assert!(engine.docker(&["diff", "two"]).ok().lines().any(|line| line == "A /landed"));
+    let api = "/v1.50/containers/two/archive/copy?from=one&fromPath=/etc/passwd&path=/tmp";
+    assert_eq!(engine.api("POST", &format!("{api}&name=../../evil"), "").status, 400);
+    assert_eq!(engine.api("POST", "/v1.50/containers/two/archive/copy?path=/tmp", "").status, 400);
+    assert_eq!(engine.api("POST", &api.replace("one", "nosuch"), "").status, 404);
+}
+
+/// Where the store shares extents, the copy takes no room.
+#[test]
+fn between_containers_extents_are_shared() {
+    if !["/sbin/mkfs.xfs", "/usr/sbin/mkfs.xfs"].iter().any(|path| Path::new(path).exists()) {
+        println!("SKIPPED: mkfs.xfs is not installed (package xfsprogs)");
+        return;
+    }
+    let engine = Engine::start_with(&["--storage-init=2g"]);
+    if engine.skip_on_docker() {
+        return;
+    }
+    let fill = "dd if=/dev/urandom of=/big bs=1M count=64 2>/dev/null; md5sum < /big";
+    let sum = engine.docker(&["run", "--name", "one", "bb", "sh", "-c", fill]).ok();
+    engine.docker(&["run", "-d", "--name", "two", "bb", "sleep", "1000"]).ok();
+    let used = || {
+        let store = engine.data_root().join("store");
+        rustix::fs::syncfs(std::fs::File::open(&store).unwrap()).unwrap();
+        let stat = rustix::fs::statvfs(&store).unwrap();
+        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    };
+    let before = used();
+    engine.seacow(&["cp", "one:/big", "two:/copy"]).ok();
+    engine.seacow(&["cp", "two:/copy", "one:/back"]).ok();
+    let taken = used().saturating_sub(before);
+    assert!(taken < 8 << 20, "{taken} bytes");
+    assert_eq!(engine.docker(&["exec", "two", "sh", "-c", "md5sum < /copy"]).ok(), sum);
+}

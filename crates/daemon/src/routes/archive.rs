@@ -1,7 +1,7 @@
 //! Files of containers: `docker cp`, `diff`, `export`.
 
 use futures_util::StreamExt as _;
-use seacow_engine::container::archive::PutArchive;
+use seacow_engine::container::archive::{CopyFiles, PutArchive};
 use seacow_spec::docker::container::PathStat;
 
 use super::upload;
@@ -12,6 +12,8 @@ pub(crate) const ROUTES: &[Route] = routes![
     head "/containers/{name}/archive" => stat,
     get "/containers/{name}/archive" => get,
     put "/containers/{name}/archive" => put,
+    // Seacow's own.
+    post "/containers/{name}/archive/copy" => copy,
     get "/containers/{name}/changes" => changes,
     get "/containers/{name}/export" => export,
 ];
@@ -32,13 +34,35 @@ async fn get(call: Call) -> Result<Reply, ApiError> {
 
 async fn put(call: Call) -> Result<Reply, ApiError> {
     let path = path(&call)?.to_owned();
-    let options = PutArchive {
-        no_overwrite_dir_non_dir: call.query.bool("noOverwriteDirNonDir"),
-        copy_uid_gid: call.query.bool("copyUIDGID"),
-    };
+    let options = put_options(&call);
     let (engine, name) = (call.engine.clone(), call.name.clone());
     engine.archive_put(&name, &path, options, upload(call)).await?;
     Ok(Reply::ok())
+}
+
+/// `path`, `from`, `fromPath`, `name`: see [`CopyFiles`].
+async fn copy(call: Call) -> Result<Reply, ApiError> {
+    let options = put_options(&call);
+    let text = |key: &str| match call.query.text(key) {
+        "" => Err(ApiError::invalid(format!("bad parameter: {key} cannot be empty"))),
+        text => Ok(text.to_owned()),
+    };
+    let copy = CopyFiles {
+        from: text("from")?,
+        from_path: text("fromPath")?,
+        into: call.name.clone(),
+        into_path: path(&call)?.to_owned(),
+        name: text("name").ok(),
+    };
+    let bytes = call.engine.archive_copy(copy, options).await?;
+    Ok(Reply::ok_json(&serde_json::json!({ "Bytes": bytes })))
+}
+
+fn put_options(call: &Call) -> PutArchive {
+    PutArchive {
+        no_overwrite_dir_non_dir: call.query.bool("noOverwriteDirNonDir"),
+        copy_uid_gid: call.query.bool("copyUIDGID"),
+    }
 }
 
 async fn changes(call: Call) -> Result<Reply, ApiError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use seacow_spec::docker::container::PathStat;
 use seacow_spec::{Classified, ErrorClass};
-use seacow_store::archive::{ArchiveError, ContainerRoot, PutOptions};
+use seacow_store::archive::{ArchiveError, ContainerRoot, PutOptions, Transfer};
 
 use super::Container;
 use crate::error::EngineError;
@@ -25,6 +25,21 @@ pub struct PutArchive {
     pub no_overwrite_dir_non_dir: bool,
     /// Everything belongs to the container's user afterwards.
     pub copy_uid_gid: bool,
+}
+
+/// What is copied from which container into which.
+#[derive(Clone, Debug, Default)]
+pub struct CopyFiles {
+    /// The container that has it.
+    pub from: String,
+    /// Where.
+    pub from_path: String,
+    /// The container that gets it.
+    pub into: String,
+    /// A directory there.
+    pub into_path: String,
+    /// What it is called there; as it was if absent.
+    pub name: Option<String>,
 }
 
 /// Files that cannot be had or put, in the words that Docker's clients know.
@@ -149,6 +164,42 @@ impl Engine {
         .await??;
         self.emit(container.event("extract-to-dir", &[]));
         Ok(())
+    }
+
+    /// Copies what one container has at a path into a directory of another one, or of itself, without an
+    /// archive between them: extents are shared where the store can. Bytes of the files.
+    ///
+    /// # Errors
+    /// There is no such container, path or directory, it may not be written to, or an entry is refused.
+    pub async fn archive_copy(&self, copy: CopyFiles, options: PutArchive) -> Result<u64, EngineError> {
+        let (source, from) = self.asked(&copy.from, &copy.from_path)?;
+        let (target, into) = self.asked(&copy.into, &copy.into_path)?;
+        if target.cell().record.host_config.readonly_rootfs && !on_writable_mount(&target, &into) {
+            return Err(FilesError::ReadOnly.into());
+        }
+        let engine = self.clone();
+        let told = (Arc::clone(&source), Arc::clone(&target));
+        let bytes = blocking::run("copy between containers", move || -> Result<u64, EngineError> {
+            let user = options.copy_uid_gid.then(|| target.cell().record.config.user.clone());
+            let copied =
+                engine.look_into_both(&source, &target, |root, other| -> Result<u64, FilesError> {
+                    root.stat(&from.path()).map_err(|error| from.failed(error))?;
+                    let put = PutOptions {
+                        no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
+                        owner: user.map(|user| owner(other, &user)).transpose()?,
+                        ..PutOptions::default()
+                    };
+                    let (from_path, into_path) = (from.path(), into.path());
+                    let name = copy.name.as_ref().map(String::as_bytes);
+                    let what = Transfer { from: &from_path, into: &into_path, name };
+                    root.copy_to(other, what, &put).map_err(|error| into.failed(error))
+                })?;
+            Ok(copied?)
+        })
+        .await??;
+        self.emit(told.0.event("archive-path", &[]));
+        self.emit(told.1.event("extract-to-dir", &[]));
+        Ok(bytes)
     }
 
     fn asked(&self, reference: &str, path: &str) -> Result<(Arc<Container>, Asked), EngineError> {

@@ -25,17 +25,8 @@ impl ContainerRoot {
     /// There is nothing at the path, or it could not be read or written.
     pub fn get_tar(&self, path: &Path, out: &mut dyn Write) -> Result<(), ArchiveError> {
         let asked = Asked::parse(path);
-        let stat = self.stat_of(&asked)?;
+        let top = self.top(&asked)?;
         let mut tree = Tree { tar: TarWriter::new(out), links: HashMap::new(), ids: &self.ids };
-        let entry = if asked.follow {
-            let found = self.root.locate(&asked.path).map_err(|errno| Self::missing(&asked.path, errno))?;
-            let real = crate::fsutil::real_path(&self.root, found.as_fd());
-            real.and_then(|real| self.root.entry(&real))
-        } else {
-            self.root.entry(&asked.path)
-        };
-        let entry = entry.map_err(|errno| Self::missing(&asked.path, errno))?;
-        let top = Node { path: PathBuf::new(), entry, stat };
         if top.is_dir() {
             tree.node(&top, directory_name(&asked.base))?;
             let root =
@@ -46,11 +37,25 @@ impl ContainerRoot {
         }
         tree.tar.finish().and_then(|out| out.flush()).map_err(ArchiveError::Output)
     }
+
+    /// What is at a path: a symlink only where it is not to be followed.
+    pub(super) fn top(&self, asked: &Asked) -> Result<Node, ArchiveError> {
+        let stat = self.stat_of(asked)?;
+        let entry = if asked.follow {
+            let found = self.root.locate(&asked.path).map_err(|errno| Self::missing(&asked.path, errno))?;
+            let real = crate::fsutil::real_path(&self.root, found.as_fd());
+            real.and_then(|real| self.root.entry(&real))
+        } else {
+            self.root.entry(&asked.path)
+        };
+        let entry = entry.map_err(|errno| Self::missing(&asked.path, errno))?;
+        Ok(Node { path: PathBuf::new(), entry, stat })
+    }
 }
 
 /// Whether a directory is on a file system of the kernel's own making, whose files are no files:
 /// nobody who copies a tree means those, unless they ask for them.
-fn is_pseudo(node: &Node) -> bool {
+pub(super) fn is_pseudo(node: &Node) -> bool {
     const PSEUDO: [u64; 11] = [
         0x9fa0,      // proc
         0x6265_6572, // sysfs

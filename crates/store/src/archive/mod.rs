@@ -15,6 +15,7 @@ mod mounted;
 mod path;
 mod put;
 mod stat;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ use seacow_sys::rooted::Root;
 
 pub use mounted::Bind;
 pub use put::PutOptions;
+pub use transfer::Transfer;
 
 use crate::error::{At, IoFailure};
 use crate::fsutil::ids::Ids;

@@ -62,6 +62,8 @@ fn mount_all(rootfs: &Rootfs, binds: &[Bind], mounts: &Path) -> Result<Container
     ns::unshare(ns::Kinds::MOUNT).at("leave the mount namespace for", mounts)?;
     mount::make_all(Propagation::Private).at("make mounts private for", mounts)?;
     let top = mounts.join("root");
+    // Where this is called while another root is mounted, its copy in this namespace must not outlive it.
+    let _ = mount::unmount_detach(&top);
     match rootfs {
         Rootfs::Directory(path) => mount::bind(path, &top, true).at("bind", path)?,
         Rootfs::Overlay { lowers, upper } => {

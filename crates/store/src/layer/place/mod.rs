@@ -22,6 +22,7 @@ pub use error::PlaceError;
 use whiteout::WHITEOUT;
 
 use crate::fsutil::attrs::{self, Attrs};
+use crate::fsutil::copy::copy_content;
 use crate::fsutil::ids::Ids;
 use crate::tar::{Kind, Member, TarError, clean};
 
@@ -91,6 +92,14 @@ pub(crate) struct Placed {
 /// Reads the present member's content.
 pub(crate) type Content<'c> = dyn FnMut(&mut [u8]) -> Result<usize, TarError> + 'c;
 
+/// Where a file's content comes from.
+enum Source<'s, 'c> {
+    /// The archive.
+    Stream(&'s mut Content<'c>),
+    /// Another file, with which it shares its extents where the file system can.
+    File(&'s mut File),
+}
+
 const BUFFER: usize = 128 << 10;
 /// How many bytes may be written before the free space is looked at again.
 const CHECK_EVERY: u64 = 16 << 20;
@@ -118,6 +127,24 @@ impl<'a> Place<'a> {
         &mut self,
         member: &Member,
         content: &mut Content<'_>,
+    ) -> Result<Option<PathBuf>, PlaceError> {
+        self.place_from(member, &mut Source::Stream(content))
+    }
+
+    /// Places what is no file.
+    pub(crate) fn place_empty(&mut self, member: &Member) -> Result<(), PlaceError> {
+        self.place_from(member, &mut Source::Stream(&mut |_| Ok(0))).map(drop)
+    }
+
+    /// Places a copy of a file.
+    pub(crate) fn place_copy(&mut self, member: &Member, of: &mut File) -> Result<(), PlaceError> {
+        self.place_from(member, &mut Source::File(of)).map(drop)
+    }
+
+    fn place_from(
+        &mut self,
+        member: &Member,
+        content: &mut Source<'_, '_>,
     ) -> Result<Option<PathBuf>, PlaceError> {
         let name = clean(&member.name).ok_or_else(|| PlaceError::Escapes {
             entry: member.display(),
@@ -308,12 +335,17 @@ impl<'a> Place<'a> {
         &mut self,
         member: &Member,
         entry: &Entry,
-        content: &mut Content<'_>,
+        content: &mut Source<'_, '_>,
     ) -> Result<PathBuf, PlaceError> {
         self.check_room(member)?;
         let fd = entry.create_new(Mode::from_raw_mode(0o600)).map_err(step(member, "create the file"))?;
         let mut file = File::from(fd);
-        self.write(member, &mut file, content)?;
+        match content {
+            Source::Stream(content) => self.write(member, &mut file, content)?,
+            Source::File(from) => {
+                copy_content(from, &mut file).map_err(step(member, "copy the file"))?;
+            }
+        }
         let (uid, gid) = self.owner(member)?;
         rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .map_err(step(member, "set the owner"))?;
