@@ -25,7 +25,7 @@ const PART: &str = "store.xfs.part";
 /// mkfs.xfs makes nothing below 300 MB.
 const SIZE_MIN: u64 = 512 << 20;
 /// What a data root has, as the layout says.
-const COPIED: [&str; 6] = ["meta.redb", "layers", "snapshots", "volumes", "containers", "init"];
+const COPIED: [&str; 7] = ["meta.redb", "blobs", "layers", "snapshots", "volumes", "containers", "init"];
 /// What was in the making, here and in the engine.
 const NOT_COPIED: [&str; 3] = ["drafts", "trash", "build"];
 
