@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::expand::Variables;
+use crate::platform;
 
 const BUILT_IN: [&str; 10] = [
     "HTTP_PROXY",
@@ -22,6 +23,36 @@ const BUILT_IN: [&str; 10] = [
     "all_proxy",
 ];
 
+/// Arguments that every build has without `--build-arg`: above the first stage they are simply there, a
+/// stage asks for them.
+pub(crate) const PLATFORM_ARGS: [&str; 8] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+];
+
+/// The name of the stage that is being built.
+const TARGET_STAGE: &str = "TARGETSTAGE";
+
+/// Arguments that the builder itself reads.
+const FOR_THE_BUILDER: [&str; 2] = ["SOURCE_DATE_EPOCH", "BUILDKIT_SYNTAX"];
+
+/// What a predefined argument is: we build for this machine only.
+fn predefined(name: &str) -> Option<String> {
+    let (_, what) = name.split_at_checked(if name.starts_with("BUILD") { 5 } else { 6 })?;
+    PLATFORM_ARGS.contains(&name).then(|| match what {
+        "PLATFORM" => format!("linux/{}", platform::architecture()),
+        "OS" => "linux".to_owned(),
+        "ARCH" => platform::architecture().to_owned(),
+        _ => String::new(),
+    })
+}
+
 type Defaults = BTreeMap<String, Option<String>>;
 
 /// The arguments of a build or of one stage.
@@ -31,6 +62,7 @@ pub(crate) struct BuildArgs {
     meta: Defaults,
     stage: Defaults,
     referenced: BTreeSet<String>,
+    stage_name: String,
 }
 
 impl BuildArgs {
@@ -41,8 +73,8 @@ impl BuildArgs {
     }
 
     /// The arguments at the beginning of a stage.
-    pub(crate) fn for_stage(&self) -> Self {
-        Self { stage: Defaults::new(), ..self.clone() }
+    pub(crate) fn for_stage(&self, name: &str) -> Self {
+        Self { stage: Defaults::new(), stage_name: name.to_owned(), ..self.clone() }
     }
 
     /// An `ARG` above the first `FROM`.
@@ -59,7 +91,10 @@ impl BuildArgs {
 
     /// What `FROM` lines see.
     pub(crate) fn meta(&self) -> Variables {
-        self.values(&self.meta)
+        let mut values: Variables =
+            PLATFORM_ARGS.iter().filter_map(|name| Some(((*name).to_owned(), predefined(name)?))).collect();
+        values.extend(self.values(&self.meta));
+        values
     }
 
     /// What the stage's steps see.
@@ -85,7 +120,10 @@ impl BuildArgs {
 
     /// What was given and never asked for.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let unused = |name: &&String| !self.referenced.contains(*name) && !BUILT_IN.contains(&name.as_str());
+        let unused = |name: &&String| {
+            let name = name.as_str();
+            !(self.referenced.contains(name) || BUILT_IN.contains(&name) || FOR_THE_BUILDER.contains(&name))
+        };
         self.given.keys().filter(unused).cloned().collect()
     }
 
@@ -102,7 +140,14 @@ impl BuildArgs {
         if let Some(Some(default)) = declared.get(name) {
             return Some(default.clone());
         }
-        self.meta.get(name).cloned().flatten()
+        if let Some(Some(meta)) = self.meta.get(name) {
+            return Some(meta.clone());
+        }
+        let asked = declared.contains_key(name);
+        if asked && name == TARGET_STAGE {
+            return Some(self.stage_name.clone());
+        }
+        predefined(name).filter(|_| asked)
     }
 }
 
@@ -121,7 +166,8 @@ mod tests {
         build.declare_meta("A", Some("default"));
         build.declare_meta("M", Some("meta"));
         assert_eq!(build.meta()["A"], "given");
-        let mut stage = build.for_stage();
+        assert_eq!(build.meta()["TARGETOS"], "linux");
+        let mut stage = build.for_stage("s");
         assert_eq!(stage.in_stage().keys().collect::<Vec<_>>(), ["http_proxy"]);
         stage.declare("M", None);
         stage.declare("A", Some("other"));
@@ -133,5 +179,20 @@ mod tests {
         assert!(!stage.is_recorded("http_proxy") && stage.is_recorded("M"));
         build.merge_references(&stage);
         assert_eq!(build.unused(), ["X", "Y"]);
+    }
+
+    #[test]
+    fn platforms_are_asked_for() {
+        let mut stage = args(&[("TARGETARCH", Some("own"))]).for_stage("final");
+        assert!(stage.in_stage().is_empty());
+        for name in ["TARGETPLATFORM", "TARGETARCH", "TARGETVARIANT", "BUILDOS", "TARGETSTAGE"] {
+            stage.declare(name, None);
+        }
+        let values = stage.in_stage();
+        assert_eq!(values["TARGETPLATFORM"], format!("linux/{}", platform::architecture()));
+        assert_eq!((values["TARGETARCH"].as_str(), values["TARGETVARIANT"].as_str()), ("own", ""));
+        assert_eq!((values["BUILDOS"].as_str(), values["TARGETSTAGE"].as_str()), ("linux", "final"));
+        stage.declare("BUILDOS", Some("mine"));
+        assert_eq!(stage.in_stage()["BUILDOS"], "mine");
     }
 }

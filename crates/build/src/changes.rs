@@ -25,7 +25,7 @@ pub fn apply_changes(config: ContainerConfig, changes: &[String]) -> Result<Cont
     let mut cmd_set = false;
     for Step { line, instruction, .. } in &steps {
         let variables: Variables = env_of(&config);
-        let words = metadata::Words { line: *line, escape, variables: &variables };
+        let words = metadata::Words { line: *line, escape, variables: &variables, lint: None };
         metadata::apply(&mut config, &mut cmd_set, instruction, &words)?;
     }
     Ok(config)
@@ -52,7 +52,7 @@ fn is_change(instruction: &Instruction) -> bool {
         Instruction::Maintainer(_)
         | Instruction::Add(_)
         | Instruction::Copy(_)
-        | Instruction::Run { .. }
+        | Instruction::Run(_)
         | Instruction::StopSignal(_)
         | Instruction::Arg(_)
         | Instruction::Shell(_) => false,

@@ -1,7 +1,11 @@
 //! The container config that a build carries from step to step, and the one function that says
 //! whether two steps are the same to the cache.
 
+use seacow_spec::Digest;
 use seacow_spec::docker::container::{ContainerConfig, HealthConfig};
+use seacow_spec::id::hex;
+use seacow_spec::oci::image::ImageConfig;
+use sha2::{Digest as _, Sha256};
 
 use crate::gofmt;
 
@@ -41,6 +45,12 @@ pub(crate) fn of_base(base: Option<&ContainerConfig>) -> ContainerConfig {
         env.push(DEFAULT_PATH.to_owned());
     }
     config
+}
+
+/// One value for all files of an image: its layers name their contents.
+pub(crate) fn content(image: &ImageConfig) -> String {
+    let ids: Vec<&str> = image.rootfs.diff_ids.iter().map(Digest::as_str).collect();
+    hex(&Sha256::digest(ids.join(",")))
 }
 
 /// Sets a variable, in its old place when it has one.

@@ -3,11 +3,14 @@
 //! `.dockerignore` is applied here (again): what it excludes is not seen by `COPY` and `ADD`. The
 //! files are hidden, never deleted. The Dockerfile itself is read even when it is excluded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use seacow_spec::{Classified, ErrorClass};
 
+use crate::copy::Digests;
 use crate::dockerfile::{self, Dockerfile, ParseError};
+use crate::excerpt::excerpt;
 use crate::gopath;
 use crate::ignore::{Matcher, PatternError};
 use crate::options::DEFAULT_DOCKERFILE;
@@ -50,8 +53,20 @@ pub enum ContextError {
     #[error(transparent)]
     Ignore(#[from] PatternError),
     /// The Dockerfile is malformed.
-    #[error(transparent)]
-    Parse(#[from] ParseError),
+    #[error("{error}\n\n{excerpt}")]
+    Parse {
+        /// Why.
+        error: ParseError,
+        /// The lines around it.
+        excerpt: String,
+    },
+}
+
+impl ContextError {
+    /// A Dockerfile that is malformed, with the lines around the error.
+    pub fn malformed(name: &str, source: &str, error: ParseError) -> Self {
+        Self::Parse { excerpt: excerpt(name, source, error.line..=error.line), error }
+    }
 }
 
 impl Classified for ContextError {
@@ -63,7 +78,7 @@ impl Classified for ContextError {
             | Self::EmptyDockerfile(_)
             | Self::Read { .. }
             | Self::Ignore(_)
-            | Self::Parse(_) => ErrorClass::InvalidArgument,
+            | Self::Parse { .. } => ErrorClass::InvalidArgument,
         }
     }
 }
@@ -71,24 +86,66 @@ impl Classified for ContextError {
 /// The files that a Dockerfile can `COPY` and `ADD`.
 #[derive(Debug)]
 pub struct Context {
+    path: PathBuf,
     root: Root,
     ignore: Matcher,
+    known: Option<Known>,
+}
+
+/// What is known of a context before its files are read.
+#[derive(Debug)]
+struct Known {
+    identity: String,
+    digests: Arc<Digests>,
+}
+
+impl PartialEq for Context {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
 }
 
 impl Context {
-    /// Takes an unpacked context.
+    /// Takes an unpacked context. Patterns for this Dockerfile alone, in `Dockerfile.dockerignore`,
+    /// count instead of those for all.
     ///
     /// # Errors
     /// It cannot be opened, or its `.dockerignore` is malformed.
-    pub fn open(dir: &Path) -> Result<Self, ContextError> {
+    pub fn open(dir: &Path, dockerfile: &str) -> Result<Self, ContextError> {
         let open = |source| ContextError::Open { path: dir.display().to_string(), source };
         let root = Root::open(dir).map_err(open)?;
-        let ignore = match root.read(Path::new(".dockerignore"), MAX_IGNORE_FILE) {
-            Ok(patterns) => Matcher::parse(&patterns)?,
-            Err(Errno::NOENT) => Matcher::default(),
-            Err(source) => return Err(ContextError::Read { path: ".dockerignore".into(), source }),
-        };
-        Ok(Self { root, ignore })
+        let mut ignore = Matcher::default();
+        for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
+            match root.read(Path::new(&name), MAX_IGNORE_FILE) {
+                Ok(patterns) => {
+                    ignore = Matcher::parse(&patterns)?;
+                    break;
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(source) => return Err(ContextError::Read { path: name, source }),
+            }
+        }
+        Ok(Self { path: dir.to_owned(), root, ignore, known: None })
+    }
+
+    /// Files that are what their hashes say, all of which together have a name.
+    #[must_use]
+    pub fn with_known(self, identity: String, digests: Arc<Digests>) -> Self {
+        Self { known: Some(Known { identity, digests }), ..self }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same for the same files.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.known.as_ref().map(|known| known.identity.as_str())
+    }
+
+    pub(crate) fn digests(&self) -> Option<&Digests> {
+        self.known.as_ref().map(|known| known.digests.as_ref())
     }
 
     pub(crate) fn root(&self) -> &Root {
@@ -115,7 +172,8 @@ impl Context {
         };
         match source {
             Ok(source) if source.is_empty() => Err(ContextError::EmptyDockerfile(path.to_owned())),
-            Ok(source) => Ok(dockerfile::parse(&source)?),
+            Ok(source) => dockerfile::parse(&source)
+                .map_err(|error| ContextError::malformed(path, &String::from_utf8_lossy(&source), error)),
             Err(Errno::NOENT | Errno::NOTDIR) => Err(ContextError::NoDockerfile(path.to_owned())),
             Err(source) => Err(ContextError::Read { path: path.to_owned(), source }),
         }

@@ -41,20 +41,68 @@ pub enum BuildError {
     /// `STOPSIGNAL`.
     #[error(transparent)]
     Signal(#[from] seacow_spec::signal::InvalidSignal),
-    /// A flag that the classic builder does not have.
-    #[error(
-        "the --{0} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled"
-    )]
-    NeedsBuildKit(String),
     /// `--target` names no stage.
     #[error("failed to reach build target {0} in Dockerfile")]
     Target(String),
-    /// Two stages of one name.
-    #[error("{0} stage name already used")]
-    StageName(String),
     /// A `FROM` that expands to nothing.
     #[error("base name ({0}) should not be blank")]
     BlankBase(String),
+    /// `FROM` a named context that is a directory.
+    #[error(
+        "NotImplemented: FROM {0}: the named context is a directory; COPY --from={0} it onto an image, or name an image"
+    )]
+    FromFiles(String),
+    /// Build checks that are errors.
+    #[error("lint violation found for rules: {0} build checks failed (# check=error=true)")]
+    Checks(usize),
+    /// A field of a mount.
+    #[error("line {line}: {source}")]
+    Mount {
+        /// Of the step.
+        line: usize,
+        /// Why not.
+        source: crate::dockerfile::SyntaxError,
+    },
+    /// `--exclude`.
+    #[error("line {line}: {source}")]
+    Exclude {
+        /// Of the step.
+        line: usize,
+        /// Why not.
+        source: crate::ignore::PatternError,
+    },
+    /// `RUN --mount=type=secret,required`.
+    #[error("secret {0}: not found")]
+    NoSecret(String),
+    /// `RUN --mount=type=ssh,required`.
+    #[error("unset ssh forward key {0}: run seacow build with --ssh {0}")]
+    NoAgent(String),
+    /// `RUN --network=host` in a build that has not got it.
+    #[error("RUN --network=host is only allowed in a build with --network host")]
+    HostNetwork,
+    /// `--chmod`.
+    #[error(
+        "invalid chmod parameter: {0:?}. it should be octal string and between 0 and 07777, or symbolic like u=rwX,go=rX"
+    )]
+    Chmod(String),
+    /// Flags of `ADD` that its source does not have.
+    #[error("ADD {flag}: {why}")]
+    AddFlag {
+        /// The flag.
+        flag: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// `ADD --checksum`.
+    #[error("digest mismatch for {source_text}: {found}, expected {wanted}")]
+    Checksum {
+        /// As written.
+        source_text: String,
+        /// As it is.
+        found: String,
+        /// As it should be.
+        wanted: String,
+    },
     /// `--from=` a stage that is not before this one.
     #[error("invalid from flag value {value}: {cause}")]
     From {
@@ -151,13 +199,21 @@ impl Classified for BuildError {
             }
             Self::Owner(error) => error.class(),
             Self::FromImage { source, .. } | Self::Engine(source) => source.class,
-            Self::NeedsBuildKit(_) => ErrorClass::NotImplemented,
+            Self::FromFiles(_) => ErrorClass::NotImplemented,
             Self::Parse(_)
             | Self::Expand { .. }
             | Self::Port(_)
             | Self::Signal(_)
             | Self::Target(_)
-            | Self::StageName(_)
+            | Self::Checks(_)
+            | Self::Mount { .. }
+            | Self::Exclude { .. }
+            | Self::NoSecret(_)
+            | Self::NoAgent(_)
+            | Self::HostNetwork
+            | Self::Chmod(_)
+            | Self::AddFlag { .. }
+            | Self::Checksum { .. }
             | Self::BlankBase(_)
             | Self::From { .. }
             | Self::ManySources(_)

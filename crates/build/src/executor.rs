@@ -10,6 +10,7 @@
 //! - a *workspace* is a fresh writable layer over an image, seen as one merged tree through a
 //!   directory descriptor; `COPY`, `ADD` and `WORKDIR` write into it;
 //! - a *view* is the same without the right to write, for `COPY --from`;
+//! - a *mount* is there for one `RUN` and leaves nothing behind;
 //! - a *change* is what a container or workspace left behind: nothing, or a layer.
 //!
 //! Lifecycle of a step that is not in the cache:
@@ -22,13 +23,16 @@
 //! without `remove` stays, as Docker leaves the container of a failed step for inspection.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::docker::host_config::HostConfig;
 use seacow_spec::oci::image::ImageConfig;
-use seacow_spec::{Digest, ErrorReport, Reference};
+use seacow_spec::{Digest, ErrorReport, Reference, Timestamp};
 
 use crate::cancel::Cancel;
+use crate::dockerfile::mount::Sharing;
 use crate::output::{Disconnected, Sink};
 
 /// An image: its id and its config.
@@ -37,7 +41,7 @@ pub struct Image {
     /// Digest of the config blob.
     pub id: Digest,
     /// The config blob, parsed.
-    pub config: ImageConfig,
+    pub config: Arc<ImageConfig>,
 }
 
 /// When to ask the registry for an image that a Dockerfile names.
@@ -77,6 +81,113 @@ pub struct RunStep {
     pub config: ContainerConfig,
     /// Limits and network of the build's options.
     pub host_config: HostConfig,
+    /// What is there for this command only.
+    pub mounts: Vec<RunMount>,
+    /// Variables that nobody may see afterwards (`NAME=value`).
+    pub secret_env: Vec<String>,
+}
+
+/// A mount of a `RUN`, at an absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunMount {
+    /// Where.
+    pub target: String,
+    /// What.
+    pub kind: RunMountKind,
+}
+
+/// What is mounted for a `RUN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunMountKind {
+    /// Files that are there already.
+    Files {
+        /// Whose.
+        from: FilesFrom,
+        /// Below its root; empty or relative.
+        path: PathBuf,
+        /// Writes are allowed, and thrown away.
+        writable: bool,
+    },
+    /// A directory that is kept from build to build.
+    Cache {
+        /// Its name.
+        id: String,
+        /// Who else may use it meanwhile.
+        sharing: Sharing,
+        /// Nothing may be written.
+        read_only: bool,
+        /// Permissions, user and group of a new one.
+        owner: (u32, u32, u32),
+        /// What a new one is filled with.
+        seed: Option<(FilesFrom, PathBuf)>,
+    },
+    /// Memory, of this many bytes (0: as the kernel likes).
+    Tmpfs(i64),
+    /// One file with these bytes, which are kept in memory only.
+    File {
+        /// Its bytes.
+        data: Secret,
+        /// Permissions, user and group.
+        owner: (u32, u32, u32),
+    },
+    /// A socket that leads to the client's ssh agent.
+    Agent {
+        /// Which of its agents.
+        id: String,
+        /// Permissions, user and group.
+        owner: (u32, u32, u32),
+    },
+}
+
+/// Whose files are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilesFrom {
+    /// An image's; `None` has no files.
+    Image(Option<Digest>),
+    /// A directory of the host, which is a context.
+    Directory(PathBuf),
+}
+
+/// Bytes that are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "({} bytes)", self.0.len())
+    }
+}
+
+/// A directory with what was fetched, removed when dropped.
+pub trait Fetched {
+    /// The directory.
+    fn root(&self) -> BorrowedFd<'_>;
+
+    /// The commit that was taken from a repository.
+    fn commit(&self) -> Option<&str>;
+}
+
+/// Something to be fetched for `ADD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// One file over HTTP. It is put into the directory under the given name.
+    Url {
+        /// Where it is.
+        url: String,
+        /// The name that it gets.
+        name: String,
+    },
+    /// A repository. Its files are put into the directory.
+    Git {
+        /// Where it is, without what follows a `#`.
+        repository: String,
+        /// Branch, tag or commit; empty for the default branch.
+        reference: String,
+        /// Directory in it; empty for all.
+        subdirectory: String,
+        /// Keep `.git`.
+        keep_git_dir: bool,
+    },
 }
 
 /// Where a running step's output goes.
@@ -89,7 +200,7 @@ pub trait StepOutput {
 }
 
 /// What the builder asks of the engine.
-pub trait Executor {
+pub trait Executor: Sync {
     /// The image of a `FROM` or `COPY --from`: a name as it stands in the Dockerfile, an id, or
     /// the reserved name `host`. Pull progress goes to `progress`.
     ///
@@ -112,6 +223,18 @@ pub trait Executor {
     /// The store cannot be written.
     fn create_image(&self, config: &ImageConfig, parent: Option<&Digest>) -> Result<Digest, ErrorReport>;
 
+    /// As [`Executor::create_image`]; the last diff id may be one of the layers of `source`, which
+    /// begins with the parent's.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn inherit(
+        &self,
+        config: &ImageConfig,
+        parent: Option<&Digest>,
+        source: &Digest,
+    ) -> Result<Digest, ErrorReport>;
+
     /// Creates the container of a `RUN`, not started.
     ///
     /// # Errors
@@ -129,6 +252,24 @@ pub trait Executor {
     /// # Errors
     /// They cannot be mounted.
     fn view(&self, image: Option<&Digest>) -> Result<Box<dyn View + '_>, ErrorReport>;
+
+    /// Fetches what an `ADD` names.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be fetched.
+    fn fetch(&self, remote: &Remote, cancel: &Cancel) -> Result<Box<dyn Fetched + '_>, ErrorReport>;
+
+    /// What was remembered under a key, for as long as anybody likes to remember.
+    fn recall(&self, key: &str) -> Option<String>;
+
+    /// Remembers something that can be found out again.
+    fn remember(&self, key: String, value: String);
+
+    /// A secret of the client; `None` when it has none of that name.
+    fn secret(&self, id: &str) -> Option<Secret>;
+
+    /// Whether the client offers an ssh agent of that name.
+    fn has_agent(&self, id: &str) -> bool;
 
     /// Gives the built image a name.
     ///
@@ -152,11 +293,11 @@ pub trait StepContainer {
     /// It could not be started or watched. A command that fails is not an error but its status.
     fn run(&mut self, output: &mut dyn StepOutput, cancel: &Cancel) -> Result<i32, ErrorReport>;
 
-    /// Stores what it changed.
+    /// Stores what it changed. No time of a file is later than `epoch`.
     ///
     /// # Errors
     /// The store cannot be written.
-    fn commit(&mut self) -> Result<Change, ErrorReport>;
+    fn commit(&mut self, epoch: Option<Timestamp>) -> Result<Change, ErrorReport>;
 
     /// Removes it, with its anonymous volumes.
     ///
@@ -174,9 +315,9 @@ pub trait View {
 
 /// A fresh writable layer over an image.
 pub trait Workspace: View {
-    /// Stores what was changed.
+    /// Stores what was changed. No time of a file is later than `epoch`.
     ///
     /// # Errors
     /// The store cannot be written.
-    fn commit(self: Box<Self>) -> Result<Change, ErrorReport>;
+    fn commit(self: Box<Self>, epoch: Option<Timestamp>) -> Result<Change, ErrorReport>;
 }

@@ -140,6 +140,11 @@ fn match_tokens(tokens: &[Token], name: &[char]) -> bool {
     }
 }
 
+/// The last name of a path; empty where it has none.
+pub fn base(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

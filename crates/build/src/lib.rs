@@ -1,7 +1,7 @@
-//! The classic Docker builder: what `POST /build` of a dockerd without BuildKit does.
+//! The builder: the whole language of Dockerfiles, carried out for `POST /build` and for our own client.
 //!
 //! A build reads a Dockerfile from a [`Context`], plans its stages, and carries them out step by
-//! step. Each step is first looked up in the cache (an image made earlier on the same parent by the
+//! step, independent stages at the same time. Each step is first looked up in the cache (an image made earlier on the same parent by the
 //! same step) and otherwise done; each makes an image. What it takes to run a command or to mount an
 //! image is the engine's, behind the [`Executor`] trait; this crate decides, hashes and copies.
 //!
@@ -9,8 +9,8 @@
 //! what the client sent; a *change* is what a step did to the files; a *trigger* is an `ONBUILD`
 //! instruction of a base image.
 //!
-//! Not here: BuildKit (mounts, here-documents, secrets, other platforms), downloads, unpacking the
-//! client's tar (the caller does it, into a directory), HTTP.
+//! Not here: BuildKit's API, other platforms, downloads (the engine's), unpacking the client's tar (the
+//! caller does it, into a directory), HTTP.
 //!
 //! | module | what |
 //! |---|---|
@@ -24,6 +24,10 @@
 //! | [`cancel`] | telling a build to stop |
 //! | [`error`] | why it failed |
 //! | `plan` | which stages, which steps |
+//! | `shared` | what the stages of a build share, and their order |
+//! | `lint` | build checks |
+//! | `excerpt` | lines of the Dockerfile around something |
+//! | `nearest` | what a mistyped name may have meant |
 //! | `args` | `ARG` and `--build-arg` |
 //! | `stage` | the state between two steps |
 //! | `config` | the container config, and when two steps are the same |
@@ -43,17 +47,21 @@ pub mod context;
 pub mod copy;
 pub mod dockerfile;
 pub mod error;
+mod excerpt;
 pub mod executor;
 pub mod expand;
 mod gofmt;
 pub mod gopath;
 pub mod ignore;
+mod lint;
+mod nearest;
 pub mod options;
 pub mod output;
 mod plan;
 pub mod platform;
 pub mod ports;
 mod rooted;
+mod shared;
 mod stage;
 mod steps;
 
@@ -64,4 +72,4 @@ pub use context::Context;
 pub use error::BuildError;
 pub use executor::Executor;
 pub use options::BuildOptions;
-pub use output::{Disconnected, Sink};
+pub use output::{Disconnected, Kept, Sink};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use seacow_spec::docker::host_config::{HostConfig, Ulimit};
 use seacow_spec::reference::InvalidReference;
-use seacow_spec::{Classified, ErrorClass, Reference};
+use seacow_spec::{Classified, ErrorClass, Reference, Timestamp};
 
+use crate::context::Context;
 use crate::platform;
 
 /// The file that is read when none is named.
@@ -59,7 +60,6 @@ pub enum OptionError {
 pub enum Unsupported {
     BuildKit,
     Squash,
-    CacheFrom,
     Outputs,
     RemoteContext(String),
 }
@@ -71,7 +71,6 @@ impl std::fmt::Display for Unsupported {
                 "BuildKit builds (version=2, session) are not implemented; set DOCKER_BUILDKIT=0"
             }
             Self::Squash => "squash is not implemented: layers of a build stay one per step",
-            Self::CacheFrom => "cache-from is not implemented: the cache is what was built on this machine",
             Self::Outputs => {
                 "outputs are not implemented: a classic build makes an image (BuildKit has --output)"
             }
@@ -129,6 +128,21 @@ pub struct BuildOptions {
     pub host_config: HostConfig,
     /// Whether stages' ids are told (API ≥ 1.30).
     pub aux: bool,
+    /// Tell [`seacow_spec::docker::build::BuildEvent`]s instead of Docker's texts.
+    pub events: bool,
+    /// Images whose steps are as good as those of this machine.
+    pub cache_from: Vec<String>,
+    /// `--build-context`, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+}
+
+/// What a name stands for besides the stages of the Dockerfile.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NamedContext {
+    /// An image, by name.
+    Image(String),
+    /// Files in a directory of this host.
+    Files(std::sync::Arc<Context>),
 }
 
 impl Default for BuildOptions {
@@ -146,11 +160,23 @@ impl Default for BuildOptions {
             target: None,
             host_config: HostConfig::default(),
             aux: true,
+            events: false,
+            cache_from: Vec::new(),
+            contexts: BTreeMap::new(),
         }
     }
 }
 
 impl BuildOptions {
+    /// When everything is said to have been made: `--build-arg SOURCE_DATE_EPOCH=seconds`.
+    pub(crate) fn epoch(&self) -> Result<Option<Timestamp>, OptionError> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let Some(text) = self.build_args.get(NAME).and_then(Option::as_deref) else { return Ok(None) };
+        let seconds = text.trim().parse::<i64>();
+        let seconds = seconds.map_err(|_| OptionError::Number { name: NAME, value: text.to_owned() })?;
+        Ok(Some(Timestamp::from_unix(seconds, 0)))
+    }
+
     /// From the query's names and values, decoded, in order. Unknown names are ignored, as Docker
     /// does.
     ///
@@ -174,6 +200,9 @@ impl BuildOptions {
             target: query.text("target").map(str::to_owned),
             host_config: query.host_config()?,
             aux: true,
+            events: query.text("progress") == Some("events"),
+            cache_from: query.json("cachefrom", "cache sources")?,
+            contexts: BTreeMap::new(),
         })
     }
 }
@@ -184,7 +213,7 @@ fn is_true(value: &str) -> bool {
 }
 
 pub(crate) fn is_git(remote: &str) -> bool {
-    let path = remote.split('#').next().unwrap_or(remote);
+    let path = remote.split(['#', '?']).next().unwrap_or(remote);
     let web = remote.starts_with("http://") || remote.starts_with("https://");
     web && path.ends_with(".git") || ["git://", "git@", "github.com/"].iter().any(|p| remote.starts_with(p))
 }
@@ -261,9 +290,6 @@ impl Query<'_> {
         }
         if let Some(remote) = self.text("remote") {
             return unsupported(Unsupported::RemoteContext(remote.to_owned()));
-        }
-        if !self.json::<Vec<String>>("cachefrom", "cache sources")?.is_empty() {
-            return unsupported(Unsupported::CacheFrom);
         }
         if self.all("securityopt").next().is_some() {
             return Err(OptionError::SecurityOptions);
@@ -359,7 +385,6 @@ mod tests {
             ("squash", "1", ErrorClass::NotImplemented, "squash"),
             ("remote", "https://x/y.git#b", ErrorClass::NotImplemented, "git repositories"),
             ("remote", "https://x/y.tar", ErrorClass::NotImplemented, "URLs"),
-            ("cachefrom", "[\"a\"]", ErrorClass::NotImplemented, "cache-from"),
             ("platform", "windows/amd64", ErrorClass::NotImplemented, "windows/amd64"),
             ("t", "BAD", ErrorClass::InvalidArgument, "must be lowercase"),
             ("buildargs", "{", ErrorClass::InvalidArgument, "error reading build args"),

@@ -25,14 +25,16 @@ pub(crate) struct StageState {
     pub cmd_set: bool,
     /// Whether a step has already missed the cache: what follows cannot hit.
     pub missed: bool,
+    /// When everything was made, if the build is to come out the same every time.
+    pub epoch: Option<Timestamp>,
 }
 
 impl StageState {
     /// A stage on a base image, or on nothing.
-    pub(crate) fn begin(base: Option<Image>, args: BuildArgs) -> Self {
+    pub(crate) fn begin(base: Option<Image>, args: BuildArgs, epoch: Option<Timestamp>) -> Self {
         let config = config::of_base(base.as_ref().and_then(|base| base.config.config.as_ref()));
         let mut state =
-            Self { image: base, config, args, author: String::new(), cmd_set: false, missed: false };
+            Self { image: base, config, args, author: String::new(), cmd_set: false, missed: false, epoch };
         state.note_image();
         state
     }
@@ -56,12 +58,13 @@ impl StageState {
     /// The image that a step makes: the one so far with a layer more, or none, and a line of
     /// history more.
     pub(crate) fn child(&self, step_config: &ContainerConfig, change: &Change) -> ImageConfig {
-        let parent = self.image.as_ref().map(|image| image.config.clone()).unwrap_or_else(|| ImageConfig {
-            architecture: platform::architecture().to_owned(),
-            os: "linux".to_owned(),
-            ..ImageConfig::default()
-        });
-        let created = Some(Timestamp::now());
+        let parent =
+            self.image.as_ref().map(|image| image.config.as_ref().clone()).unwrap_or_else(|| ImageConfig {
+                architecture: platform::architecture().to_owned(),
+                os: "linux".to_owned(),
+                ..ImageConfig::default()
+            });
+        let created = Some(self.epoch.unwrap_or_else(Timestamp::now));
         let mut child = ImageConfig {
             created,
             author: self.author.clone(),

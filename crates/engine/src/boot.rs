@@ -515,6 +515,10 @@ fn open(mut config: Config, faults: Option<FaultHook>) -> Result<Engine, EngineE
         plugged,
         dirty: Arc::new(storage::Dirty::default()),
         registry: crate::registry::OwnRegistry::default(),
+        caches: crate::build::Caches::default(),
+        contexts: crate::build::Contexts::default(),
+        memory_of_builds: crate::build::Memory::default(),
+        build_sessions: crate::build::Sessions::default(),
         _lock: lock,
     })))
 }

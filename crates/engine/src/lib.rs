@@ -108,6 +108,14 @@ pub(crate) struct Inner {
     pub(crate) plugged: container::plugged::Plugged,
     pub(crate) dirty: Arc<storage::Dirty>,
     pub(crate) registry: registry::OwnRegistry,
+    /// Directories that build steps keep.
+    pub(crate) caches: build::Caches,
+    /// Files that clients build from.
+    pub(crate) contexts: build::Contexts,
+    /// What builds found out.
+    pub(crate) memory_of_builds: build::Memory,
+    /// Clients of running builds.
+    pub(crate) build_sessions: build::Sessions,
     /// Keeps a second engine out of the exec root.
     _lock: std::os::fd::OwnedFd,
 }

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use seacow_spec::id::hex;
 use sha2::{Digest as _, Sha256};
 
-use super::select::{Meta, Node, Picked};
+use super::select::{Meta, Node, Picked, PickedKind, Source};
 use super::{CopyError, at};
 use crate::rooted::{FileType, Root};
 
@@ -24,19 +24,38 @@ pub(crate) fn summary(picked: &[Picked]) -> String {
     }
 }
 
+/// One value for several of those.
+pub(crate) fn join(summaries: &[String]) -> String {
+    match summaries {
+        [one] => one.clone(),
+        many => combined("multi", many.iter().map(String::as_str)),
+    }
+}
+
 /// `file:` and the hash of one file, symlinks followed.
-pub(super) fn file(root: &Root, path: &Path, node: &Node) -> Result<String, CopyError> {
+pub(super) fn file(source: &Source<'_>, path: &Path, node: &Node) -> Result<String, CopyError> {
     let mut hash = header(path, node);
     if node.meta.kind == FileType::RegularFile {
-        let fd = root.open_at(path, READ, Mode::empty()).map_err(at("open", path))?;
-        contents(&mut hash, path, fd.into())?;
+        let open =
+            || source.root.open_at(path, READ, Mode::empty()).map(File::from).map_err(at("open", path));
+        hash.update(contents(source, path, open)?);
     }
     Ok(format!("file:{}", finish(hash)))
 }
 
+/// A file whose text stands in the Dockerfile.
+pub(crate) fn text(name: &str, data: Vec<u8>, mtime: i64) -> Picked {
+    let meta = Meta::of_text(data.len() as u64, mtime);
+    let node = Node { rel: Path::new("").into(), meta, target: None, capability: None };
+    let mut hash = header(Path::new(name), &node);
+    hash.update(Sha256::digest(&data));
+    let hash = format!("file:{}", finish(hash));
+    Picked { path: name.into(), kind: PickedKind::Text(node, data), hash, under: None }
+}
+
 /// `dir:` and the hash of the sorted hashes of all that is below.
-pub(super) fn tree(root: &Root, top: &Path, meta: Meta, nodes: &[Node]) -> Result<String, CopyError> {
-    let dir = Root::from_fd(root.locate_dir(top).map_err(at("open", top))?);
+pub(super) fn tree(source: &Source<'_>, top: &Path, meta: Meta, nodes: &[Node]) -> Result<String, CopyError> {
+    let dir = Root::from_fd(source.root.locate_dir(top).map_err(at("open", top))?);
     let mut hashes = Vec::with_capacity(nodes.len() + 1);
     if top != Path::new(".") {
         let own = Node { rel: Path::new("").into(), meta, target: None, capability: None };
@@ -46,8 +65,12 @@ pub(super) fn tree(root: &Root, top: &Path, meta: Meta, nodes: &[Node]) -> Resul
         let path = top.join(&node.rel);
         let mut hash = header(&path, node);
         if node.meta.kind == FileType::RegularFile {
-            let fd = dir.open_without_symlinks(&node.rel, READ, Mode::empty()).map_err(at("open", &path))?;
-            contents(&mut hash, &path, fd.into())?;
+            let open = || {
+                let fd = dir.open_without_symlinks(&node.rel, READ, Mode::empty());
+                fd.map(File::from).map_err(at("open", &path))
+            };
+            let known = if top == Path::new(".") { &node.rel } else { &path };
+            hash.update(contents(source, known, open)?);
         }
         hashes.push(finish(hash));
     }
@@ -100,11 +123,21 @@ fn type_flag(kind: FileType) -> u8 {
     }
 }
 
-fn contents(hash: &mut Sha256, path: &Path, mut file: File) -> Result<(), CopyError> {
+/// The hash of a file's bytes, known or computed.
+fn contents(
+    source: &Source<'_>,
+    path: &Path,
+    open: impl FnOnce() -> Result<File, CopyError>,
+) -> Result<[u8; 32], CopyError> {
+    if let Some(known) = source.digests.and_then(|digests| digests.get(path)) {
+        return Ok(*known);
+    }
+    let mut file = open()?;
+    let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(hash.finalize().into()),
             Ok(len) => hash.update(&buffer[..len]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(source) => return Err(CopyError::Data { step: "read", path: path.to_owned(), source }),

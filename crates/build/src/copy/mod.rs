@@ -12,24 +12,29 @@
 //! | `place` | where it goes, and writing it there |
 //! | `write` | one file, directory, link or node |
 //! | `owner` | `--chown` |
+//! | `mode` | `--chmod` |
 //! | `unpack` | archives of `ADD` |
 
 mod checksum;
+mod mode;
 mod owner;
 mod place;
 mod select;
 pub(crate) mod unpack;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub(crate) use checksum::summary;
+pub(crate) use checksum::{join, summary, text};
+pub(crate) use mode::Chmod;
 pub use owner::OwnerError;
 pub(crate) use owner::look_up;
 pub(crate) use place::{Ownership, Placing, make_dir, place};
 use seacow_spec::{Classified, ErrorClass};
+pub use select::Digests;
 pub(crate) use select::{Picked, Source};
 
+use crate::context::Context;
 use crate::gopath::BadPattern;
 use crate::rooted::Errno;
 
@@ -62,16 +67,17 @@ pub enum CopyError {
     /// `COPY https://…`.
     #[error("source can't be a URL for COPY")]
     UrlForCopy,
-    /// `ADD https://…`, `ADD git@…`.
+    /// `ADD git@host:…`.
     #[error(
-        "ADD from {kind} is not implemented ({source_text}): there is no downloader; fetch it with RUN, or COPY it"
+        "NotImplemented: ADD of a git repository over ssh ({0}): the engine has no keys; use https, or RUN --mount=type=ssh git clone"
     )]
-    Remote {
-        /// URLs or git repositories.
-        kind: &'static str,
-        /// As written.
-        source_text: String,
-    },
+    GitOverSsh(String),
+    /// Something in the URL of a repository that is none.
+    #[error("invalid git URL {0}: {1}")]
+    GitUrl(String, &'static str),
+    /// A URL whose last part is no file name, and a destination that is none either.
+    #[error("cannot determine filename for source {0}")]
+    NoFileName(String),
     /// More than a build can hold in memory.
     #[error("{0}: more than {limit} files", limit = select::MAX_ENTRIES)]
     TooMany(String),
@@ -108,7 +114,7 @@ pub enum CopyError {
 impl Classified for CopyError {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::Remote { .. } => ErrorClass::NotImplemented,
+            Self::GitOverSsh(_) => ErrorClass::NotImplemented,
             Self::Path { .. } | Self::Data { .. } => ErrorClass::Internal,
             Self::NotInContext(_)
             | Self::NotInImage(_)
@@ -117,10 +123,24 @@ impl Classified for CopyError {
             | Self::Outside(_)
             | Self::Pattern { .. }
             | Self::UrlForCopy
+            | Self::GitUrl(..)
+            | Self::NoFileName(_)
             | Self::TooMany(_)
             | Self::Archive { .. } => ErrorClass::InvalidArgument,
         }
     }
+}
+
+/// One value for everything that a context has at a path.
+pub(crate) fn tree_summary(context: &Context, path: &Path) -> Result<String, CopyError> {
+    let word = match path.to_string_lossy() {
+        text if text.is_empty() => ".".to_owned(),
+        text => text.into_owned(),
+    };
+    // A name with wildcards is a name here.
+    let word: String =
+        word.chars().flat_map(|ch| "*?[\\".contains(ch).then_some('\\').into_iter().chain([ch])).collect();
+    Ok(summary(&Source::of_context(context).select(&[word])?))
 }
 
 /// Adds step and path to an errno.

@@ -11,13 +11,16 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{Cursor, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Mode;
 
+use super::mode::Chmod;
 use super::select::{Meta, Node, Picked, PickedKind};
-use super::{CopyError, at, unpack, write};
+use super::write::{self, Look};
+use super::{CopyError, at, unpack};
 use crate::rooted::{Entry, Errno, FileType, Root};
 
 /// Links in the way of a destination, at most (the kernel's own limit).
@@ -66,24 +69,91 @@ pub(crate) struct Placing<'a> {
     pub owner: Ownership,
     /// Whether archives are unpacked.
     pub unpack: bool,
+    /// Permissions of the copies, if not those of the source.
+    pub chmod: Option<&'a Chmod>,
+}
+
+impl Placing<'_> {
+    fn look(&self, meta: &Meta) -> Look {
+        Look { owner: self.owner.of(meta), mode: self.mode(meta) }
+    }
+
+    fn mode(&self, meta: &Meta) -> u32 {
+        let is_dir = meta.kind == FileType::Directory;
+        self.chmod.map_or(meta.mode, |chmod| chmod.apply(meta.mode, is_dir))
+    }
+
+    /// The same with another destination.
+    fn at<'a>(&'a self, dest: &'a str) -> Placing<'a> {
+        Placing { dest, ..*self }
+    }
 }
 
 /// Writes one picked file or tree.
 pub(crate) fn place(placing: &Placing<'_>, picked: &Picked) -> Result<(), CopyError> {
+    if let Some(under) = &picked.under {
+        let dest = with_parents(placing, picked, under)?;
+        return place_at(&placing.at(&dest), picked);
+    }
+    place_at(placing, picked)
+}
+
+fn place_at(placing: &Placing<'_>, picked: &Picked) -> Result<(), CopyError> {
     match &picked.kind {
         PickedKind::Tree(nodes) => place_tree(placing, &picked.path, nodes),
+        PickedKind::Text(node, data) => {
+            place_file(placing, &picked.path, node, || Ok(Cursor::new(data.as_slice())))
+        }
         PickedKind::File(node) => {
             let may_be_archive = placing.unpack && node.meta.kind == FileType::RegularFile;
             if may_be_archive && let Some(archive) = unpack::open(placing.from, &picked.path)? {
                 let dir = make_dir(placing.to, Path::new(placing.dest), (0, 0))?;
+                // What is in it keeps its own owners and permissions, whatever was asked for.
                 return unpack::into(archive, dir, &picked.path);
             }
-            place_file(placing, &picked.path, node)
+            let path = &picked.path;
+            let open = || placing.from.open_at(path, write::READ, Mode::empty()).map(File::from);
+            place_file(placing, path, node, || open().map_err(at("open", path)))
         }
     }
 }
 
-fn place_file(placing: &Placing<'_>, path: &Path, node: &Node) -> Result<(), CopyError> {
+/// Makes the directories that stand before a name, like those of the source; gives the destination
+/// of the thing itself.
+fn with_parents(placing: &Placing<'_>, picked: &Picked, under: &Path) -> Result<String, CopyError> {
+    let top = Path::new(placing.dest);
+    let pivot: PathBuf = {
+        let kept = under.components().count();
+        let all: Vec<_> = picked.path.components().collect();
+        all[..all.len().saturating_sub(kept)].iter().collect()
+    };
+    let parents = under.parent().unwrap_or(Path::new(""));
+    make_dir(placing.to, top, placing.owner.of_new())?;
+    let mut so_far = PathBuf::new();
+    for component in parents.components() {
+        so_far.push(component);
+        let source = placing.from.stat(&pivot.join(&so_far)).map_err(at("stat", &so_far))?;
+        let meta = Meta::from(&source);
+        let path = top.join(&so_far);
+        make_dir(placing.to, &path, placing.owner.of_new())?;
+        let entry = placing.to.entry(&path).map_err(at("open", &path))?;
+        let look = placing.look(&meta);
+        entry.chown(look.owner.0, look.owner.1).map_err(at("set owner of", &path))?;
+        entry.chmod(Mode::from(look.mode)).map_err(at("set mode of", &path))?;
+    }
+    let dest = match picked.kind {
+        PickedKind::Tree(_) => top.join(under),
+        PickedKind::File(_) | PickedKind::Text(..) => top.join(parents),
+    };
+    Ok(format!("{}/", dest.display()))
+}
+
+fn place_file<S: Read>(
+    placing: &Placing<'_>,
+    path: &Path,
+    node: &Node,
+    source: impl FnOnce() -> Result<S, CopyError>,
+) -> Result<(), CopyError> {
     let dest = Path::new(placing.dest);
     let base = path.file_name().unwrap_or(OsStr::new("."));
     let entry = if placing.dest.ends_with('/') || is_dir(placing.to, dest)? {
@@ -91,9 +161,7 @@ fn place_file(placing: &Placing<'_>, path: &Path, node: &Node) -> Result<(), Cop
     } else {
         follow(placing.to, dest, placing.owner.of_new())?
     };
-    let source =
-        || placing.from.open_at(path, write::READ, Mode::empty()).map(File::from).map_err(at("open", path));
-    write::node(&entry, dest, node, placing.owner.of(&node.meta), source)
+    write::node(&entry, dest, node, placing.look(&node.meta), source)
 }
 
 fn place_tree(placing: &Placing<'_>, path: &Path, nodes: &[Node]) -> Result<(), CopyError> {
@@ -116,7 +184,7 @@ fn place_tree(placing: &Placing<'_>, path: &Path, nodes: &[Node]) -> Result<(), 
         }
         let open = || from.open_without_symlinks(&node.rel, write::READ, Mode::empty());
         let source = || open().map(File::from).map_err(at("open", &shown));
-        write::node(&entry, &shown, node, placing.owner.of(&node.meta), source)?;
+        write::node(&entry, &shown, node, placing.look(&node.meta), source)?;
     }
     // Writing into a directory has changed its time.
     for node in nodes.iter().rev().filter(|node| node.meta.kind == FileType::Directory) {

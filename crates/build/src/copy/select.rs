@@ -1,5 +1,6 @@
 //! From the words of a `COPY` to the files that they name.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::{CopyError, at, checksum};
+use crate::context::Context;
 use crate::gopath;
 use crate::ignore::Matcher;
 use crate::rooted::{Errno, FileType, Root, Stat, list};
@@ -20,10 +22,32 @@ pub(crate) struct Source<'a> {
     pub root: &'a Root,
     /// What is not to be seen; only the context has this.
     pub ignore: Option<&'a Matcher>,
+    /// What is not to be copied, seen from what is: `--exclude`.
+    pub excludes: Option<&'a Matcher>,
+    /// Hashes of files' contents that are known already.
+    pub digests: Option<&'a Digests>,
+    /// Names keep their directories: `--parents`.
+    pub parents: bool,
+}
+
+/// SHA-256 of the contents of files, by their paths below the root.
+pub type Digests = HashMap<PathBuf, [u8; 32]>;
+
+impl<'a> Source<'a> {
+    /// Everything below a root.
+    pub(crate) fn all_of(root: &'a Root) -> Self {
+        Self { root, ignore: None, excludes: None, digests: None, parents: false }
+    }
+
+    /// The files of a context that its ignore file leaves.
+    pub(crate) fn of_context(context: &'a Context) -> Self {
+        let (ignore, digests) = (Some(context.ignore()), context.digests());
+        Self { ignore, digests, ..Self::all_of(context.root()) }
+    }
 }
 
 /// One file or tree that a word names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Picked {
     /// As named, cleaned: its last name is the name of the copy.
     pub path: PathBuf,
@@ -31,19 +55,23 @@ pub(crate) struct Picked {
     pub kind: PickedKind,
     /// `file:…` or `dir:…`.
     pub hash: String,
+    /// With `--parents`: its path below the destination.
+    pub under: Option<PathBuf>,
 }
 
 /// What is copied.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum PickedKind {
     /// One thing that is no directory, symlinks followed.
     File(Node),
     /// What is below a directory, parents before children. Symlinks are not followed.
     Tree(Vec<Node>),
+    /// A file whose text stands in the Dockerfile.
+    Text(Node, Vec<u8>),
 }
 
 /// A file, directory, link or device in a source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// Below the picked directory; empty for a file by itself.
     pub rel: PathBuf,
@@ -72,6 +100,23 @@ pub(crate) struct Meta {
     pub device: (u32, u32),
     /// Which file it is, when it has several names.
     pub shared: Option<(u64, u64)>,
+}
+
+impl Meta {
+    /// A file of root's that anybody may read.
+    pub(super) fn of_text(size: u64, mtime: i64) -> Self {
+        Self {
+            kind: FileType::RegularFile,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size,
+            mtime,
+            mtime_nanos: 0,
+            device: (0, 0),
+            shared: None,
+        }
+    }
 }
 
 impl From<&Stat> for Meta {
@@ -103,17 +148,34 @@ impl Source<'_> {
     pub(crate) fn select(&self, words: &[String]) -> Result<Vec<Picked>, CopyError> {
         let mut picked = Vec::new();
         for word in words {
-            let path = word.strip_prefix('/').unwrap_or(word);
-            let path = path.strip_prefix("./").unwrap_or(path);
-            if !gopath::has_wildcards(path) {
-                picked.push(self.pick(Path::new(&gopath::clean(path)))?);
+            let (pivot, path) = self.pivot(word);
+            let before = Path::new(&pivot);
+            if !gopath::has_wildcards(&path) {
+                picked.push(self.pick(Path::new(&gopath::clean(&path)), before)?);
                 continue;
             }
-            for found in self.wildcards(path)? {
-                picked.push(self.pick(&found)?);
+            for found in self.wildcards(&path)? {
+                picked.push(self.pick(&found, before)?);
             }
         }
+        picked.retain(|one| !self.is_excluded_itself(one));
         if picked.is_empty() { Err(CopyError::Nothing) } else { Ok(picked) }
+    }
+
+    /// A word as a path below the root, and what of it `--parents` does not keep: `a/./b/c`.
+    fn pivot(&self, word: &str) -> (String, String) {
+        let path = word.strip_prefix('/').unwrap_or(word);
+        let path = path.strip_prefix("./").unwrap_or(path);
+        match path.split_once("/./") {
+            Some((pivot, rest)) if self.parents => (gopath::clean(pivot), format!("{pivot}/{rest}")),
+            _ => (String::new(), path.to_owned()),
+        }
+    }
+
+    fn is_excluded_itself(&self, picked: &Picked) -> bool {
+        let is_file = matches!(picked.kind, PickedKind::File(_));
+        let name = picked.path.file_name().unwrap_or_default().to_string_lossy();
+        is_file && self.excludes.is_some_and(|excludes| excludes.excludes(&name))
     }
 
     /// Paths that match, one component after the other; links to directories are not walked into.
@@ -155,12 +217,11 @@ impl Source<'_> {
 
     /// A directory that is excluded may still hold files that are taken back in.
     fn is_visible(&self, path: &Path, is_dir: impl FnOnce() -> bool) -> bool {
-        let Some(ignore) = self.ignore else { return true };
-        !ignore.excludes(&path.to_string_lossy()) || ignore.has_exceptions() && is_dir()
+        passes(self.ignore, path, is_dir)
     }
 
     /// One path without wildcards.
-    fn pick(&self, path: &Path) -> Result<Picked, CopyError> {
+    fn pick(&self, path: &Path, before: &Path) -> Result<Picked, CopyError> {
         if path.starts_with("..") {
             return Err(CopyError::Outside(path.display().to_string()));
         }
@@ -168,6 +229,7 @@ impl Source<'_> {
             let name = path.display().to_string();
             if self.ignore.is_some() { CopyError::NotInContext(name) } else { CopyError::NotInImage(name) }
         };
+        let under = self.parents.then(|| path.strip_prefix(before).unwrap_or(path).to_owned());
         let stat = match self.root.stat(path) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(missing()),
             stat => stat.map_err(at("stat", path))?,
@@ -182,12 +244,12 @@ impl Source<'_> {
             if nodes.is_empty() && self.is_hidden(path) {
                 return Err(missing());
             }
-            let hash = checksum::tree(self.root, path, meta, &nodes)?;
-            return Ok(Picked { path: path.to_owned(), kind: PickedKind::Tree(nodes), hash });
+            let hash = checksum::tree(self, path, meta, &nodes)?;
+            return Ok(Picked { path: path.to_owned(), kind: PickedKind::Tree(nodes), hash, under });
         }
         let node = Node { rel: PathBuf::new(), meta, target: None, capability: self.capability(path)? };
-        let hash = checksum::file(self.root, path, &node)?;
-        Ok(Picked { path: path.to_owned(), kind: PickedKind::File(node), hash })
+        let hash = checksum::file(self, path, &node)?;
+        Ok(Picked { path: path.to_owned(), kind: PickedKind::File(node), hash, under })
     }
 
     fn is_hidden(&self, path: &Path) -> bool {
@@ -224,13 +286,15 @@ impl Source<'_> {
             // The stack gives back the last one first.
             entries.sort_by(|a, b| b.0.cmp(&a.0));
             for (name, kind) in entries {
-                let path = below(top, &rel.join(&name));
-                if self.is_visible(&path, || kind == FileType::Directory) {
-                    stack.push(rel.join(name));
+                let rel = rel.join(&name);
+                let is_dir = || kind == FileType::Directory;
+                if self.is_visible(&below(top, &rel), is_dir) && passes(self.excludes, &rel, is_dir) {
+                    stack.push(rel);
                 }
             }
         }
-        if self.ignore.is_some_and(Matcher::has_exceptions) {
+        let take_back = |matcher: Option<&Matcher>| matcher.is_some_and(Matcher::has_exceptions);
+        if take_back(self.ignore) || take_back(self.excludes) {
             self.drop_empty_excluded(top, &mut nodes);
         }
         Ok(nodes)
@@ -242,7 +306,8 @@ impl Source<'_> {
         for node in nodes.drain(..).rev() {
             // Children come after their parents, so from the back a parent's children are the last kept.
             let has_child = kept.last().is_some_and(|child| child.rel.starts_with(&node.rel));
-            if has_child || !self.is_hidden(&below(top, &node.rel)) {
+            let excluded = self.excludes.is_some_and(|e| e.excludes(&node.rel.to_string_lossy()));
+            if has_child || !excluded && !self.is_hidden(&below(top, &node.rel)) {
                 kept.push(node);
             }
         }
@@ -266,6 +331,11 @@ impl Source<'_> {
         };
         Ok(Node { rel: rel.to_owned(), meta, target, capability })
     }
+}
+
+fn passes(matcher: Option<&Matcher>, path: &Path, is_dir: impl FnOnce() -> bool) -> bool {
+    let Some(matcher) = matcher else { return true };
+    !matcher.excludes(&path.to_string_lossy()) || matcher.has_exceptions() && is_dir()
 }
 
 /// A path as the ignore file's patterns see it: `.` has no name of its own.

@@ -78,7 +78,8 @@ pub(super) fn into(archive: Archive<'_>, dir: OwnedFd, path: &Path) -> Result<()
         }
         let capability = capability_of(&mut member).map_err(bad)?;
         let node = Node { rel: name, meta, target: link, capability };
-        write::node(&entry, &node.rel, &node, (meta.uid, meta.gid), || Ok(&mut member))?;
+        let look = write::Look { owner: (meta.uid, meta.gid), mode: meta.mode };
+        write::node(&entry, &node.rel, &node, look, || Ok(&mut member))?;
         if kind == FileType::Directory {
             dirs.push((node.rel, meta));
         }

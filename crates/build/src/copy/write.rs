@@ -16,13 +16,20 @@ pub(super) const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFl
 /// Owner only, until the file has its bytes and its owner.
 const NEW: u32 = 0o600;
 
+/// Owner and permissions of a copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub owner: (u32, u32),
+    pub mode: u32,
+}
+
 /// Puts a copy of `node` at `entry`; `shown` is its path for messages. A directory joins one that
 /// is there; anything else replaces what is there.
 pub(super) fn node<S: io::Read>(
     entry: &Entry,
     shown: &Path,
     node: &Node,
-    owner: (u32, u32),
+    look: Look,
     open_source: impl FnOnce() -> Result<S, CopyError>,
 ) -> Result<(), CopyError> {
     let kind = node.meta.kind;
@@ -48,7 +55,7 @@ pub(super) fn node<S: io::Read>(
         }
         FileType::Socket | FileType::Unknown => return Err(at("copy", shown)(Errno::OPNOTSUPP)),
     }
-    attributes(entry, shown, node, owner)
+    attributes(entry, shown, node, look)
 }
 
 /// Makes `entry` another name of `first`.
@@ -72,10 +79,10 @@ fn contents(entry: &Entry, shown: &Path, mut source: impl io::Read) -> Result<()
 }
 
 /// Owner first: a change of owner clears set-id bits and capabilities. Times last.
-fn attributes(entry: &Entry, shown: &Path, node: &Node, owner: (u32, u32)) -> Result<(), CopyError> {
-    entry.chown(owner.0, owner.1).map_err(at("set owner of", shown))?;
+fn attributes(entry: &Entry, shown: &Path, node: &Node, look: Look) -> Result<(), CopyError> {
+    entry.chown(look.owner.0, look.owner.1).map_err(at("set owner of", shown))?;
     if node.meta.kind != FileType::Symlink {
-        let mode = Mode::from(node.meta.mode);
+        let mode = Mode::from(look.mode);
         entry.chmod(mode).map_err(at("set mode of", shown))?;
     }
     if let Some(capability) = &node.capability {

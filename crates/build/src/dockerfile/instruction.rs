@@ -2,11 +2,16 @@
 
 use seacow_spec::docker::container::HealthConfig;
 
+use super::heredoc::Heredoc;
+use super::mount::MountWords;
+
 /// A `FROM` and what stands below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
     /// Line of the `FROM`.
     pub line: usize,
+    /// Line of its end.
+    pub last_line: usize,
     /// Its source text.
     pub code: String,
     /// Image or earlier stage, not expanded.
@@ -24,7 +29,9 @@ pub struct Stage {
 pub struct Step {
     /// Line of its beginning.
     pub line: usize,
-    /// Its source text, continuation lines joined.
+    /// Line of its end, here-documents included.
+    pub last_line: usize,
+    /// Its source text, continuation lines joined, without here-documents.
     pub code: String,
     /// What it says.
     pub instruction: Instruction,
@@ -48,17 +55,12 @@ pub enum Instruction {
     Add(CopyArgs),
     /// `COPY sources… dest`
     Copy(CopyArgs),
-    /// `ONBUILD instruction`, as text.
+    /// `ONBUILD instruction`, as text, with its here-documents.
     Onbuild(String),
     /// `WORKDIR path`
     Workdir(String),
     /// `RUN command`
-    Run {
-        /// What to run.
-        command: CommandLine,
-        /// The first flag that only BuildKit knows.
-        buildkit_flag: Option<String>,
-    },
+    Run(RunArgs),
     /// `CMD command`
     Cmd(CommandLine),
     /// `ENTRYPOINT command`
@@ -90,7 +92,7 @@ impl Instruction {
             Self::Copy(_) => "COPY",
             Self::Onbuild(_) => "ONBUILD",
             Self::Workdir(_) => "WORKDIR",
-            Self::Run { .. } => "RUN",
+            Self::Run(_) => "RUN",
             Self::Cmd(_) => "CMD",
             Self::Entrypoint(_) => "ENTRYPOINT",
             Self::Healthcheck(_) => "HEALTHCHECK",
@@ -100,15 +102,6 @@ impl Instruction {
             Self::StopSignal(_) => "STOPSIGNAL",
             Self::Arg(_) => "ARG",
             Self::Shell(_) => "SHELL",
-        }
-    }
-
-    /// The flag that asks for a thing which the classic builder does not have.
-    pub fn buildkit_flag(&self) -> Option<&str> {
-        match self {
-            Self::Run { buildkit_flag, .. } => buildkit_flag.as_deref(),
-            Self::Add(args) | Self::Copy(args) => args.buildkit_flag.as_deref(),
-            _ => None,
         }
     }
 }
@@ -122,17 +115,56 @@ pub enum CommandLine {
     Exec(Vec<String>),
 }
 
+/// What a `RUN` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunArgs {
+    /// What to run.
+    pub command: CommandLine,
+    /// `--mount`, not expanded.
+    pub mounts: Vec<MountWords>,
+    /// `--network`
+    pub network: RunNetwork,
+    /// The texts that the command reads.
+    pub heredocs: Vec<Heredoc>,
+}
+
+/// `RUN --network=…`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunNetwork {
+    /// The build's.
+    #[default]
+    Default,
+    /// Only a loopback interface.
+    None,
+    /// The host's.
+    Host,
+}
+
 /// What `COPY` and `ADD` have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopyArgs {
-    /// At least one.
+    /// At least one, here-documents included.
     pub sources: Vec<String>,
+    /// Files whose text stands in the Dockerfile.
+    pub heredocs: Vec<Heredoc>,
     /// Where to.
     pub dest: String,
     /// `--chown=user[:group]`
     pub chown: Option<String>,
-    /// `--from=stage|index|image` (`COPY` only)
+    /// `--chmod=755`, `--chmod=u=rwX,go=rX`
+    pub chmod: Option<String>,
+    /// `--from=stage|index|image|context` (`COPY` only)
     pub from: Option<String>,
-    /// The first flag that only BuildKit knows.
-    pub buildkit_flag: Option<String>,
+    /// `--link`: does not depend on what is below. One layer per step is what we make anyway.
+    pub link: bool,
+    /// `--parents` (`COPY` only): keep the directories of the sources.
+    pub parents: bool,
+    /// `--exclude=pattern`, any number.
+    pub excludes: Vec<String>,
+    /// `--checksum=sha256:…` (`ADD` only)
+    pub checksum: Option<String>,
+    /// `--keep-git-dir` (`ADD` only)
+    pub keep_git_dir: bool,
+    /// `--unpack=true|false` (`ADD` only); local archives are unpacked by default, fetched ones not.
+    pub unpack: Option<bool>,
 }

@@ -1,5 +1,6 @@
-//! From bytes to logical lines: directives, comments, continuations.
+//! From bytes to logical lines: directives, comments, continuations, here-documents.
 
+use super::heredoc::{self, Heredoc};
 use super::{ParseError, SyntaxError};
 
 /// Docker's scanner refuses lines longer than this.
@@ -9,15 +10,22 @@ pub(super) const MAX_LINE: usize = 64 * 1024 - 1;
 pub(super) struct LogicalLine {
     /// Where it begins, counted from 1.
     pub number: usize,
+    /// Where it ends, here-documents included.
+    pub last: usize,
     /// The joined text.
     pub text: String,
+    /// The texts that follow it.
+    pub heredocs: Vec<Heredoc>,
 }
 
 /// The whole file.
 pub(super) struct Lines {
     pub escape: char,
     pub lines: Vec<LogicalLine>,
-    pub warnings: Vec<String>,
+    /// First lines of instructions with an empty line in the middle.
+    pub gaps: Vec<usize>,
+    /// Value of `# check=`.
+    pub check: Option<String>,
 }
 
 /// `# escape=` and its like, which count only at the top of the file.
@@ -25,18 +33,21 @@ struct Directives {
     escape: char,
     over: bool,
     seen: Vec<String>,
+    check: Option<String>,
 }
 
 /// Splits a file into logical lines.
 pub(super) fn split(source: &[u8]) -> Result<Lines, ParseError> {
     let source = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(source);
     let text = String::from_utf8_lossy(source);
-    let mut directives = Directives { escape: '\\', over: false, seen: Vec::new() };
-    let (mut lines, mut warnings) = (Vec::new(), Vec::new());
+    let mut directives = Directives { escape: '\\', over: false, seen: Vec::new(), check: None };
+    let (mut lines, mut gaps) = (Vec::new(), Vec::new());
 
-    let mut physical = text.lines().map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
+    // Here-documents keep their line ends as they are; everything else does not see them.
+    let mut physical = text.split_inclusive('\n').enumerate();
     while let Some((index, raw)) = physical.next() {
         let number = index + 1;
+        let raw = without_end(raw);
         check_length(raw, number)?;
         let line = raw.trim_start();
         directives.read(line).map_err(|error| error.at(number))?;
@@ -45,31 +56,39 @@ pub(super) fn split(source: &[u8]) -> Result<Lines, ParseError> {
         }
         let (first, mut open) = without_continuation(line, directives.escape);
         let mut joined = first.to_owned();
-        let mut empty_line_inside = false;
+        let (mut last, mut gap) = (number, false);
         while open {
             let Some((index, raw)) = physical.next() else { break };
+            let raw = without_end(raw);
             check_length(raw, index + 1)?;
             let trimmed = raw.trim_start();
             if trimmed.starts_with('#') {
                 continue;
             }
             if trimmed.is_empty() {
-                empty_line_inside = true;
+                gap = true;
                 continue;
             }
             let (part, more) = without_continuation(raw, directives.escape);
             joined.push_str(part);
-            open = more;
+            (open, last) = (more, index + 1);
         }
         if joined.trim().is_empty() {
             continue;
         }
-        if empty_line_inside {
-            warnings.push(format!("Empty continuation line found in:\n    {joined}"));
+        gaps.extend(gap.then_some(number));
+        let mut heredocs = heredoc::announced(&joined, directives.escape);
+        for document in &mut heredocs {
+            last = document.read(&mut physical).map_err(|error| error.at(number))?;
         }
-        lines.push(LogicalLine { number, text: joined });
+        lines.push(LogicalLine { number, last, text: joined, heredocs });
     }
-    Ok(Lines { escape: directives.escape, lines, warnings })
+    Ok(Lines { escape: directives.escape, lines, gaps, check: directives.check })
+}
+
+fn without_end(line: &str) -> &str {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    line.strip_suffix('\r').unwrap_or(line)
 }
 
 fn check_length(line: &str, number: usize) -> Result<(), ParseError> {
@@ -109,6 +128,9 @@ impl Directives {
                 "`" => '`',
                 _ => return Err(SyntaxError::BadEscape(value.to_owned())),
             };
+        }
+        if name == "check" {
+            self.check = Some(value.to_owned());
         }
         self.seen.push(name);
         Ok(())

@@ -7,21 +7,26 @@
 //! | module | what |
 //! |---|---|
 //! | `lines` | directives, comments, continuation lines |
+//! | [`heredoc`] | texts in the Dockerfile itself |
+//! | [`mount`] | `RUN --mount` |
 //! | `words` | flags, quoted words, pairs, JSON lists |
 //! | [`instruction`] | the typed instructions |
 //! | `read` | one logical line to one instruction |
 //! | `duration` | `1m30s` |
 
 mod duration;
+pub mod heredoc;
 pub mod instruction;
 mod lines;
+pub mod mount;
 mod read;
 #[cfg(test)]
 mod tests;
 mod words;
 
 use crate::gofmt;
-pub use instruction::{CommandLine, CopyArgs, Instruction, Stage, Step};
+pub use heredoc::Heredoc;
+pub use instruction::{CommandLine, CopyArgs, Instruction, RunArgs, RunNetwork, Stage, Step};
 
 /// A Dockerfile that cannot be read: where and why.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -37,8 +42,8 @@ pub struct ParseError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the texts say it")]
 pub enum SyntaxError {
-    #[error("unknown instruction: {0}")]
-    UnknownInstruction(String),
+    #[error("unknown instruction: {name}{}", did_you_mean(meant.as_deref()))]
+    UnknownInstruction { name: String, meant: Option<String> },
     #[error("file with no instructions")]
     NoInstructions,
     #[error("dockerfile line greater than max allowed size of {}", lines::MAX_LINE)]
@@ -99,14 +104,44 @@ pub enum SyntaxError {
     NegativeRetries(i64),
     #[error("VOLUME specified can not be an empty string")]
     EmptyVolume,
+    #[error("invalid check directive: {}", gofmt::quote(.0))]
+    CheckDirective(String),
+    #[error("unterminated heredoc: no line that is {} alone", gofmt::quote(.0))]
+    Unterminated(String),
+    #[error("{0} cannot accept a heredoc as a destination")]
+    HeredocDestination(&'static str),
+    #[error("invalid field {} must be a key=value pair", gofmt::quote(.0))]
+    MountField(String),
+    #[error("unexpected key {} for mount type {}", gofmt::quote(key), gofmt::quote(kind))]
+    MountKey { key: String, kind: &'static str },
+    #[error("unsupported mount type {}", gofmt::quote(.0))]
+    MountType(String),
+    #[error("invalid value for {key}: {}", gofmt::quote(value))]
+    MountValue { key: String, value: String },
+    #[error("invalid mount config for type \"{0}\": field Target must not be empty")]
+    MountTarget(&'static str),
+    #[error("'from' doesn't support variable expansion ({0}), define alias stage instead")]
+    MountFromVariable(String),
+    #[error("invalid network mode {}", gofmt::quote(.0))]
+    RunNetwork(String),
+    #[error("security {} is not valid", gofmt::quote(.0))]
+    RunSecurity(String),
     #[error(
-        "here-documents require BuildKit; the classic builder has none. Write the text with RUN printf or COPY a file"
+        "NotImplemented: RUN --security=insecure: a build step never gets more rights than a container; run a container with --privileged and commit it"
     )]
-    Heredoc,
+    Insecure,
+    #[error(
+        "NotImplemented: RUN --device: build steps have no devices; run a container with --device and commit it"
+    )]
+    Device,
     #[error("from is not a valid change command")]
     UnexpectedFrom,
     #[error("onbuild trigger should be a single expression")]
     TriggerCount,
+}
+
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default()
 }
 
 impl SyntaxError {
@@ -124,8 +159,12 @@ pub struct Dockerfile {
     pub meta_args: Vec<Step>,
     /// In order.
     pub stages: Vec<Stage>,
-    /// To be shown to the user on the error stream.
-    pub warnings: Vec<String>,
+    /// Lines of instructions with an empty line in the middle.
+    pub gaps: Vec<usize>,
+    /// Value of the directive `# check=`.
+    pub check: Option<String>,
+    /// The text that was parsed.
+    pub source: String,
 }
 
 /// Parses a whole file. Bytes that are not UTF-8 become U+FFFD.
@@ -141,13 +180,17 @@ pub fn parse(source: &[u8]) -> Result<Dockerfile, ParseError> {
         escape: lines.escape,
         meta_args: Vec::new(),
         stages: Vec::new(),
-        warnings: lines.warnings,
+        gaps: lines.gaps,
+        check: lines.check,
+        source: String::from_utf8_lossy(source).into_owned(),
     };
     for line in &lines.lines {
-        let parsed = read::line(&line.text, lines.escape).map_err(|cause| cause.at(line.number))?;
+        let parsed = read::line(&line.text, lines.escape, &line.heredocs);
+        let parsed = parsed.map_err(|cause| cause.at(line.number))?;
         match (parsed, file.stages.last_mut()) {
             (read::Parsed::From { base, name, platform }, _) => file.stages.push(Stage {
                 line: line.number,
+                last_line: line.last,
                 code: line.text.trim().to_owned(),
                 base,
                 name,
@@ -156,7 +199,7 @@ pub fn parse(source: &[u8]) -> Result<Dockerfile, ParseError> {
             }),
             (read::Parsed::Instruction(instruction), stage) => {
                 let is_arg = matches!(instruction, Instruction::Arg(_));
-                let step = Step { line: line.number, code: line.text.trim().to_owned(), instruction };
+                let step = step(line, instruction);
                 match stage {
                     Some(stage) => stage.steps.push(step),
                     None if is_arg => file.meta_args.push(step),
@@ -165,7 +208,16 @@ pub fn parse(source: &[u8]) -> Result<Dockerfile, ParseError> {
             }
         }
     }
+    // Only arguments: there is nothing to build.
+    if file.stages.is_empty() {
+        let last = lines.lines.last().map_or(1, |line| line.number);
+        return Err(SyntaxError::NoStage.at(last));
+    }
     Ok(file)
+}
+
+fn step(line: &lines::LogicalLine, instruction: Instruction) -> Step {
+    Step { line: line.number, last_line: line.last, code: line.text.trim().to_owned(), instruction }
 }
 
 /// Parses a list of instructions without `FROM`: `--change` of commit and import, `ONBUILD`
@@ -176,14 +228,18 @@ pub fn parse(source: &[u8]) -> Result<Dockerfile, ParseError> {
 pub fn parse_steps(source: &[u8]) -> Result<(char, Vec<Step>), ParseError> {
     let lines = lines::split(source)?;
     let steps = lines.lines.iter().map(|line| {
-        match read::line(&line.text, lines.escape).map_err(|cause| cause.at(line.number))? {
-            read::Parsed::Instruction(instruction) => {
-                Ok(Step { line: line.number, code: line.text.trim().to_owned(), instruction })
-            }
+        let parsed = read::line(&line.text, lines.escape, &line.heredocs);
+        match parsed.map_err(|cause| cause.at(line.number))? {
+            read::Parsed::Instruction(instruction) => Ok(step(line, instruction)),
             read::Parsed::From { .. } => Err(SyntaxError::UnexpectedFrom.at(line.number)),
         }
     });
     Ok((lines.escape, steps.collect::<Result<_, _>>()?))
+}
+
+/// Go's duration (`1h30m`) in nanoseconds.
+pub fn parse_duration(text: &str) -> Option<i64> {
+    duration::parse(text)
 }
 
 /// Parses the one instruction of an `ONBUILD` trigger.

@@ -2,8 +2,11 @@
 
 use seacow_spec::docker::container::HealthConfig;
 
-use super::instruction::{CommandLine, CopyArgs, Instruction};
+use super::heredoc::{self, Heredoc};
+use super::instruction::{CommandLine, CopyArgs, Instruction, RunArgs, RunNetwork};
+use super::mount::MountWords;
 use super::{SyntaxError, duration, words};
+use crate::nearest::nearest;
 
 /// What a line can be.
 pub(super) enum Parsed {
@@ -16,23 +19,44 @@ struct Args<'a> {
     flags: Flags,
     text: &'a str,
     escape: char,
+    heredocs: &'a [Heredoc],
 }
 
-/// Reads one logical line.
-pub(super) fn line(text: &str, escape: char) -> Result<Parsed, SyntaxError> {
+/// All instructions, for who mistyped one.
+const INSTRUCTIONS: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// Reads one logical line with its here-documents.
+pub(super) fn line(text: &str, escape: char, heredocs: &[Heredoc]) -> Result<Parsed, SyntaxError> {
     let (name, rest) = words::first_word(text.trim());
     let name = name.to_uppercase();
     let (flags, rest) = words::take_flags(rest);
-    let args = Args { flags: Flags(flags), text: rest.trim(), escape };
+    let args = Args { flags: Flags(flags), text: rest.trim(), escape, heredocs };
     let instruction = match name.as_str() {
         "FROM" => return from(args),
         "ENV" => Instruction::Env(args.pairs("ENV")?),
         "LABEL" => Instruction::Label { pairs: args.pairs("LABEL")?, literal: false },
         "MAINTAINER" => Instruction::Maintainer(args.single("MAINTAINER")?),
-        "ADD" => {
-            Instruction::Add(args.copy("ADD", &["chmod", "checksum", "keep-git-dir", "exclude", "unpack"])?)
-        }
-        "COPY" => Instruction::Copy(args.copy("COPY", &["chmod", "parents", "exclude"])?),
+        "ADD" => Instruction::Add(add(args)?),
+        "COPY" => Instruction::Copy(copy(args)?),
         "ONBUILD" => onbuild(args)?,
         "WORKDIR" => Instruction::Workdir(args.single("WORKDIR")?),
         "RUN" => run(args)?,
@@ -45,7 +69,10 @@ pub(super) fn line(text: &str, escape: char) -> Result<Parsed, SyntaxError> {
         "STOPSIGNAL" => Instruction::StopSignal(args.single("STOPSIGNAL")?),
         "ARG" => arg(args)?,
         "SHELL" => shell(args)?,
-        _ => return Err(SyntaxError::UnknownInstruction(name)),
+        _ => {
+            let meant = nearest(&name, INSTRUCTIONS);
+            return Err(SyntaxError::UnknownInstruction { meant: meant.map(str::to_owned), name });
+        }
     };
     Ok(Parsed::Instruction(instruction))
 }
@@ -75,24 +102,44 @@ impl Args<'_> {
         Ok(words::json_list(self.text)?.unwrap_or_else(|| words::blank_separated(self.text)))
     }
 
-    fn copy(mut self, name: &'static str, buildkit_only: &[&str]) -> Result<CopyArgs, SyntaxError> {
-        let chown = self.flags.take("chown")?.filter(|owner| !owner.is_empty());
-        let from =
-            if name == "COPY" { self.flags.take("from")?.filter(|from| !from.is_empty()) } else { None };
-        // Docker's classic builder reads --link and does what it does without: one layer per step.
-        self.flags.take_bool("link")?;
-        let buildkit_flag = self.flags.take_any(buildkit_only);
-        self.no_flags()?;
-        if words::has_heredoc(self.text, self.escape) {
-            return Err(SyntaxError::Heredoc);
+    /// Sources and destination of `COPY` and `ADD`, and the flags that both have.
+    fn files(&mut self, name: &'static str) -> Result<CopyArgs, SyntaxError> {
+        let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+        let mut copy = CopyArgs {
+            chown: given(self.flags.take("chown")?),
+            chmod: given(self.flags.take("chmod")?),
+            link: self.flags.take_bool("link")?.unwrap_or(false),
+            excludes: self.flags.take_all("exclude")?,
+            heredocs: self.heredocs.to_vec(),
+            ..CopyArgs::default()
+        };
+        copy.sources = self.list()?;
+        copy.dest = copy.sources.pop().ok_or(SyntaxError::AtLeastOne(name))?;
+        if copy.sources.is_empty() {
+            return Err(SyntaxError::NoDestination(name));
         }
-        let mut sources = self.list()?;
-        match (sources.pop(), sources.is_empty()) {
-            (None, _) => Err(SyntaxError::AtLeastOne(name)),
-            (Some(_), true) => Err(SyntaxError::NoDestination(name)),
-            (Some(dest), false) => Ok(CopyArgs { sources, dest, chown, from, buildkit_flag }),
+        if !copy.heredocs.is_empty() && heredoc::of_word(&copy.dest).is_some() {
+            return Err(SyntaxError::HeredocDestination(name));
         }
+        Ok(copy)
     }
+}
+
+fn copy(mut args: Args<'_>) -> Result<CopyArgs, SyntaxError> {
+    let files = args.files("COPY")?;
+    let from = args.flags.take("from")?.filter(|from| !from.is_empty());
+    let parents = args.flags.take_bool("parents")?.unwrap_or(false);
+    args.no_flags()?;
+    Ok(CopyArgs { from, parents, ..files })
+}
+
+fn add(mut args: Args<'_>) -> Result<CopyArgs, SyntaxError> {
+    let files = args.files("ADD")?;
+    let checksum = args.flags.take("checksum")?.filter(|sum| !sum.is_empty());
+    let keep_git_dir = args.flags.take_bool("keep-git-dir")?.unwrap_or(false);
+    let unpack = args.flags.take_bool("unpack")?;
+    args.no_flags()?;
+    Ok(CopyArgs { checksum, keep_git_dir, unpack, ..files })
 }
 
 fn command_line(text: &str) -> Result<CommandLine, SyntaxError> {
@@ -132,22 +179,40 @@ fn onbuild(mut args: Args<'_>) -> Result<Instruction, SyntaxError> {
         _ => {}
     }
     // What cannot be read here could never be triggered.
-    line(args.text, args.escape)?;
-    Ok(Instruction::Onbuild(args.text.to_owned()))
+    line(args.text, args.escape, args.heredocs)?;
+    let mut text = args.text.to_owned();
+    for document in args.heredocs {
+        text.extend(["\n", &document.data, &document.name]);
+    }
+    Ok(Instruction::Onbuild(text))
 }
 
 fn run(mut args: Args<'_>) -> Result<Instruction, SyntaxError> {
-    let buildkit_flag = args.flags.take_any(&["mount", "network", "security", "device"]);
+    let mounts = args.flags.take_all("mount")?;
+    let mounts = mounts.iter().map(|text| MountWords::read(text)).collect::<Result<Vec<_>, _>>()?;
+    let network = match args.flags.take("network")?.as_deref() {
+        None | Some("default") => RunNetwork::Default,
+        Some("none") => RunNetwork::None,
+        Some("host") => RunNetwork::Host,
+        Some(other) => return Err(SyntaxError::RunNetwork(other.to_owned())),
+    };
+    match args.flags.take("security")?.as_deref() {
+        None | Some("sandbox") => {}
+        Some("insecure") => return Err(SyntaxError::Insecure),
+        Some(other) => return Err(SyntaxError::RunSecurity(other.to_owned())),
+    }
+    if args.flags.take("device")?.is_some() {
+        return Err(SyntaxError::Device);
+    }
     args.no_flags()?;
     if args.text.is_empty() {
         return Err(SyntaxError::AtLeastOne("RUN"));
     }
     let command = command_line(args.text)?;
-    match &command {
-        CommandLine::Exec(list) if list.is_empty() => Err(SyntaxError::AtLeastOne("RUN")),
-        CommandLine::Shell(text) if words::has_heredoc(text, args.escape) => Err(SyntaxError::Heredoc),
-        _ => Ok(Instruction::Run { command, buildkit_flag }),
+    if matches!(&command, CommandLine::Exec(list) if list.is_empty()) {
+        return Err(SyntaxError::AtLeastOne("RUN"));
     }
+    Ok(Instruction::Run(RunArgs { command, mounts, network, heredocs: args.heredocs.to_vec() }))
 }
 
 fn expose(mut args: Args<'_>) -> Result<Instruction, SyntaxError> {
@@ -271,27 +336,24 @@ impl Flags {
         }
     }
 
-    fn take_bool(&mut self, name: &str) -> Result<bool, SyntaxError> {
+    /// `None` when absent; alone it means yes.
+    fn take_bool(&mut self, name: &str) -> Result<Option<bool>, SyntaxError> {
         match self.once(name)? {
-            None => Ok(false),
-            Some(None) => Ok(true),
+            None => Ok(None),
+            Some(None) => Ok(Some(true)),
             Some(Some(value)) => match value.to_ascii_lowercase().as_str() {
-                "true" => Ok(true),
-                "false" => Ok(false),
+                "true" => Ok(Some(true)),
+                "false" => Ok(Some(false)),
                 "" => Err(SyntaxError::FlagWithoutValue(name.to_owned())),
                 _ => Err(SyntaxError::FlagNotBoolean { name: name.to_owned(), value }),
             },
         }
     }
 
-    /// Removes all flags of these names; the first one's name.
-    fn take_any(&mut self, names: &[&str]) -> Option<String> {
-        let first = self.0.iter().map(|flag| split_flag(flag).0).find(|own| names.contains(own));
-        let first = first.map(str::to_owned);
-        for name in names {
-            self.remove(name);
-        }
-        first
+    /// The values of a flag that may be repeated.
+    fn take_all(&mut self, name: &str) -> Result<Vec<String>, SyntaxError> {
+        let values = self.remove(name).into_iter();
+        values.map(|value| value.ok_or_else(|| SyntaxError::FlagWithoutValue(name.to_owned()))).collect()
     }
 
     /// A duration in nanoseconds, 0 when absent.

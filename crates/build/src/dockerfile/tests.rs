@@ -13,6 +13,10 @@ fn error(text: &str) -> String {
     parse(text.as_bytes()).expect_err(text).to_string()
 }
 
+fn plain(command: CommandLine) -> RunArgs {
+    RunArgs { command, mounts: Vec::new(), network: RunNetwork::Default, heredocs: Vec::new() }
+}
+
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|item| (*item).to_owned()).collect()
 }
@@ -46,8 +50,8 @@ fn tricky_files() {
         })
     );
     assert_eq!(file.stages[1].platform.as_deref(), Some("linux/amd64"));
-    assert_eq!(file.warnings.len(), 1);
-    assert!(file.warnings[0].starts_with("Empty continuation line found in:\n    run dir"));
+    assert_eq!(file.gaps, [8]);
+    assert_eq!(base.steps[0].last_line, 11);
 }
 
 #[test]
@@ -119,15 +123,8 @@ fn commands_in_both_forms() {
     assert_eq!(one("CMD"), Instruction::Cmd(shell("")));
     assert_eq!(one("CMD ['a']"), Instruction::Cmd(shell("['a']")));
     assert_eq!(one("ENTRYPOINT  a  b "), Instruction::Entrypoint(shell("a  b")));
-    assert_eq!(
-        one("RUN [ -f x ] && y"),
-        Instruction::Run { command: shell("[ -f x ] && y"), buildkit_flag: None }
-    );
-    assert_eq!(
-        one("RUN --mount=type=cache,target=/x --network=none a"),
-        Instruction::Run { command: shell("a"), buildkit_flag: Some("mount".into()) }
-    );
-    assert_eq!(one("RUN -- --x"), Instruction::Run { command: shell("--x"), buildkit_flag: None });
+    assert_eq!(one("RUN [ -f x ] && y"), Instruction::Run(plain(shell("[ -f x ] && y"))));
+    assert_eq!(one("RUN -- --x"), Instruction::Run(plain(shell("--x"))));
     assert_eq!(one("SHELL [\"bash\",\"-c\"]"), Instruction::Shell(strings(&["bash", "-c"])));
 }
 
@@ -138,12 +135,19 @@ fn copy_and_add() {
         dest: "/c".into(),
         chown: Some("u:g".into()),
         from: Some("0".into()),
-        buildkit_flag: None,
+        ..CopyArgs::default()
     };
     assert_eq!(one("COPY --chown=u:g --from=0 a b /c"), Instruction::Copy(want.clone()));
-    assert_eq!(one("COPY --from=\"0\" --chown='u:g' --link [\"a\",\"b\",\"/c\"]"), Instruction::Copy(want));
-    let Instruction::Add(args) = one("ADD --chmod=755 --checksum=sha256:x a b") else { panic!() };
-    assert_eq!(args.buildkit_flag.as_deref(), Some("chmod"));
+    assert_eq!(
+        one("COPY --from=\"0\" --chown='u:g' --link [\"a\",\"b\",\"/c\"]"),
+        Instruction::Copy(CopyArgs { link: true, ..want })
+    );
+    let text =
+        "ADD --chmod=755 --checksum=sha256:x --keep-git-dir --unpack=false --exclude=a --exclude=b* a b";
+    let Instruction::Add(args) = one(text) else { panic!() };
+    assert_eq!((args.chmod.as_deref(), args.checksum.as_deref()), (Some("755"), Some("sha256:x")));
+    assert!(args.keep_git_dir && args.unpack == Some(false));
+    assert_eq!(args.excludes, ["a", "b*"]);
 }
 
 #[test]
@@ -155,7 +159,10 @@ fn the_others() {
     assert_eq!(one("WORKDIR /a b"), Instruction::Workdir("/a b".into()));
     assert_eq!(one("MAINTAINER me <a@b>"), Instruction::Maintainer("me <a@b>".into()));
     assert_eq!(one("STOPSIGNAL $S"), Instruction::StopSignal("$S".into()));
-    assert_eq!(one("ONBUILD  run --mount=x a"), Instruction::Onbuild("run --mount=x a".into()));
+    assert_eq!(
+        one("ONBUILD  run --mount=target=/x a"),
+        Instruction::Onbuild("run --mount=target=/x a".into())
+    );
     let Instruction::Healthcheck(health) = one(
         "HEALTHCHECK --interval=1m30s --timeout=5s --start-period=1s --start-interval=2s --retries=3 CMD curl x",
     ) else {
@@ -220,13 +227,106 @@ fn errors_have_dockers_text_and_the_line() {
     assert!(error(&long).ends_with("line greater than max allowed size of 65535"));
 }
 
-#[test]
-fn here_documents_are_refused_but_shifts_are_not() {
-    for heredoc in
-        ["RUN <<EOF\nx\nEOF", "RUN cat <<-'E' > /f\nx\nE", "COPY <<EOF /x\nEOF", "ONBUILD RUN cat <<A"]
-    {
-        assert!(error(&format!("FROM x\n{heredoc}")).contains("BuildKit"), "{heredoc}");
+fn run_of(text: &str) -> RunArgs {
+    match one(text) {
+        Instruction::Run(args) => args,
+        other => panic!("{text}: {other:?}"),
     }
+}
+
+fn heredoc_of(name: &str, data: &str, expand: bool, chomp: bool) -> Heredoc {
+    Heredoc { name: name.into(), data: data.into(), expand, chomp }
+}
+
+/// The examples of the reference's section on here-documents.
+#[test]
+fn here_documents() {
+    let run = run_of("RUN <<EOT bash\n  set -ex\n  apt-get update\nEOT");
+    assert_eq!(run.command, CommandLine::Shell("<<EOT bash".into()));
+    assert_eq!(run.heredocs, [heredoc_of("EOT", "  set -ex\n  apt-get update\n", true, false)]);
+    let run = run_of("RUN cat <<-'A' > /a && cat <<\"B C\" > /b\n\tone # no comment\n\tA\ntwo \\\n\nB C");
+    let want =
+        [heredoc_of("A", "\tone # no comment\n", false, true), heredoc_of("B C", "two \\\n\n", false, false)];
+    assert_eq!(run.heredocs, want);
+    assert_eq!(run.heredocs[0].text(), "one # no comment\n");
+    let Instruction::Copy(copy) = one("COPY <<robots.txt <<humans.txt /srv/\nagents\nrobots.txt\nhumans.txt")
+    else {
+        panic!()
+    };
+    assert_eq!(copy.sources, ["<<robots.txt", "<<humans.txt"]);
+    assert_eq!(copy.heredocs[1], heredoc_of("humans.txt", "", true, false));
+    let Instruction::Onbuild(text) = one("ONBUILD RUN cat <<A\nx\nA") else { panic!() };
+    assert_eq!(text, "RUN cat <<A\nx\nA");
+    assert_eq!(parse_trigger(&text).unwrap().instruction, one("RUN cat <<A\nx\nA"));
+    let file = parsed("FROM x\nRUN <<A\nFROM y\nA\nRUN z");
+    assert_eq!(
+        (file.stages.len(), file.stages[0].steps[1].line, file.stages[0].steps[0].last_line),
+        (1, 5, 4)
+    );
+    assert_eq!(
+        error("FROM x\nRUN <<EOF\nx"),
+        "dockerfile parse error on line 2: unterminated heredoc: no line that is \"EOF\" alone"
+    );
+    assert!(error("FROM x\nCOPY a <<E\nE").contains("COPY cannot accept a heredoc as a destination"));
+}
+
+#[test]
+fn mounts() {
+    use super::mount::{MountKind, Sharing};
+    let mount = |text: &str| {
+        let words = run_of(&format!("RUN --mount={text} x")).mounts.remove(0);
+        words.resolve(|value| Ok::<_, SyntaxError>(value.replace("$V", "value"))).unwrap()
+    };
+    let bind = mount("target=/t,source=s,rw");
+    assert_eq!((bind.kind, bind.target.as_str(), bind.writable), (MountKind::Bind, "/t", Some(true)));
+    let cache = mount("type=cache,id=$V,dst=/c,sharing=locked,mode=0700,uid=5,gid=6,ro=true");
+    assert_eq!((cache.id.as_str(), cache.sharing, cache.mode), ("value", Sharing::Locked, Some(0o700)));
+    assert_eq!((cache.uid, cache.gid, cache.writable), (5, 6, Some(false)));
+    assert_eq!(mount("type=tmpfs,target=/t,size=64m").size, 64 << 20);
+    assert_eq!(mount("type=tmpfs,target=/t,size=1g").size, 1 << 30);
+    let secret = mount("type=secret,id=s,env=TOKEN,required");
+    assert!(secret.required && secret.env.as_deref() == Some("TOKEN"));
+    assert_eq!(mount("'type=secret,\"id=a,b\"'").id, "a,b");
+    assert_eq!(mount("type=ssh").kind, MountKind::Ssh);
+    for (text, why) in [
+        ("type=odd,target=/x", "unsupported mount type \"odd\""),
+        ("type=bind", "field Target must not be empty"),
+        ("type=cache", "field Target must not be empty"),
+        ("type=tmpfs,target=/x,source=y", "unexpected key \"source\" for mount type \"tmpfs\""),
+        ("type=secret,from=y", "unexpected key \"from\" for mount type \"secret\""),
+        ("type=bind,target=/x,odd=1", "unexpected key \"odd\" for mount type \"bind\""),
+        ("type=cache,target=/x,sharing=all", "invalid value for sharing: \"all\""),
+        ("type=cache,target=/x,mode=9", "invalid value for mode: \"9\""),
+        ("type=tmpfs,target=/x,size=big", "invalid value for size: \"big\""),
+        ("type=secret,required=perhaps", "invalid value for required: \"perhaps\""),
+        ("type=bind,target", "invalid field \"target\" must be a key=value pair"),
+        ("type=bind,target=/x,from=$S", "'from' doesn't support variable expansion ($S)"),
+    ] {
+        let got = error(&format!("FROM x\nRUN --mount={text} y"));
+        assert!(got.starts_with("dockerfile parse error on line 2: ") && got.contains(why), "{text}: {got}");
+    }
+}
+
+#[test]
+fn flags_of_run() {
+    let run = run_of("RUN --network=none --security=sandbox --mount=type=tmpfs,target=/x a");
+    assert_eq!((run.network, run.mounts.len()), (RunNetwork::None, 1));
+    assert_eq!(run_of("RUN --network=host a").network, RunNetwork::Host);
+    for (text, why) in [
+        ("RUN --network=bridge a", "invalid network mode \"bridge\""),
+        ("RUN --security=insecure a", "NotImplemented: RUN --security=insecure"),
+        ("RUN --security=odd a", "security \"odd\" is not valid"),
+        ("RUN --device=x a", "NotImplemented: RUN --device"),
+        ("RUN --odd a", "Unknown flag: odd"),
+        ("FROMM a", "unknown instruction: FROMM (did you mean FROM?)"),
+    ] {
+        let got = error(&format!("FROM x\n{text}"));
+        assert!(got.contains(why), "{text}: {got}");
+    }
+}
+
+#[test]
+fn shifts_are_no_here_documents() {
     for shift in
         ["RUN echo $((1<<2))", "RUN echo '1 <<x'", "RUN cat <<<x", "CMD cat <<EOF", "RUN [\"a\",\"<<b\"]"]
     {

@@ -130,14 +130,17 @@ pub(super) fn json_list(text: &str) -> Result<Option<Vec<String>>, SyntaxError> 
         .map(Some)
 }
 
-/// Whether BuildKit would read a here-document from the text: an unquoted word `<<NAME`, `<<-NAME`,
-/// `3<<NAME`.
-pub(super) fn has_heredoc(text: &str, escape: char) -> bool {
-    quoted(text, escape).iter().any(|word| {
-        let after_fd = word.trim_start_matches(|ch: char| ch.is_ascii_digit());
-        after_fd.strip_prefix("<<").is_some_and(|rest| {
-            let name = rest.strip_prefix('-').unwrap_or(rest);
-            !name.is_empty() && !name.contains('<')
-        })
-    })
+/// Splits at commas outside double quotes, as CSV does; the quotes are taken off.
+pub(super) fn comma_separated(text: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut inside = false;
+    for ch in text.chars() {
+        match (ch, fields.last_mut()) {
+            ('"', _) => inside = !inside,
+            (',', _) if !inside => fields.push(String::new()),
+            (_, Some(field)) => field.push(ch),
+            (_, None) => {}
+        }
+    }
+    fields
 }

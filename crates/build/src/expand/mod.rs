@@ -62,25 +62,60 @@ pub enum Cause {
     Nesting,
 }
 
-/// Expands `word` to one string.
+/// A word after its expansion.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expansion {
+    /// As one string.
+    pub text: String,
+    /// Split at the blanks that were not quoted.
+    pub words: Vec<String>,
+    /// Variables without a value that were referred to without an alternative.
+    pub unset: Vec<String>,
+}
+
+/// Expands `word`.
 ///
 /// # Errors
 /// Unclosed quotes or braces, unknown operators, `${x:?}` of an unset variable.
+pub fn expand(word: &str, escape: char, variables: &Variables) -> Result<Expansion, ExpandError> {
+    run(word, escape, variables, false)
+}
+
+/// Expands the variables of a here-document; quotes and escapes stay.
+///
+/// # Errors
+/// As [`expand`].
+pub fn document(text: &str, escape: char, variables: &Variables) -> Result<Expansion, ExpandError> {
+    run(text, escape, variables, true)
+}
+
+/// Expands `word` to one string.
+///
+/// # Errors
+/// As [`expand`].
 pub fn word(word: &str, escape: char, variables: &Variables) -> Result<String, ExpandError> {
-    run(word, escape, variables).map(|expanded| expanded.text)
+    expand(word, escape, variables).map(|expanded| expanded.text)
 }
 
 /// Expands `word` and splits the outcome at unquoted blanks.
 ///
 /// # Errors
-/// As [`word`].
+/// As [`expand`].
 pub fn words(word: &str, escape: char, variables: &Variables) -> Result<Vec<String>, ExpandError> {
-    run(word, escape, variables).map(Expanded::into_words)
+    expand(word, escape, variables).map(|expanded| expanded.words)
 }
 
-fn run(word: &str, escape: char, variables: &Variables) -> Result<Expanded, ExpandError> {
-    let mut scanner = Scanner { chars: word.chars().collect(), at: 0, escape, variables, depth: 0 };
-    scanner.until(None, false).map_err(|cause| ExpandError { word: word.to_owned(), cause })
+fn run(word: &str, escape: char, variables: &Variables, document: bool) -> Result<Expansion, ExpandError> {
+    let unset = Vec::new();
+    let mut scanner =
+        Scanner { chars: word.chars().collect(), at: 0, escape, variables, depth: 0, document, unset };
+    match scanner.until(None, document) {
+        Ok(expanded) => {
+            let unset = std::mem::take(&mut scanner.unset);
+            Ok(Expansion { text: expanded.text.clone(), words: expanded.into_words(), unset })
+        }
+        Err(cause) => Err(ExpandError { word: word.to_owned(), cause }),
+    }
 }
 
 /// The text so far, and the same text split into words.
@@ -122,6 +157,9 @@ struct Scanner<'a> {
     escape: char,
     variables: &'a Variables,
     depth: usize,
+    /// Quotes are text.
+    document: bool,
+    unset: Vec<String>,
 }
 
 impl Scanner<'_> {
@@ -143,6 +181,7 @@ impl Scanner<'_> {
             match ch {
                 _ if Some(ch) == stop => return Ok(out),
                 '$' => self.dollar()?.chars().for_each(|ch| out.split(ch)),
+                '\'' | '"' if self.document => out.keep(ch),
                 '\'' => self.single_quoted()?.chars().for_each(|ch| out.keep(ch)),
                 '"' => self.double_quoted(raw)?.chars().for_each(|ch| out.keep(ch)),
                 _ if ch == self.escape => {
@@ -204,7 +243,11 @@ impl Scanner<'_> {
     fn dollar(&mut self) -> Result<String, Cause> {
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".into() } else { self.value(&name).unwrap_or_default() });
+            if name.is_empty() {
+                return Ok("$".into());
+            }
+            let value = self.value(&name);
+            return Ok(self.noted(name, value));
         }
         self.at += 1;
         self.depth += 1;
@@ -227,15 +270,21 @@ impl Scanner<'_> {
         let value = self.value(&name);
         match self.next() {
             None => Err(Cause::MissingBrace),
-            Some('}') => Ok(value.unwrap_or_default()),
+            Some('}') => Ok(self.noted(name, value)),
             Some(':') => {
                 let operator = self.next().ok_or(Cause::MissingBrace)?;
                 // With a colon an empty value counts as unset.
                 let value = value.ok_or(false).and_then(|v| if v.is_empty() { Err(true) } else { Ok(v) });
                 self.conditional(&name, operator, value, ":")
             }
-            Some('/') => self.replace(value.unwrap_or_default()),
-            Some(operator @ ('#' | '%')) => self.trim(operator, value.unwrap_or_default()),
+            Some('/') => {
+                let value = self.noted(name, value);
+                self.replace(value)
+            }
+            Some(operator @ ('#' | '%')) => {
+                let value = self.noted(name, value);
+                self.trim(operator, value)
+            }
             Some(operator) => self.conditional(&name, operator, value.ok_or(false), ""),
         }
     }
@@ -311,6 +360,14 @@ impl Scanner<'_> {
 
     fn value(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
+    }
+
+    /// The value; that there is none is noted.
+    fn noted(&mut self, name: String, value: Option<String>) -> String {
+        value.unwrap_or_else(|| {
+            self.unset.push(name);
+            String::new()
+        })
     }
 }
 

@@ -8,7 +8,8 @@ use seacow_spec::docker::container::{ContainerConfig, Empty};
 use crate::config::{self, set_env};
 use crate::dockerfile::{CommandLine, Instruction};
 use crate::error::BuildError;
-use crate::expand::{self, Variables};
+use crate::expand::{self, Expansion, Variables};
+use crate::lint::Lint;
 use crate::{gofmt, gopath, ports};
 
 /// How a step's words are expanded.
@@ -16,12 +17,22 @@ pub(crate) struct Words<'a> {
     pub line: usize,
     pub escape: char,
     pub variables: &'a Variables,
+    /// Who wants to know of variables that nobody has set.
+    pub lint: Option<&'a Lint>,
 }
 
 impl Words<'_> {
+    fn expand(&self, word: &str) -> Result<Expansion, BuildError> {
+        let expanded = expand::expand(word, self.escape, self.variables)
+            .map_err(|source| BuildError::Expand { line: self.line, source })?;
+        if let Some(lint) = self.lint {
+            lint.undefined(self.line, &expanded.unset, self.variables);
+        }
+        Ok(expanded)
+    }
+
     fn one(&self, word: &str) -> Result<String, BuildError> {
-        expand::word(word, self.escape, self.variables)
-            .map_err(|source| BuildError::Expand { line: self.line, source })
+        self.expand(word).map(|expanded| expanded.text)
     }
 
     fn each(&self, words: &[String]) -> Result<Vec<String>, BuildError> {
@@ -83,7 +94,7 @@ pub(crate) fn apply(
         Instruction::Maintainer(_)
         | Instruction::Add(_)
         | Instruction::Copy(_)
-        | Instruction::Run { .. }
+        | Instruction::Run(_)
         | Instruction::Arg(_) => return Err(BuildError::NotAChange(instruction.name().to_lowercase())),
     })
 }
@@ -159,9 +170,7 @@ fn entrypoint(config: &mut ContainerConfig, cmd_set: bool, line: &CommandLine) -
 fn expose(config: &mut ContainerConfig, specs: &[String], words: &Words<'_>) -> Result<String, BuildError> {
     let mut expanded = Vec::new();
     for spec in specs {
-        let several = expand::words(spec, words.escape, words.variables)
-            .map_err(|source| BuildError::Expand { line: words.line, source })?;
-        expanded.extend(several);
+        expanded.extend(words.expand(spec)?.words);
     }
     let exposed = config.exposed_ports.get_or_insert_default();
     for spec in &expanded {

@@ -4,11 +4,19 @@
 //! |---|---|
 //! | `metadata` | those that change the config only, also for `--change` |
 //! | `command` | `RUN` |
+//! | `mounts` | `RUN --mount` |
 //! | `files` | `COPY`, `ADD`, `WORKDIR` |
+//! | `remote` | `ADD` of URLs and git repositories |
+//! | `inherited` | steps of images that `--cache-from` names |
 
 mod command;
 mod files;
+mod inherited;
 pub(crate) mod metadata;
+mod mounts;
+mod remote;
+
+use std::sync::Arc;
 
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::id;
@@ -19,7 +27,6 @@ use crate::dockerfile::{self, Instruction, Step};
 use crate::error::BuildError;
 use crate::executor::{Change, Image, StepContainer};
 use crate::expand::Variables;
-use crate::plan::Plan;
 use crate::stage::StageState;
 
 /// What was announced with `Running in …`.
@@ -31,17 +38,23 @@ pub(crate) enum OpenStep<'a> {
     Named(String),
 }
 
+/// Where a step stands.
+pub(crate) struct Site {
+    pub stage: usize,
+    pub line: usize,
+    pub instruction: &'static str,
+}
+
 /// Carries out one step of a stage.
 pub(crate) fn dispatch(
-    run: &mut Run<'_>,
+    run: &mut Run<'_, '_>,
     state: &mut StageState,
-    plan: &Plan,
     stage: usize,
     step: &Step,
 ) -> Result<(), BuildError> {
-    let done = carry_out(run, state, plan, stage, step);
+    let done = carry_out(run, state, stage, step);
     let stopped = matches!(done, Err(BuildError::Cancelled));
-    if run.options.force_remove || run.options.remove && done.is_ok() || stopped {
+    if run.shared.options.force_remove || run.shared.options.remove && done.is_ok() || stopped {
         close_steps(run, stopped)?;
     }
     run.open_steps.clear();
@@ -50,9 +63,8 @@ pub(crate) fn dispatch(
 
 /// Carries out the `ONBUILD` triggers of a base image.
 pub(crate) fn triggers(
-    run: &mut Run<'_>,
+    run: &mut Run<'_, '_>,
     state: &mut StageState,
-    plan: &Plan,
     stage: usize,
     triggers: &[String],
 ) -> Result<(), BuildError> {
@@ -64,26 +76,25 @@ pub(crate) fn triggers(
     for trigger in triggers {
         run.check_cancelled()?;
         let step = dockerfile::parse_trigger(trigger)?;
-        if let Some(flag) = step.instruction.buildkit_flag() {
-            return Err(BuildError::NeedsBuildKit(flag.to_owned()));
-        }
-        dispatch(run, state, plan, stage, &step)?;
+        dispatch(run, state, stage, &step)?;
     }
     Ok(())
 }
 
 fn carry_out(
-    run: &mut Run<'_>,
+    run: &mut Run<'_, '_>,
     state: &mut StageState,
-    plan: &Plan,
     stage: usize,
     step: &Step,
 ) -> Result<(), BuildError> {
     let variables = visible(state);
     match &step.instruction {
-        Instruction::Run { command, .. } => command::run(run, state, command),
+        Instruction::Run(args) => {
+            let site = Site { stage, line: step.line, instruction: "RUN" };
+            command::run(run, state, &site, args, &variables)
+        }
         Instruction::Copy(args) | Instruction::Add(args) => {
-            let site = files::Site { plan, stage, line: step.line, instruction: step.instruction.name() };
+            let site = Site { stage, line: step.line, instruction: step.instruction.name() };
             files::copy(run, state, &site, args, &variables)
         }
         Instruction::Workdir(path) => {
@@ -108,7 +119,9 @@ fn carry_out(
         }
         instruction => {
             note_overridden_health(run, state, instruction)?;
-            let words = metadata::Words { line: step.line, escape: run.escape, variables: &variables };
+            let lint = Some(&run.shared.lint);
+            let escape = run.shared.plan.escape;
+            let words = metadata::Words { line: step.line, escape, variables: &variables, lint };
             let comment = metadata::apply(&mut state.config, &mut state.cmd_set, instruction, &words)?;
             commit_comment(run, state, &comment)
         }
@@ -127,7 +140,7 @@ fn visible(state: &StageState) -> Variables {
 }
 
 fn note_overridden_health(
-    run: &mut Run<'_>,
+    run: &mut Run<'_, '_>,
     state: &StageState,
     instruction: &Instruction,
 ) -> Result<(), BuildError> {
@@ -142,7 +155,7 @@ fn note_overridden_health(
 }
 
 /// A step that changes nothing but the config.
-fn commit_comment(run: &mut Run<'_>, state: &mut StageState, comment: &str) -> Result<(), BuildError> {
+fn commit_comment(run: &mut Run<'_, '_>, state: &mut StageState, comment: &str) -> Result<(), BuildError> {
     let step_config = config::with_comment(&state.config, comment);
     if probe(run, state, &step_config)? {
         return Ok(());
@@ -153,28 +166,35 @@ fn commit_comment(run: &mut Run<'_>, state: &mut StageState, comment: &str) -> R
 
 /// Asks the cache for an image that the same step has made on the same parent. The newest wins.
 fn probe(
-    run: &mut Run<'_>,
+    run: &mut Run<'_, '_>,
     state: &mut StageState,
     step_config: &ContainerConfig,
 ) -> Result<bool, BuildError> {
-    if run.options.no_cache || state.missed {
+    if run.shared.options.no_cache || state.missed {
         return Ok(false);
     }
+    // A build that is to come out the same every time takes nothing that was made at another time.
+    let same_time = |image: &Image| state.epoch.is_none() || image.config.created == state.epoch;
     let same = |image: &Image| {
-        image.config.container_config.as_ref().is_some_and(|made| config::same_step(made, step_config))
+        same_time(image)
+            && image.config.container_config.as_ref().is_some_and(|made| config::same_step(made, step_config))
     };
-    let children = run.executor.children(state.id())?;
-    let Some(hit) = children.into_iter().filter(same).max_by_key(|image| image.config.created) else {
+    let children = run.shared.executor.children(state.id())?;
+    let hit = match children.into_iter().filter(same).max_by_key(|image| image.config.created) {
+        Some(hit) => Some(hit),
+        None => inherited::find(run, state, step_config)?,
+    };
+    let Some(hit) = hit else {
         state.missed = true;
         return Ok(false);
     };
-    run.output.say(" ---> Using cache\n")?;
+    run.output.using_cache()?;
     state.advance(hit);
     Ok(true)
 }
 
 /// `Running in …` for a step without a container.
-fn announce(run: &mut Run<'_>) -> Result<(), BuildError> {
+fn announce(run: &mut Run<'_, '_>) -> Result<(), BuildError> {
     let name = id::random_hex().map_err(|error| {
         BuildError::Engine(seacow_spec::ErrorReport::new(
             seacow_spec::ErrorClass::Internal,
@@ -188,19 +208,19 @@ fn announce(run: &mut Run<'_>) -> Result<(), BuildError> {
 
 /// Makes the image of a step and goes on from it.
 fn commit(
-    run: &mut Run<'_>,
+    run: &mut Run<'_, '_>,
     state: &mut StageState,
     step_config: &ContainerConfig,
     change: &Change,
 ) -> Result<(), BuildError> {
     let config = state.child(step_config, change);
-    let id = run.executor.create_image(&config, state.id())?;
-    state.advance(Image { id, config });
+    let id = run.shared.executor.create_image(&config, state.id())?;
+    state.advance(Image { id, config: Arc::new(config) });
     Ok(())
 }
 
 /// Removes what the step has left. A container that cannot be removed does not fail the build.
-fn close_steps(run: &mut Run<'_>, stopped: bool) -> Result<(), BuildError> {
+fn close_steps(run: &mut Run<'_, '_>, stopped: bool) -> Result<(), BuildError> {
     for open in std::mem::take(&mut run.open_steps) {
         let said = match open {
             OpenStep::Named(name) => run.output.removed(&name),

@@ -7,22 +7,23 @@
     reason = "a fake that fails is a failed test"
 )]
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use seacow_build::executor::{
-    Change, Executor, Image, Pull, RunStep, StepContainer, StepOutput, Stream, View, Workspace,
+    Change, Executor, Fetched, Image, Pull, Remote, RunStep, Secret, StepContainer, StepOutput, Stream, View,
+    Workspace,
 };
-use seacow_build::{BuildError, BuildOptions, Cancel, Context, Sink, build};
+use seacow_build::{BuildError, BuildOptions, Cancel, Context, Kept, Sink, build};
 use seacow_spec::docker::build::JsonMessage;
 use seacow_spec::docker::container::ContainerConfig;
 use seacow_spec::oci::image::ImageConfig;
-use seacow_spec::{Digest, ErrorClass, ErrorReport, Reference};
+use seacow_spec::{Digest, ErrorClass, ErrorReport, Reference, Timestamp};
 
 /// Says why a test does nothing, if it does.
 pub(crate) fn is_root() -> bool {
@@ -42,13 +43,20 @@ struct State {
     pulls: Vec<Pull>,
     steps: Vec<RunStep>,
     left: Vec<String>,
+    fetched: Vec<Remote>,
+    memory: BTreeMap<String, String>,
+    commits: Vec<Option<Timestamp>>,
 }
 
 pub(crate) struct Engine {
     dir: tempfile::TempDir,
-    next: Cell<u32>,
-    state: Rc<RefCell<State>>,
+    next: AtomicU32,
+    state: Mutex<State>,
     pub(crate) cancel: Cancel,
+    /// Two steps that say `meet` wait for each other.
+    meeting: std::sync::Barrier,
+    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) remote_files: BTreeMap<String, String>,
 }
 
 pub(crate) struct Outcome {
@@ -84,7 +92,19 @@ impl Engine {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("seacow-build-").tempdir().unwrap();
         fs::create_dir(dir.path().join("context")).unwrap();
-        Self { dir, next: Cell::new(1), state: Rc::default(), cancel: Cancel::new() }
+        Self {
+            dir,
+            next: AtomicU32::new(1),
+            state: Mutex::default(),
+            cancel: Cancel::new(),
+            meeting: std::sync::Barrier::new(2),
+            secrets: BTreeMap::new(),
+            remote_files: BTreeMap::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 
     pub(crate) fn context(&self) -> PathBuf {
@@ -100,13 +120,13 @@ impl Engine {
             fs::write(path, text).unwrap();
         }
         let layer = self.digest();
-        self.state.borrow_mut().layers.insert(layer.clone(), dir);
+        self.state().layers.insert(layer.clone(), dir);
         let mut image = ImageConfig { config: Some(config), os: "linux".into(), ..ImageConfig::default() };
         image.rootfs.diff_ids.push(layer);
         let id = self.digest();
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state();
         state.names.insert(name.to_owned(), id.clone());
-        state.images.push((Image { id: id.clone(), config: image }, None));
+        state.images.push((Image { id: id.clone(), config: Arc::new(image) }, None));
         id
     }
 
@@ -116,11 +136,10 @@ impl Engine {
 
     pub(crate) fn build_with(&self, dockerfile: &str, options: &BuildOptions) -> Outcome {
         fs::write(self.context().join("Dockerfile"), dockerfile).unwrap();
-        let mut messages: Vec<JsonMessage> = Vec::new();
-        let context = Context::open(&self.context()).unwrap();
-        let sink: &mut dyn Sink = &mut messages;
-        let result = build(options, &context, self, sink, &self.cancel);
-        Outcome { result, messages }
+        let kept = Kept::default();
+        let context = Context::open(&self.context(), "Dockerfile").unwrap();
+        let result = build(options, &context, self, Box::new(kept.clone()), &self.cancel);
+        Outcome { result, messages: kept.messages() }
     }
 
     /// Where an image's files are.
@@ -129,8 +148,8 @@ impl Engine {
     }
 
     pub(crate) fn image(&self, id: &Digest) -> ImageConfig {
-        let state = self.state.borrow();
-        state.images.iter().find(|(image, _)| image.id == *id).unwrap().0.config.clone()
+        let state = self.state();
+        state.images.iter().find(|(image, _)| image.id == *id).unwrap().0.config.as_ref().clone()
     }
 
     pub(crate) fn history(&self, id: &Digest) -> Vec<(String, bool)> {
@@ -139,39 +158,57 @@ impl Engine {
     }
 
     pub(crate) fn steps(&self) -> Vec<RunStep> {
-        self.state.borrow().steps.clone()
+        self.state().steps.clone()
     }
 
     pub(crate) fn tags(&self) -> Vec<String> {
-        self.state.borrow().tags.clone()
+        self.state().tags.clone()
     }
 
     pub(crate) fn pulls(&self) -> Vec<Pull> {
-        self.state.borrow().pulls.clone()
+        self.state().pulls.clone()
+    }
+
+    /// What was fetched.
+    pub(crate) fn fetched(&self) -> Vec<Remote> {
+        self.state().fetched.clone()
+    }
+
+    /// The epochs with which layers were made.
+    pub(crate) fn commits(&self) -> Vec<Option<Timestamp>> {
+        self.state().commits.clone()
+    }
+
+    /// Gives an image another name.
+    pub(crate) fn name(&self, id: &Digest, name: &str) {
+        self.state().names.insert(name.to_owned(), id.clone());
+    }
+
+    /// Forgets that images were built here, as if they had been pulled.
+    pub(crate) fn forget_builds(&self) {
+        self.state().images.iter_mut().for_each(|(_, parent)| *parent = Some(Digest::from_sha256(&[1; 32])));
     }
 
     /// Containers that were made and not removed.
     pub(crate) fn left_containers(&self) -> usize {
-        self.state.borrow().left.len()
+        self.state().left.len()
     }
 
     fn digest(&self) -> Digest {
-        let number = self.next.get();
-        self.next.set(number + 1);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut bytes = [0xd5; 32];
         bytes[..4].copy_from_slice(&number.to_le_bytes());
         Digest::from_sha256(&bytes)
     }
 
     fn new_dir(&self) -> PathBuf {
-        let dir = self.dir.path().join(format!("fs{}", self.next.get()));
-        self.next.set(self.next.get() + 1);
+        let dir = self.dir.path().join(format!("fs{}", self.next.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&dir).unwrap();
         dir
     }
 
     fn rootfs(&self, image: Option<&Digest>) -> Option<PathBuf> {
-        let state = self.state.borrow();
+        let state = self.state();
         let (image, _) = state.images.iter().find(|(one, _)| Some(&one.id) == image)?;
         state.layers.get(image.config.rootfs.diff_ids.last()?).cloned()
     }
@@ -199,14 +236,14 @@ impl Engine {
             return Change::Empty;
         }
         let layer = self.digest();
-        self.state.borrow_mut().layers.insert(layer.clone(), dir.to_owned());
+        self.state().layers.insert(layer.clone(), dir.to_owned());
         Change::Layer(layer)
     }
 }
 
 impl Executor for Engine {
     fn resolve(&self, name: &str, pull: Pull, _progress: &mut dyn Sink) -> Result<Image, ErrorReport> {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state();
         state.pulls.push(pull);
         let found =
             state.names.get(name).and_then(|id| state.images.iter().find(|(image, _)| image.id == *id));
@@ -215,22 +252,61 @@ impl Executor for Engine {
     }
 
     fn children(&self, parent: Option<&Digest>) -> Result<Vec<Image>, ErrorReport> {
-        let state = self.state.borrow();
+        let state = self.state();
         let built = state.images.iter().filter(|(image, _)| image.config.container_config.is_some());
         Ok(built.filter(|(_, own)| own.as_ref() == parent).map(|(image, _)| image.clone()).collect())
     }
 
     fn create_image(&self, config: &ImageConfig, parent: Option<&Digest>) -> Result<Digest, ErrorReport> {
         let id = self.digest();
-        let image = Image { id: id.clone(), config: config.clone() };
-        self.state.borrow_mut().images.push((image, parent.cloned()));
+        let image = Image { id: id.clone(), config: Arc::new(config.clone()) };
+        self.state().images.push((image, parent.cloned()));
         Ok(id)
+    }
+
+    fn inherit(
+        &self,
+        config: &ImageConfig,
+        parent: Option<&Digest>,
+        _source: &Digest,
+    ) -> Result<Digest, ErrorReport> {
+        self.create_image(config, parent)
+    }
+
+    fn fetch(&self, remote: &Remote, _cancel: &Cancel) -> Result<Box<dyn Fetched + '_>, ErrorReport> {
+        self.state().fetched.push(remote.clone());
+        let dir = self.new_dir();
+        match remote {
+            Remote::Url { url, name } => match self.remote_files.get(url) {
+                Some(text) => fs::write(dir.join(name), text).unwrap(),
+                None => return Err(ErrorReport::new(ErrorClass::NotFound, format!("{url}: 404"))),
+            },
+            Remote::Git { .. } => fs::write(dir.join("README"), "read me").unwrap(),
+        }
+        let root = fs::File::open(&dir).unwrap();
+        Ok(Box::new(Tree { engine: self, base: None, dir, root }))
+    }
+
+    fn recall(&self, key: &str) -> Option<String> {
+        self.state().memory.get(key).cloned()
+    }
+
+    fn remember(&self, key: String, value: String) {
+        self.state().memory.insert(key, value);
+    }
+
+    fn secret(&self, id: &str) -> Option<Secret> {
+        self.secrets.get(id).map(|text| Secret(text.clone().into_bytes()))
+    }
+
+    fn has_agent(&self, id: &str) -> bool {
+        id == "default"
     }
 
     fn container(&self, step: &RunStep) -> Result<Box<dyn StepContainer + '_>, ErrorReport> {
         let (base, dir) = self.copy_of(step.image.as_ref());
         let id = seacow_spec::id::random_hex().unwrap();
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state();
         state.steps.push(step.clone());
         state.left.push(id.clone());
         Ok(Box::new(Container { engine: self, step: step.clone(), base, dir, id }))
@@ -249,7 +325,7 @@ impl Executor for Engine {
     }
 
     fn tag(&self, _image: &Digest, name: &Reference) -> Result<(), ErrorReport> {
-        self.state.borrow_mut().tags.push(name.to_string());
+        self.state().tags.push(name.to_string());
         Ok(())
     }
 }
@@ -267,8 +343,19 @@ impl View for Tree<'_> {
     }
 }
 
+impl Fetched for Tree<'_> {
+    fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    fn commit(&self) -> Option<&str> {
+        Some("0123456789012345678901234567890123456789")
+    }
+}
+
 impl Workspace for Tree<'_> {
-    fn commit(self: Box<Self>) -> Result<Change, ErrorReport> {
+    fn commit(self: Box<Self>, epoch: Option<Timestamp>) -> Result<Change, ErrorReport> {
+        self.engine.state().commits.push(epoch);
         Ok(self.engine.change(self.base.as_deref(), &self.dir))
     }
 }
@@ -290,7 +377,7 @@ impl StepContainer for Container<'_> {
         &[]
     }
 
-    /// `say x`, `warn x`, `touch /path`, `exit n`, `hang`, separated by ` && `.
+    /// `say x`, `warn x`, `touch /path`, `meet`, `exit n`, `hang`, separated by ` && `.
     fn run(&mut self, output: &mut dyn StepOutput, cancel: &Cancel) -> Result<i32, ErrorReport> {
         let command = self.step.config.cmd.clone().unwrap_or_default();
         for part in command.last().map(String::as_str).unwrap_or_default().split(" && ") {
@@ -301,6 +388,7 @@ impl StepContainer for Container<'_> {
                 "say" => output.write(Stream::Stdout, line.as_bytes()).map_err(gone)?,
                 "warn" => output.write(Stream::Stderr, line.as_bytes()).map_err(gone)?,
                 "touch" => fs::write(self.dir.join(rest.trim_start_matches('/')), rest).unwrap(),
+                "meet" => _ = self.engine.meeting.wait(),
                 "exit" => return Ok(rest.parse().unwrap()),
                 "hang" => {
                     let (killed, died) = std::sync::mpsc::channel();
@@ -314,12 +402,13 @@ impl StepContainer for Container<'_> {
         Ok(0)
     }
 
-    fn commit(&mut self) -> Result<Change, ErrorReport> {
+    fn commit(&mut self, epoch: Option<Timestamp>) -> Result<Change, ErrorReport> {
+        self.engine.state().commits.push(epoch);
         Ok(self.engine.change(self.base.as_deref(), &self.dir))
     }
 
     fn remove(self: Box<Self>) -> Result<(), ErrorReport> {
-        self.engine.state.borrow_mut().left.retain(|id| *id != self.id);
+        self.engine.state().left.retain(|id| *id != self.id);
         Ok(())
     }
 }

@@ -10,4 +10,4 @@ pub(crate) use attach::{Attached, Ended, Wires, send_resize};
 pub(crate) use demux::{StdFd, copy_frames};
 pub(crate) use detach::DetachKeys;
 pub(crate) use forward::{Forwarder, Forwarding};
-pub(crate) use progress::{Progress, show};
+pub(crate) use progress::{MAX_MESSAGE, Progress, complete_messages, show, stream_error};

@@ -147,9 +147,9 @@ pub(crate) fn show(
 }
 
 /// One message longer than this is none.
-const MAX_MESSAGE: usize = 16 << 20;
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
-fn stream_error(code: Option<i32>, message: &str) -> Failure {
+pub(crate) fn stream_error(code: Option<i32>, message: &str) -> Failure {
     match code.and_then(|c| u8::try_from(c).ok()).filter(|c| *c != 0) {
         Some(code) => Failure::Status { text: message.to_owned(), code },
         None => Failure::Refused(message.to_owned()),
@@ -157,7 +157,7 @@ fn stream_error(code: Option<i32>, message: &str) -> Failure {
 }
 
 /// Hands over every complete message at the start of `buf`; returns how many bytes they took.
-fn complete_messages(
+pub(crate) fn complete_messages(
     buf: &[u8],
     each: &mut impl FnMut(JsonMessage) -> Result<(), Failure>,
 ) -> Result<usize, Failure> {

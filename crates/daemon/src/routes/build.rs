@@ -2,22 +2,30 @@
 
 use std::pin::Pin;
 
+use futures_util::StreamExt as _;
 use hyper::StatusCode;
 use seacow_engine::build::BuildRequest;
 use seacow_engine::container::commit::CommitOptions;
-use seacow_engine::{Caller, Filters};
+use seacow_engine::{Caller, ClientSocket, Filters};
 use seacow_spec::ErrorClass;
 use seacow_spec::docker::IdBody;
+use seacow_spec::docker::build::{BUILD_SESSION, BuildStart, ContextList};
 use seacow_spec::docker::container::ContainerConfig;
 
 use super::grpc::{ignore, refuse_every_call};
+use super::hijack::leave_http;
 use super::{PROGRESS_SEPARATOR, upload};
+use crate::http::body::Broken;
 use crate::http::reply::{Client, Hijack};
 use crate::http::{ApiError, Call, Reply, Route};
 
 pub(crate) const ROUTES: &[Route] = routes![
     post "/build" => build,
     post "/build/prune" => prune,
+    post "/build/context" => context_wanted,
+    put "/build/context" => context_receive,
+    post "/build/agent" => agent,
+    get "/images/{name}/files" => image_files,
     post "/build/cancel" => cancel,
     post "/commit" => commit,
     post "/grpc" => grpc,
@@ -28,20 +36,66 @@ pub(crate) const ROUTES: &[Route] = routes![
 const NO_BUILDKIT: &str =
     "seacow does not speak BuildKit yet: set DOCKER_BUILDKIT=0 and run docker build again";
 
-async fn build(call: Call) -> Result<Reply, ApiError> {
+async fn build(mut call: Call) -> Result<Reply, ApiError> {
     let request = BuildRequest {
         query: call.query.pairs().to_vec(),
         // Ids of stages are told since 1.30.
         aux: call.version.since(30),
     };
     let (engine, caller) = (call.engine.clone(), Caller::Peer(call.peer.uid()));
+    let session = call.query.text(BUILD_SESSION).to_owned();
+    if !session.is_empty() {
+        let start: BuildStart = call.json().await?;
+        let progress = engine.build_from_context(request, session, start, caller).await?;
+        return Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR));
+    }
     let progress = engine.build_image(request, caller, upload(call)).await?;
     Ok(Reply::json_stream(progress, PROGRESS_SEPARATOR))
 }
 
 async fn prune(call: Call) -> Result<Reply, ApiError> {
     let filters = Filters::parse(call.query.text("filters"))?;
-    Ok(Reply::ok_json(&call.engine.build_prune(filters).await?))
+    let all = call.query.bool("all");
+    Ok(Reply::ok_json(&call.engine.build_prune(filters, all).await?))
+}
+
+/// Not Docker's: which of its files our client has to send.
+async fn context_wanted(mut call: Call) -> Result<Reply, ApiError> {
+    let list: ContextList = call.json().await?;
+    Ok(Reply::ok_json(&call.engine.context_wanted(list).await?))
+}
+
+/// Not Docker's: the list again, and those files.
+async fn context_receive(call: Call) -> Result<Reply, ApiError> {
+    let engine = call.engine.clone();
+    Ok(Reply::ok_json(&engine.context_receive(upload(call)).await?))
+}
+
+/// Not Docker's: our client's connection for an ssh agent that a step of its build talks to.
+async fn agent(call: Call) -> Result<Reply, ApiError> {
+    let session = call.query.text("session").to_owned();
+    let connection = call.query.text("connection").parse().map_err(|_| ApiError::invalid("connection"))?;
+    if !call.engine.has_build_session(&session) {
+        return Err(ApiError::new(ErrorClass::NotFound, "no such build session"));
+    }
+    let engine = call.engine.clone();
+    let finish = Box::new(move |client: Client| -> futures_util::future::BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let socket = ClientSocket { fd: client.fd, initial: client.initial };
+            if let Err(error) = engine.build_agent(&session, connection, socket) {
+                tracing::debug!(%error, "an ssh agent's connection");
+            }
+        })
+    });
+    Ok(leave_http(&call, "application/octet-stream", "", finish))
+}
+
+/// Not Docker's: all files of an image as one tar.
+async fn image_files(call: Call) -> Result<Reply, ApiError> {
+    let caller = Caller::Peer(call.peer.uid());
+    let pieces = call.engine.image_files(&call.name, caller).await?;
+    let pieces = pieces.map(|piece| piece.map_err(|error| Broken(error.to_string())));
+    Ok(Reply::stream("application/x-tar", pieces))
 }
 
 async fn cancel(_: Call) -> Result<Reply, ApiError> {

@@ -7,6 +7,7 @@ use seacow_spec::docker::build::JsonMessage;
 use seacow_spec::{Classified, ErrorClass};
 use seacow_store::archive::ArchiveError;
 
+use super::contexts::ContextFailure;
 use crate::pipe;
 
 /// A build that failed.
@@ -24,6 +25,12 @@ pub enum BuildFailure {
     /// The directory for them.
     #[error("make a directory for the build context: {0}")]
     Directory(#[source] std::io::Error),
+    /// The context that was named.
+    #[error(transparent)]
+    Kept(#[from] ContextFailure),
+    /// What else our client offers.
+    #[error("{0}")]
+    Offer(String),
     /// The Dockerfile or one of its steps.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -36,6 +43,8 @@ impl Classified for BuildFailure {
             Self::Context(error) => error.class(),
             Self::Archive(error) => error.class(),
             Self::Directory(_) => ErrorClass::Internal,
+            Self::Kept(error) => error.class(),
+            Self::Offer(_) => ErrorClass::InvalidArgument,
             Self::Build(error) => error.class(),
         }
     }
@@ -46,9 +55,12 @@ impl BuildFailure {
     pub(super) fn message(&self) -> JsonMessage {
         match self {
             Self::Build(error) => error.message(),
-            Self::Options(_) | Self::Context(_) | Self::Archive(_) | Self::Directory(_) => {
-                pipe::failure(self.to_string(), None)
-            }
+            Self::Options(_)
+            | Self::Context(_)
+            | Self::Archive(_)
+            | Self::Directory(_)
+            | Self::Kept(_)
+            | Self::Offer(_) => pipe::failure(self.to_string(), None),
         }
     }
 }

@@ -1,17 +1,22 @@
 //! What the builder asks for, done with the engine's own verbs.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use seacow_build::executor::{Change, Executor, Image, Pull, RunStep, StepContainer, View, Workspace};
-use seacow_build::{BuildOptions, Sink};
+use seacow_build::executor::{
+    Change, Executor, Fetched, Image, Pull, Remote, RunStep, Secret, StepContainer, View, Workspace,
+};
+use seacow_build::{BuildOptions, Cancel, Sink};
 use seacow_spec::oci::image::ImageConfig;
 use seacow_spec::{ChainId, Classified, Digest, ErrorClass, ErrorReport, Reference};
 use seacow_store::image::NewImage;
 use seacow_store::layer::Layer;
 use tokio::runtime::Handle;
 
+use super::session::Session;
 use super::step::Step;
 use super::tree::Tree;
+use super::{fetch, git};
 use crate::image::ImageError;
 use crate::{Caller, Engine};
 
@@ -23,19 +28,40 @@ pub(super) struct BuildExecutor {
     pub(super) runtime: Handle,
     /// Step containers are removed, so that their writable layer may be taken.
     pub(super) takes_layers: bool,
+    pub(super) cancel: Cancel,
+    /// What the client offers.
+    pub(super) session: Option<Arc<Session>>,
     /// Keeps new layers until an image does.
     committed: Mutex<Vec<Layer>>,
 }
 
 impl BuildExecutor {
-    pub(super) fn new(engine: &Engine, caller: Caller, options: &BuildOptions) -> Self {
+    pub(super) fn new(
+        engine: &Engine,
+        caller: Caller,
+        options: &BuildOptions,
+        cancel: Cancel,
+        session: Option<Arc<Session>>,
+    ) -> Self {
         Self {
             engine: engine.clone(),
             caller,
             runtime: Handle::current(),
             takes_layers: options.remove,
+            cancel,
+            session,
             committed: Mutex::default(),
         }
+    }
+
+    /// Where files of steps are that are never written to a disk.
+    pub(super) fn memory_dir(&self) -> PathBuf {
+        self.engine.config().exec_root.join(super::context::DIRECTORY)
+    }
+
+    /// Where files of steps are that may be large.
+    pub(super) fn disk_dir(&self) -> PathBuf {
+        self.engine.config().data_root.join(super::context::DIRECTORY)
     }
 
     /// Remembers a new layer and tells the builder of it.
@@ -100,7 +126,7 @@ pub(super) fn report(error: impl Classified) -> ErrorReport {
 }
 
 fn image(image: &seacow_store::image::Image) -> Image {
-    Image { id: image.id.clone(), config: image.config.as_ref().clone() }
+    Image { id: image.id.clone(), config: Arc::clone(&image.config) }
 }
 
 impl Executor for BuildExecutor {
@@ -121,6 +147,50 @@ impl Executor for BuildExecutor {
         let chain = self.stack(&config.rootfs.diff_ids, parent)?;
         let new = NewImage::from_config(config, chain, parent.cloned());
         self.engine.store().images().create(new).map(|image| image.id).map_err(report)
+    }
+
+    fn inherit(
+        &self,
+        config: &ImageConfig,
+        parent: Option<&Digest>,
+        source: &Digest,
+    ) -> Result<Digest, ErrorReport> {
+        let layers = self.engine.store().layers();
+        // The source's stack, cut down to what the new image has of it.
+        let mut chain = self.chain(Some(source))?;
+        while let Some(top) =
+            chain.as_ref().filter(|top| !layers.is_stack_of(Some(top), &config.rootfs.diff_ids))
+        {
+            chain = layers.get(top).and_then(|layer| layer.parent.clone());
+        }
+        let new = NewImage::from_config(config, chain, parent.cloned());
+        self.engine.store().images().create(new).map(|image| image.id).map_err(report)
+    }
+
+    fn fetch(&self, remote: &Remote, cancel: &Cancel) -> Result<Box<dyn Fetched + '_>, ErrorReport> {
+        match remote {
+            Remote::Url { url, name } => Ok(Box::new(fetch::file(self, url, name, cancel)?)),
+            Remote::Git { repository, reference, subdirectory, keep_git_dir } => {
+                let wanted = git::Wanted { repository, reference, subdirectory, keep_git_dir: *keep_git_dir };
+                Ok(Box::new(git::clone(self, &wanted, cancel)?))
+            }
+        }
+    }
+
+    fn recall(&self, key: &str) -> Option<String> {
+        self.engine.0.memory_of_builds.recall(key)
+    }
+
+    fn remember(&self, key: String, value: String) {
+        self.engine.0.memory_of_builds.remember(key, value);
+    }
+
+    fn secret(&self, id: &str) -> Option<Secret> {
+        self.session.as_ref()?.secret(id)
+    }
+
+    fn has_agent(&self, id: &str) -> bool {
+        self.session.as_ref().is_some_and(|session| session.has_agent(id))
     }
 
     fn container(&self, step: &RunStep) -> Result<Box<dyn StepContainer + '_>, ErrorReport> {

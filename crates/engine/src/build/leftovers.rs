@@ -10,11 +10,19 @@ impl Engine {
     /// Removes steps that nobody waits for any more, and contexts that nobody builds from. The
     /// container of a step that has ended stays, as after a failed build.
     pub(crate) async fn clear_away_builds(&self) {
-        let contexts = self.config().data_root.join(super::context::DIRECTORY);
-        if let Err(error) = std::fs::remove_dir_all(&contexts)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {}: {error}", contexts.display());
+        for root in [&self.config().data_root, &self.config().exec_root] {
+            let temporary = root.join(super::context::DIRECTORY);
+            if let Err(error) = std::fs::remove_dir_all(&temporary)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!("cannot remove {}: {error}", temporary.display());
+            }
+        }
+        if let Err(error) = super::contexts::forget_other_boots(&self.config().data_root) {
+            tracing::warn!("look for build contexts of another boot: {error}");
+        }
+        if let Err(error) = super::Caches::sweep(&self.config().data_root) {
+            tracing::warn!("look for caches of builds that were being removed: {error}");
         }
         for container in self.0.containers.all() {
             let unfinished = {

@@ -3,24 +3,59 @@
 //! The builder decides and blocks, so a build has a thread of its own; the thread asks the async
 //! engine through its runtime's handle. A `RUN` is an ordinary container that takes the ordinary
 //! start path; its writable layer becomes the image's new layer by a rename. A client that goes
-//! away cancels its build.
+//! away cancels its build. What is kept from build to build is told in `docs/design/build.md`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `context` | the files that Docker's clients send |
+//! | [`contexts`](ContextFailure) | the files that our own client sends, and that are kept |
+//! | `ours` | builds of our own client |
+//! | `output` | an image's files for a client |
+//! | `executor` | what the builder asks for |
+//! | `step`, `mounts` | a `RUN`, and what is mounted for it |
+//! | `tree` | an image's files, mounted |
+//! | `finish` | what a step's layer must not keep |
+//! | `caches` | directories of `RUN --mount=type=cache` |
+//! | `fetch`, `git` | what `ADD` names |
+//! | `session`, `agent` | secrets and ssh agents of our own client |
+//! | `memory` | what need not be found out again |
+//! | `prune`, `leftovers` | what is thrown away |
 
+mod agent;
+mod caches;
 mod context;
+mod contexts;
 mod error;
 mod executor;
+mod fetch;
+mod finish;
+mod git;
 mod leftovers;
+mod memory;
+mod mounts;
+mod ours;
+mod output;
 mod prune;
+mod session;
 mod sink;
 mod step;
 mod tree;
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use seacow_build::dockerfile::Dockerfile;
 use seacow_build::{BuildOptions, Cancel, Context};
 
+pub(crate) use caches::Caches;
+pub use contexts::ContextFailure;
+pub(crate) use contexts::Contexts;
 pub use error::BuildFailure;
+pub(crate) use finish::Finish;
+pub(crate) use memory::Memory;
+pub(crate) use session::Sessions;
 
 use crate::error::EngineError;
 use crate::pipe::{self, Progress, ProgressSender, UploadReader};
@@ -64,7 +99,20 @@ impl Engine {
         progress: &ProgressSender,
     ) -> Result<(), BuildFailure> {
         let files = context::Files::receive(self, upload)?;
-        let context = Context::open(files.path())?;
+        let context = Context::open(files.path(), &options.dockerfile)?;
+        self.build_from(options, None, &context, caller, progress, None)
+    }
+
+    /// Builds; the Dockerfile is the context's unless another one is given.
+    fn build_from(
+        &self,
+        options: &BuildOptions,
+        file: Option<Dockerfile>,
+        context: &Context,
+        caller: Caller,
+        progress: &ProgressSender,
+        session: Option<Arc<session::Session>>,
+    ) -> Result<(), BuildFailure> {
         let cancel = Cancel::new();
         let watching = {
             let (cancel, progress) = (cancel.clone(), progress.clone());
@@ -73,9 +121,14 @@ impl Engine {
                 cancel.cancel();
             })
         };
-        let executor = executor::BuildExecutor::new(self, caller, options);
-        let mut sink = sink::ToClient(progress);
-        let built = seacow_build::build(options, &context, &executor, &mut sink, &cancel);
+        let executor = executor::BuildExecutor::new(self, caller, options, cancel.clone(), session);
+        let sink = Box::new(sink::ToClient(progress.clone()));
+        let built = match file {
+            Some(file) => {
+                seacow_build::build_dockerfile(file, options, Some(context), &executor, sink, &cancel)
+            }
+            None => seacow_build::build(options, context, &executor, sink, &cancel),
+        };
         watching.abort();
         built?;
         Ok(())

@@ -7,10 +7,12 @@ use seacow_build::Cancel;
 use seacow_build::executor::{Change, RunStep, StepContainer, StepOutput, Stream};
 use seacow_spec::docker::container::{CreateRequest, NetworkingConfig};
 use seacow_spec::docker::host_config::LogConfig;
-use seacow_spec::{ErrorClass, ErrorReport};
+use seacow_spec::{ErrorClass, ErrorReport, Timestamp};
 
 use super::executor::{BuildExecutor, report};
+use super::finish::Finish;
 use super::leftovers::STEP_LABEL;
+use super::mounts::Furniture;
 use crate::{AttachOptions, ClientSocket, RemoveOptions, WaitCondition};
 
 /// Header of a frame: stream, three zeros, length.
@@ -23,6 +25,8 @@ pub(super) struct Step<'a> {
     build: &'a BuildExecutor,
     id: String,
     warnings: Vec<String>,
+    /// Goes when the step's container has gone.
+    furniture: Furniture<'a>,
 }
 
 impl<'a> Step<'a> {
@@ -39,10 +43,13 @@ impl<'a> Step<'a> {
         let mut host_config = step.host_config.clone();
         // Its output goes to the client of the build and nowhere else.
         host_config.log_config = LogConfig { kind: "none".into(), ..LogConfig::default() };
+        let Some(furniture) = Furniture::make(build, &step.mounts, &mut host_config)? else {
+            return Err(ErrorReport::new(ErrorClass::Conflict, "the build was cancelled"));
+        };
         let request = CreateRequest { config, host_config, networking_config: NetworkingConfig::default() };
-        let created = build.engine.create(None, None, request, build.caller);
+        let created = build.engine.create_step(request, build.caller, step.secret_env.clone());
         let created = build.runtime.block_on(created).map_err(report)?;
-        Ok(Self { build, id: created.id, warnings: created.warnings })
+        Ok(Self { build, id: created.id, warnings: created.warnings, furniture })
     }
 
     /// Connects a socket to the container's output.
@@ -97,8 +104,9 @@ impl StepContainer for Step<'_> {
         })
     }
 
-    fn commit(&mut self) -> Result<Change, ErrorReport> {
-        let layer = self.build.engine.take_changes(&self.id, self.build.takes_layers);
+    fn commit(&mut self, epoch: Option<Timestamp>) -> Result<Change, ErrorReport> {
+        let finish = Finish { targets: std::mem::take(&mut self.furniture.targets), epoch };
+        let layer = self.build.engine.take_changes(&self.id, self.build.takes_layers, finish);
         match self.build.runtime.block_on(layer).map_err(report)? {
             Some(layer) => Ok(self.build.keep(layer)),
             None => Ok(Change::Empty),

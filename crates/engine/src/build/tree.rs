@@ -4,18 +4,20 @@
 //! builder gets a descriptor of the root, which leads into that namespace. When the tree is dropped
 //! the thread ends and the mounts with it.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use seacow_build::executor::{Change, View, Workspace};
 use seacow_spec::shim::Rootfs;
-use seacow_spec::{ChainId, ErrorClass, ErrorReport};
+use seacow_spec::{ChainId, ErrorClass, ErrorReport, Timestamp};
+use seacow_store::archive::ContainerRoot;
 use seacow_store::layer::UpperMode;
 use seacow_store::snapshot::{PrepareOptions, SnapshotKey};
 
 use super::executor::{BuildExecutor, report};
+use super::finish::Finish;
 use crate::Engine;
 
 /// A mounted tree.
@@ -50,6 +52,12 @@ impl<'a> Tree<'a> {
     pub(super) fn read_only(build: &'a BuildExecutor, chain: Option<&ChainId>) -> Result<Self, ErrorReport> {
         let rootfs = build.engine.store().snapshots().view(chain).map_err(report)?;
         Ok(Self { build, key: None, mounted: Some(Mounted::new(&build.engine, rootfs)?) })
+    }
+
+    /// The tree for those who copy in archives.
+    pub(super) fn container_root(&self) -> Result<ContainerRoot, ErrorReport> {
+        let path = format!("/proc/self/fd/{}", self.root().as_raw_fd());
+        ContainerRoot::of_directory(Path::new(&path)).map_err(report)
     }
 
     fn unmount(&mut self) {
@@ -112,12 +120,16 @@ impl View for Tree<'_> {
 }
 
 impl Workspace for Tree<'_> {
-    fn commit(mut self: Box<Self>) -> Result<Change, ErrorReport> {
+    fn commit(mut self: Box<Self>, epoch: Option<Timestamp>) -> Result<Change, ErrorReport> {
         self.unmount();
         let Some(key) = self.key.clone() else { return Ok(Change::Empty) };
         let snapshots = self.build.engine.store().snapshots();
         if snapshots.changes(&key).map_err(report)?.is_empty() {
             return Ok(Change::Empty);
+        }
+        let finish = Finish { targets: Vec::new(), epoch };
+        if !finish.is_nothing() {
+            finish.apply(self.build.engine.store(), &key).map_err(report)?;
         }
         let layer = snapshots.commit(&key, UpperMode::Move).map_err(report)?;
         Ok(self.build.keep(layer))

@@ -150,6 +150,7 @@ pub(super) fn record_of(source: &Record, name: Option<&str>) -> Result<Record, C
         // Of its own id.
         labels: None,
         restart_count: 0,
+        secret_env: Vec::new(),
         ..source.clone()
     };
     record.config.mac_address = None;

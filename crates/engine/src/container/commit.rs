@@ -112,13 +112,21 @@ impl Engine {
 impl Engine {
     /// Makes a layer of what a step of a build changed; `None` when that is nothing. With `take`,
     /// the container's own files become the layer, and it can only be removed afterwards.
-    pub(crate) async fn take_changes(&self, id: &str, take: bool) -> Result<Option<Layer>, EngineError> {
+    pub(crate) async fn take_changes(
+        &self,
+        id: &str,
+        take: bool,
+        finish: crate::build::Finish,
+    ) -> Result<Option<Layer>, EngineError> {
         let container = self.0.containers.find(id)?;
         // What is mounted must not be moved.
         super::exit::await_teardown(&container).await;
         let (store, key) = (self.store().clone(), SnapshotKey::from(&container.id));
         blocking::run("commit a step", move || {
             let snapshots = store.snapshots();
+            if !finish.is_nothing() {
+                finish.apply(&store, &key)?;
+            }
             if snapshots.changes(&key)?.is_empty() {
                 return Ok(None);
             }

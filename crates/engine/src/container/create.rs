@@ -80,6 +80,26 @@ impl Engine {
         .await
     }
 
+    /// Makes the container of a build's step; nobody gets to see `secret_env` but its program.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub(crate) async fn create_step(
+        &self,
+        request: CreateRequest,
+        caller: Caller,
+        secret_env: Vec<String>,
+    ) -> Result<CreateResponse, EngineError> {
+        let engine = self.clone();
+        self.finish("create a container", async move {
+            let _busy = engine.0.pool.busy();
+            let mut plan = engine.plan(None, None, request, caller).await?;
+            plan.record.secret_env = secret_env;
+            engine.build(None, plan).await
+        })
+        .await
+    }
+
     /// Checks the request against everything that is known without making anything.
     async fn plan(
         &self,
@@ -141,6 +161,7 @@ impl Engine {
             error: String::new(),
             labels: None,
             restart_count: 0,
+            secret_env: Vec::new(),
         };
         self.settle_volume_drivers(&mut record).await;
         check_values(&record)?;

@@ -59,6 +59,9 @@ pub struct Record {
     /// How often a restart policy restarted it.
     #[serde(default)]
     pub restart_count: i64,
+    /// Variables that are never written anywhere: secrets of a build's step.
+    #[serde(skip)]
+    pub secret_env: Vec<String>,
 }
 
 /// One mount, resolved.

@@ -375,6 +375,7 @@ pub(crate) fn environment(record: &Record, terminal: bool) -> Vec<String> {
         env.push("TERM=xterm".into());
     }
     override_env(&mut env, config.env.as_deref().unwrap_or_default());
+    override_env(&mut env, &record.secret_env);
     env
 }
 

@@ -37,6 +37,7 @@ fn record(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> Record 
         error: String::new(),
         labels: None,
         restart_count: 0,
+        secret_env: Vec::new(),
     }
 }
 

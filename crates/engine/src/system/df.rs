@@ -17,21 +17,21 @@ struct Wanted {
     images: bool,
     containers: bool,
     volumes: bool,
+    build_cache: bool,
 }
 
 impl Wanted {
     fn parse(types: &[String]) -> Result<Self, SystemError> {
         if types.is_empty() {
-            return Ok(Self { images: true, containers: true, volumes: true });
+            return Ok(Self { images: true, containers: true, volumes: true, build_cache: true });
         }
-        let mut wanted = Self { images: false, containers: false, volumes: false };
+        let mut wanted = Self { images: false, containers: false, volumes: false, build_cache: false };
         for name in types {
             match name.as_str() {
                 "image" => wanted.images = true,
                 "container" => wanted.containers = true,
                 "volume" => wanted.volumes = true,
-                // Build steps are images here; there is no cache beside them.
-                "build-cache" => {}
+                "build-cache" => wanted.build_cache = true,
                 other => return Err(SystemError::ObjectType(other.to_owned())),
             }
         }
@@ -59,6 +59,9 @@ impl Engine {
         }
         if wanted.volumes {
             usage.volumes = self.volumes_with_usage().await?;
+        }
+        if wanted.build_cache {
+            usage.build_cache = self.build_cache().await?;
         }
         if types.is_empty() {
             let engine = self.clone();
@@ -98,7 +101,7 @@ mod tests {
         assert!(of(&[]).unwrap().images && of(&[]).unwrap().volumes);
         assert_eq!(
             of(&["volume", "build-cache"]).unwrap(),
-            Wanted { images: false, containers: false, volumes: true }
+            Wanted { images: false, containers: false, volumes: true, build_cache: true }
         );
         assert_eq!(of(&["x"]).unwrap_err().to_string(), "unknown object type: x");
     }

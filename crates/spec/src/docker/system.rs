@@ -172,13 +172,33 @@ pub struct DiskUsage {
     pub images: Vec<super::image::ImageSummary>,
     pub containers: Vec<super::container::ContainerSummary>,
     pub volumes: Vec<super::volume::Volume>,
-    pub build_cache: Vec<serde_json::Value>,
+    pub build_cache: Vec<BuildCacheRecord>,
     /// Not Docker's: what all of it takes on the disk. When everything was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTotals>,
     /// Not Docker's: snapshots of containers and of volumes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<CowObject>,
+}
+
+/// Something that builds keep.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(missing_docs, reason = "fields are Docker's")]
+pub struct BuildCacheRecord {
+    #[serde(rename = "ID")]
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parents: Option<Vec<String>>,
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub description: String,
+    pub in_use: bool,
+    pub shared: bool,
+    pub size: i64,
+    pub created_at: Option<crate::Timestamp>,
+    pub last_used_at: Option<crate::Timestamp>,
+    pub usage_count: i64,
 }
 
 /// What a data root takes on the disk, in allocated bytes. Each byte is in one of the parts, in the first

@@ -1,4 +1,21 @@
 //! `build`: sends the context, shows the engine's steps.
+//!
+//! To our own engine a list of the files' hashes goes first, and then only what it lacks; to others an
+//! archive of everything. The same where an archive or an address is what is built from.
+//!
+//! | module | what |
+//! |---|---|
+//! | `upload` | hashes of files, remembered; what is sent |
+//! | `offers` | secrets, ssh agents, further contexts |
+//! | `output` | `--output` |
+//! | `session` | one build by our own engine |
+//! | `display` | what is shown of it |
+
+mod display;
+mod offers;
+mod output;
+mod session;
+mod upload;
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -17,11 +34,18 @@ use crate::opts::resources::{swap, ulimit};
 use crate::opts::{env, validate, volume};
 use crate::stream::{Progress, show};
 use crate::term;
+use output::Output;
 
 const FLAGS: &[Flag] = &[
     Flag::new(NO, "add-host", Kind::List, "Add a custom host-to-IP mapping (\"host:ip\")")
         .check(validate::extra_host),
     Flag::new(NO, "build-arg", Kind::List, "Set build-time variables").check(validate::env),
+    Flag::new(
+        NO,
+        "build-context",
+        Kind::List,
+        "Additional build contexts (e.g., name=path, name=docker-image://image)",
+    ),
     Flag::new(NO, "cache-from", Kind::Strings, "Images to consider as cache sources"),
     Flag::new(
         NO,
@@ -57,13 +81,33 @@ const FLAGS: &[Flag] = &[
     )
     .default("default"),
     Flag::new(NO, "no-cache", Kind::Bool, "Do not use cache when building the image"),
+    Flag::new('o', "output", Kind::List, "Output destination (format: \"type=local,dest=path\")"),
     Flag::new(NO, "platform", Kind::Str, "Set platform if server is multi-platform capable"),
+    Flag::new(
+        NO,
+        "progress",
+        Kind::Str,
+        "Set type of progress output (\"auto\", \"plain\", \"tty\", \"quiet\")",
+    )
+    .default("auto"),
     Flag::new(NO, "pull", Kind::Bool, "Always attempt to pull a newer version of the image"),
     Flag::new('q', "quiet", Kind::Bool, "Suppress the build output and print image ID on success"),
     Flag::new(NO, "rm", Kind::Bool, "Remove intermediate containers after a successful build (default true)")
         .default("true"),
+    Flag::new(
+        NO,
+        "secret",
+        Kind::List,
+        "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")",
+    ),
     Flag::new(NO, "security-opt", Kind::Strings, "Security options"),
     Flag::new(NO, "shm-size", Kind::Bytes, "Size of \"/dev/shm\""),
+    Flag::new(
+        NO,
+        "ssh",
+        Kind::List,
+        "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")",
+    ),
     Flag::new(NO, "squash", Kind::Bool, "Squash newly built layers into a single new layer"),
     Flag::new('t', "tag", Kind::List, "Name and optionally a tag in the \"name:tag\" format"),
     Flag::new(NO, "target", Kind::Str, "Set the target build stage to build."),
@@ -101,9 +145,15 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     if matches.bool("squash") {
         return Err(Failure::refused("NotImplemented: build --squash is not supported by seacow"));
     }
-    let context = context(invocation.arg(0), matches.str("file"))?;
+    let outputs = Output::parse(&matches.list("output"))?;
+    let quiet = matches.bool("quiet") || matches.str("progress") == "quiet";
     let client = invocation.client()?;
-    let quiet = matches.bool("quiet");
+    if let Some(image) = session::build(invocation, quiet)? {
+        outputs.iter().try_for_each(|output| output.write(client, &image))?;
+        return write_id(matches.str("iidfile"), &image);
+    }
+    offers::refuse_elsewhere(matches)?;
+    let context = context(invocation.arg(0), matches.str("file"))?;
     let mut call = client.post("/build").query_some("dockerfile", &context.dockerfile);
     call = parameters(call, matches)?.query("version", "1").query_some("remote", &context.remote);
     call = call.field("X-Registry-Config", auth::all(invocation.globals));
@@ -141,6 +191,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     if quiet {
         crate::outln(if quiet_id.is_empty() { &image } else { &quiet_id })?;
     }
+    outputs.iter().try_for_each(|output| output.write(client, &image))?;
     write_id(matches.str("iidfile"), &image)
 }
 
@@ -164,7 +215,7 @@ fn parameters<'a>(
         call = call.query("t", tag);
     }
     let json = |value: &Value| value.to_string();
-    let arguments = build_arguments(&matches.list("build-arg"));
+    let arguments = build_arguments(&matches.list("build-arg"), std::env::var(EPOCH).ok());
     if !arguments.is_empty() {
         call = call.query("buildargs", json(&Value::Object(arguments)));
     }
@@ -221,9 +272,12 @@ fn parameters<'a>(
         .query_some("target", matches.str("target")))
 }
 
+/// When everything is said to have been made: other builders pass it on from the environment, too.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// `NAME` alone is taken from our environment; null if it is not set there, which keeps the
 /// Dockerfile's default.
-fn build_arguments(values: &[String]) -> serde_json::Map<String, Value> {
+fn build_arguments(values: &[String], epoch: Option<String>) -> serde_json::Map<String, Value> {
     let mut map = serde_json::Map::new();
     for value in values {
         let (name, value) = match value.split_once('=') {
@@ -231,6 +285,9 @@ fn build_arguments(values: &[String]) -> serde_json::Map<String, Value> {
             None => (value.as_str(), std::env::var(value).map_or(Value::Null, Value::from)),
         };
         map.insert(name.to_owned(), value);
+    }
+    if let (Some(epoch), false) = (epoch, map.contains_key(EPOCH)) {
+        map.insert(EPOCH.to_owned(), epoch.into());
     }
     map
 }
@@ -289,7 +346,8 @@ fn from_stdin(file: &str) -> Result<Context, Failure> {
     })
 }
 
-fn local(directory: &str, file: &str) -> Result<Context, Failure> {
+/// The directory to build from, its links resolved.
+fn context_root(directory: &str) -> Result<PathBuf, Failure> {
     let unable = |text: String| Failure::Refused(format!("unable to prepare context: {text}"));
     let root = std::fs::canonicalize(directory).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => unable(format!("path {directory:?} not found")),
@@ -298,8 +356,13 @@ fn local(directory: &str, file: &str) -> Result<Context, Failure> {
     if !root.is_dir() {
         return Err(unable(format!("context must be a directory: {}", root.display())));
     }
+    Ok(root)
+}
+
+fn local(directory: &str, file: &str) -> Result<Context, Failure> {
+    let root = context_root(directory)?;
     let dockerfile = find_dockerfile(&root, file)?;
-    let mut ignore = read_ignore(&root)?;
+    let mut ignore = read_ignore(&root, file)?;
     let mut extra = Vec::new();
     let name = match dockerfile {
         Dockerfile::Inside(name) => name,
@@ -367,12 +430,23 @@ fn find_dockerfile(root: &Path, file: &str) -> Result<Dockerfile, Failure> {
     Ok(Dockerfile::Outside(text))
 }
 
-fn read_ignore(root: &Path) -> Result<Ignore, Failure> {
-    match std::fs::read(root.join(".dockerignore")) {
-        Ok(bytes) => Ok(Ignore::parse(&String::from_utf8_lossy(&bytes))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Ignore::default()),
-        Err(e) => Err(Failure::Refused(format!("error reading .dockerignore: {}", go_io_text(&e)))),
+/// What is not to be sent: `Dockerfile.dockerignore` beside the Dockerfile, else `.dockerignore`.
+fn read_ignore(root: &Path, file: &str) -> Result<Ignore, Failure> {
+    let own = match file {
+        "-" => None,
+        "" => Some(root.join(format!("{DEFAULT_DOCKERFILE}.dockerignore"))),
+        file => Some(PathBuf::from(format!("{}.dockerignore", volume::absolute(file)))),
+    };
+    for path in own.into_iter().chain([root.join(".dockerignore")]) {
+        match std::fs::read(&path) {
+            Ok(bytes) => return Ok(Ignore::parse(&String::from_utf8_lossy(&bytes))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => {
+                return Err(Failure::Refused(format!("error reading .dockerignore: {}", go_io_text(&e))));
+            }
+        }
     }
+    Ok(Ignore::default())
 }
 
 #[cfg(test)]
