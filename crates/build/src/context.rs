@@ -112,9 +112,7 @@ impl Context {
     /// # Errors
     /// It cannot be opened, or its `.dockerignore` is malformed.
     pub fn open(dir: &Path, dockerfile: &str) -> Result<Self, ContextError> {
-        let open = |source| ContextError::Open { path: dir.display().to_string(), source };
-        let root = Root::open(dir).map_err(open)?;
-        let mut ignore = Matcher::default();
+        let Self { path, root, mut ignore, known } = Self::filtered(dir)?;
         for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
             match root.read(Path::new(&name), MAX_IGNORE_FILE) {
                 Ok(patterns) => {
@@ -125,7 +123,17 @@ impl Context {
                 Err(source) => return Err(ContextError::Read { path: name, source }),
             }
         }
-        Ok(Self { path: dir.to_owned(), root, ignore, known: None })
+        Ok(Self { path, root, ignore, known })
+    }
+
+    /// Takes a context that the client has applied the patterns to.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn filtered(dir: &Path) -> Result<Self, ContextError> {
+        let open = |source| ContextError::Open { path: dir.display().to_string(), source };
+        let root = Root::open(dir).map_err(open)?;
+        Ok(Self { path: dir.to_owned(), root, ignore: Matcher::default(), known: None })
     }
 
     /// Files that are what their hashes say, all of which together have a name.

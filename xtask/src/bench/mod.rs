@@ -16,12 +16,14 @@
 //! | [`http`], [`api`] | the engines' API, without a client program |
 //! | [`stats`], [`report`] | samples, tables, bars |
 //! | [`fork`] | `bench fork`, of which there are no peers |
+//! | [`builds`] | `bench build`: many steps, nothing new |
 //! | [`transfer`] | `bench image`: pull and push |
 //! | [`storage`] | `bench storage`, with engines of its own |
 //! | [`memory`], [`traces`] | what containers occupy, and what is left of them |
 //! | [`trace`] | the engine's own marks on the start path |
 
 mod api;
+mod builds;
 mod disk;
 mod fork;
 mod http;
@@ -53,11 +55,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some("start") => start(&Options::parse(rest)?, rest),
         Some(sampler::COMMAND) => sampler::serve(),
         Some("fork") => fork::run(rest),
+        Some("build") => builds::run(rest),
         Some("image") => transfer::run(rest),
         Some("storage") => storage::run(rest),
         Some("vm") => crate::vm::bench(vm_rounds(rest)?),
-        Some(other) => bail!("unknown benchmark {other:?}; there are: fork, image, start, storage, vm"),
-        None => bail!("which benchmark? there are: fork, image, start, storage, vm"),
+        Some(other) => {
+            bail!("unknown benchmark {other:?}; there are: build, fork, image, start, storage, vm")
+        }
+        None => bail!("which benchmark? there are: build, fork, image, start, storage, vm"),
     }
 }
 

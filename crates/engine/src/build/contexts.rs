@@ -249,8 +249,8 @@ impl Contexts {
 
 impl Lease<'_> {
     /// The context for the builder.
-    pub(super) fn open(&self, dockerfile: &str) -> Result<Context, seacow_build::context::ContextError> {
-        let context = Context::open(&self.root, dockerfile)?;
+    pub(super) fn open(&self) -> Result<Context, seacow_build::context::ContextError> {
+        let context = Context::filtered(&self.root)?;
         Ok(context.with_known(self.id.clone(), Arc::clone(&self.digests)))
     }
 }

@@ -43,7 +43,7 @@ impl Finish {
         if stubs.is_empty() && self.epoch.is_none() {
             return Ok(());
         }
-        let rootfs = snapshots.look(key)?;
+        let rootfs = snapshots.get(key)?;
         let done = store.with_mounted(&rootfs, &[], |root| -> Result<(), Errno> {
             let root = root.root();
             // Children come before their parents.

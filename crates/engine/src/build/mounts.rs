@@ -92,7 +92,12 @@ impl<'a> Furniture<'a> {
             }
             RunMountKind::Tmpfs(size) => Mount {
                 kind: "tmpfs".into(),
-                tmpfs_options: Some(TmpfsOptions { size_bytes: *size, ..TmpfsOptions::default() }),
+                // What is built in it is run in it.
+                tmpfs_options: Some(TmpfsOptions {
+                    size_bytes: *size,
+                    options: Some(vec![vec!["exec".into()]]),
+                    ..TmpfsOptions::default()
+                }),
                 ..Mount::default()
             },
             RunMountKind::File { data, owner } => {

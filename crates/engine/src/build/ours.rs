@@ -100,7 +100,7 @@ impl Engine {
                 NamedSource::Image(reference) => NamedContext::Image(reference.clone()),
                 NamedSource::Context(id) => {
                     let lease = contexts.take(data_root, id)?;
-                    let named = NamedContext::Files(Arc::new(lease.open(&options.dockerfile)?));
+                    let named = NamedContext::Files(Arc::new(lease.open()?));
                     others.push(lease);
                     named
                 }
@@ -113,7 +113,7 @@ impl Engine {
         if known.is_none() {
             return Err(BuildFailure::Offer("the session's name is taken".into()));
         }
-        let context = lease.open(&options.dockerfile)?;
+        let context = lease.open()?;
         let file = match &start.dockerfile {
             Some(text) => Some(dockerfile_of(text, &options.dockerfile)?),
             None => None,

@@ -35,14 +35,17 @@ pub(super) fn build(invocation: &Invocation<'_>, quiet: bool) -> Result<Option<S
         return Ok(None);
     }
     let matches = invocation.matches;
-    let Some(request) = Request::read(argument, matches)? else { return Ok(None) };
+    context_root(argument)?;
     let client = invocation.client()?;
+    // Asked before the Dockerfile is read, which may come from standard input.
+    if !is_ours(client)? {
+        return Ok(None);
+    }
+    let Some(request) = Request::read(argument, matches)? else { return Ok(None) };
     for _ in 0..TRIES {
         match request.start(client, invocation, quiet) {
             Err(Failure::Client(error)) if is_gone(&error) => {
-                if !request.send(client)? {
-                    return Ok(None);
-                }
+                request.send(client)?;
             }
             started => return started.map(Some),
         }
@@ -50,16 +53,17 @@ pub(super) fn build(invocation: &Invocation<'_>, quiet: bool) -> Result<Option<S
     Err(Failure::refused("the build context changes faster than it can be sent"))
 }
 
-/// An engine that is not ours takes the request for one without files.
+/// The context is not kept, or not any more.
 fn is_gone(error: &ClientError) -> bool {
-    match error {
-        ClientError::Daemon { status: 404, message } => message.starts_with(NO_SUCH_CONTEXT),
-        ClientError::Daemon { status: 400 | 415 | 500, message } => {
-            // Docker's: a body that is no archive, or of a type that it does not take.
-            !message.contains("seacow") && (message.contains("tar") || message.contains("Dockerfile"))
-        }
-        _ => false,
-    }
+    matches!(error, ClientError::Daemon { status: 404, message } if message.starts_with(NO_SUCH_CONTEXT))
+}
+
+/// Whether the engine is seacow, which it says in every answer.
+fn is_ours(client: &Client) -> Result<bool, Failure> {
+    let response = client.get("/_ping").unversioned().send()?;
+    let ours = response.head.field("Server").is_some_and(|server| server.starts_with("Seacow"));
+    client.discard(response);
+    Ok(ours)
 }
 
 /// Everything that is asked for.
@@ -112,15 +116,10 @@ impl Request {
         Ok(Some(Self { files, others, images, offers, dockerfile, text }))
     }
 
-    /// Sends what the engine lacks; false when it is not ours.
-    fn send(&self, client: &Client) -> Result<bool, Failure> {
-        if self.files.send(client)?.is_none() {
-            return Ok(false);
-        }
-        for files in self.others.values() {
-            files.send(client)?;
-        }
-        Ok(true)
+    /// Sends what the engine lacks.
+    fn send(&self, client: &Client) -> Result<(), Failure> {
+        self.files.send(client)?;
+        self.others.values().try_for_each(|files| files.send(client))
     }
 
     fn start(

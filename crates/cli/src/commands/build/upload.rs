@@ -114,13 +114,9 @@ impl Files {
         Ok(Some(Self { root: root.to_owned(), list, id }))
     }
 
-    /// Sends what the engine lacks; how many bytes. `None` when the engine does not know how to take it.
-    pub(super) fn send(&self, client: &Client) -> Result<Option<u64>, Failure> {
-        let wanted = client.post("/build/context").exchange_json(&self.list);
-        let wanted: ContextWanted = match wanted {
-            Err(error) if error.is_not_found() => return Ok(None),
-            wanted => wanted?,
-        };
+    /// Sends what the engine lacks.
+    pub(super) fn send(&self, client: &Client) -> Result<(), Failure> {
+        let wanted: ContextWanted = client.post("/build/context").exchange_json(&self.list)?;
         let paths: HashMap<&str, (&str, u64)> = self
             .list
             .entries
@@ -135,12 +131,11 @@ impl Files {
         head.extend(text);
         let missing = wanted.missing.iter().filter_map(|hash| paths.get(hash.as_str()));
         let files: Vec<(PathBuf, u64)> = missing.map(|(path, size)| (self.root.join(path), *size)).collect();
-        let total = files.iter().map(|(_, size)| size).sum();
         let body = Body { head: Cursor::new(head), files: files.into_iter(), open: None };
         let call = client.call("PUT", "/build/context");
         let response = call.stream("application/octet-stream", Box::new(body)).send()?;
         client.discard(response);
-        Ok(Some(total))
+        Ok(())
     }
 }
 
