@@ -66,6 +66,23 @@ enum State {
     Failed,
 }
 
+/// Tells whoever waits for a stage that it has ended, also when its thread panicked.
+struct Unfinished<'a> {
+    cell: &'a Cell,
+    cancel: &'a Cancel,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let mut state = self.cell.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Building) {
+            *state = State::Failed;
+            self.cancel.cancel();
+        }
+        self.cell.changed.notify_all();
+    }
+}
+
 impl<'a> Shared<'a> {
     pub(crate) fn new(
         plan: &'a Plan,
@@ -143,6 +160,7 @@ impl<'a> Shared<'a> {
             }
             *state = State::Building;
         }
+        let unfinished = Unfinished { cell, cancel: &self.cancel };
         let built = Run::of(self, output).stage(index);
         let (new, answer) = match built {
             Ok(done) => (State::Done(done.image.clone(), done.args), Ok(done.image)),
@@ -152,7 +170,7 @@ impl<'a> Shared<'a> {
             }
         };
         *cell.state.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        cell.changed.notify_all();
+        drop(unfinished);
         answer
     }
 

@@ -131,6 +131,8 @@ fn image(image: &seacow_store::image::Image) -> Image {
 
 impl Executor for BuildExecutor {
     fn resolve(&self, name: &str, pull: Pull, _progress: &mut dyn Sink) -> Result<Image, ErrorReport> {
+        // Stages have threads of their own, of which the runtime knows nothing.
+        let _inside = self.runtime.enter();
         self.find(name, pull).map(|found| image(&found)).map_err(report)
     }
 
@@ -194,6 +196,7 @@ impl Executor for BuildExecutor {
     }
 
     fn container(&self, step: &RunStep) -> Result<Box<dyn StepContainer + '_>, ErrorReport> {
+        let _inside = self.runtime.enter();
         Ok(Box::new(Step::create(self, step)?))
     }
 
@@ -206,6 +209,7 @@ impl Executor for BuildExecutor {
     }
 
     fn tag(&self, image: &Digest, name: &Reference) -> Result<(), ErrorReport> {
+        let _inside = self.runtime.enter();
         let images = self.engine.store().images();
         images.tag(image, name).map_err(report)?;
         if let Some(image) = images.get(image) {

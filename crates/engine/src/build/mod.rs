@@ -114,12 +114,12 @@ impl Engine {
         session: Option<Arc<session::Session>>,
     ) -> Result<(), BuildFailure> {
         let cancel = Cancel::new();
-        let watching = {
+        let _watching = {
             let (cancel, progress) = (cancel.clone(), progress.clone());
-            tokio::spawn(async move {
+            Watching(tokio::spawn(async move {
                 progress.disconnected().await;
                 cancel.cancel();
-            })
+            }))
         };
         let executor = executor::BuildExecutor::new(self, caller, options, cancel.clone(), session);
         let sink = Box::new(sink::ToClient(progress.clone()));
@@ -129,8 +129,17 @@ impl Engine {
             }
             None => seacow_build::build(options, context, &executor, sink, &cancel),
         };
-        watching.abort();
         built?;
         Ok(())
+    }
+}
+
+/// Watches for a client that goes away. It ends with its build, however that ends: the client's stream
+/// lasts as long as anybody may write to it.
+struct Watching(tokio::task::JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -86,6 +86,7 @@ impl StepContainer for Step<'_> {
 
     fn run(&mut self, output: &mut dyn StepOutput, cancel: &Cancel) -> Result<i32, ErrorReport> {
         let engine = &self.build.engine;
+        let _inside = self.build.runtime.enter();
         let mut stream = self.attach()?;
         let ended = engine.wait(&self.id, WaitCondition::NextExit).map_err(report)?;
         self.build.runtime.block_on(engine.start(&self.id)).map_err(report)?;
