@@ -79,7 +79,7 @@ fn only_what_changed_is_sent() {
     assert!(df.contains("source.local"), "{df}");
     engine.seacow(&["builder", "prune", "-f"]).ok();
     assert_eq!(blobs(&engine), 0);
-    assert_eq!(context.build(&["-t", "x"], &[]).ok(), third.out, "what is gone is sent again");
+    assert_eq!(context.build(&["-t", "x"], &[]).ok(), third.ok(), "what is gone is sent again");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn secrets_are_nowhere_afterwards() {
         .build(&["-t", "x", "--secret", &given, "--secret", "id=var,env=MY_TOKEN"], &[("MY_TOKEN", secret)]);
     done.ok();
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(context.run("cat /mode /size /length; ls -d /run/secrets 2>/dev/null"), "440\n14\n14");
+    assert_eq!(context.run("cat /mode /size /length; ls -d /run/secrets 2>/dev/null || true"), "440\n14\n14");
     let seen = [
         done.out,
         done.err,

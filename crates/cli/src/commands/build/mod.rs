@@ -156,6 +156,7 @@ fn run(invocation: &Invocation<'_>) -> Outcome {
     let context = context(invocation.arg(0), matches.str("file"))?;
     let mut call = client.post("/build").query_some("dockerfile", &context.dockerfile);
     call = parameters(call, matches)?.query("version", "1").query_some("remote", &context.remote);
+    call = call.flag("q", quiet);
     call = call.field("X-Registry-Config", auth::all(invocation.globals));
     let mut response = match context.reader {
         Some(reader) => {
@@ -268,7 +269,6 @@ fn parameters<'a>(
         .flag("nocache", matches.bool("no-cache"))
         .query_some("platform", matches.str("platform"))
         .flag("pull", matches.bool("pull"))
-        .flag("q", matches.bool("quiet"))
         .query_some("target", matches.str("target")))
 }
 
