@@ -475,7 +475,7 @@ mod tests {
         assert_eq!((made("d/a").mtime(), made("d/a").mtime_nsec(), made("e").mtime_nsec()), (7, 9, 9));
         assert_eq!(made("d/a").mode() & 0o7777, 0o640);
         assert!(!contexts.remove(root.path(), &id).unwrap(), "it is in use");
-        let more = ContextList { entries: vec![file("x", "aaa", 9), file("y", "new", 1)] };
+        let more = ContextList { entries: vec![file("x", "aaa", 7_000_000_009), file("y", "new", 1)] };
         assert_eq!(contexts.wanted(root.path(), &more).unwrap().missing.len(), 1);
         contexts.receive(root.path(), &more, &mut &b"new"[..]).unwrap();
         drop(lease);
