@@ -195,6 +195,7 @@ impl Engine {
         self.remove_half_made_volumes();
         self.prepare_missing().await?;
         self.release_left_plugged();
+        self.finish_removals().await?;
         self.publish_again().await?;
         tracing::info!(found, kept = self.0.containers.len(), "containers of an earlier engine");
         Ok(())

@@ -8,7 +8,7 @@
 //! A disk's sync takes most of a millisecond, and a client that has just created a container or
 //! removed one needs no more than that a killed engine remembers. So a create and a removal are noted
 //! in the exec root, answered, and written durably some milliseconds later: `<id>.json` is a record on
-//! its way to the database, `<id>.gone` a removal. What a killed engine has noted the next one writes.
+//! its way to the database, `<id>.gone` a removal, with the names of the volumes that go too. What a killed engine has noted the next one writes.
 //! Files are removed after the record only.
 
 use std::collections::HashSet;
@@ -241,14 +241,40 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes that a container is gone. [`Engine::forget_record`] follows, with nobody waiting.
-    pub(crate) fn note_gone(&self, container: &Container) -> Result<(), EngineError> {
+    /// Notes that a container is gone, and these volumes with it. [`Engine::forget_record`] follows, with
+    /// nobody waiting, and at last [`Engine::drop_gone`].
+    pub(crate) fn note_gone(&self, container: &Container, volumes: &[String]) -> Result<(), EngineError> {
         lock(&self.0.dirty.ids).remove(&container.id);
-        if container.cell().record.auto_remove() {
-            return delete_file(&self.ephemeral_path(&container.id));
-        }
+        let ephemeral = container.cell().record.auto_remove();
         let path = self.gone_path(&container.id);
-        Ok(std::fs::write(&path, []).map_err(|error| ContainerError::io("write", &path, error))?)
+        if !volumes.is_empty() {
+            put_file(&path, volumes.join("\n").as_bytes())?;
+        } else if !ephemeral {
+            std::fs::write(&path, []).map_err(|error| ContainerError::io("write", &path, error))?;
+        }
+        if ephemeral { delete_file(&self.ephemeral_path(&container.id)) } else { Ok(()) }
+    }
+
+    /// Nothing is left of a container, its volumes included.
+    pub(crate) fn drop_gone(&self, id: &ContainerId) {
+        if let Err(error) = delete_file(&self.gone_path(id)) {
+            tracing::warn!(id = id.short(), %error, "a removal stays noted");
+        }
+    }
+
+    /// Containers that an earlier engine removed, and the volumes that were to go with each.
+    pub(crate) async fn left_gone(&self) -> Result<Vec<(ContainerId, Vec<String>)>, EngineError> {
+        let engine = self.clone();
+        blocking::run("read what removals left", move || {
+            let read = |id: ContainerId| {
+                let path = engine.gone_path(&id);
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| ContainerError::io("read", &path, error))?;
+                Ok((id, text.lines().map(str::to_owned).collect()))
+            };
+            engine.read_notes()?.0.into_iter().map(read).collect()
+        })
+        .await?
     }
 
     /// Writes a container's record as it is when it is written; a normal container's is safe from a
@@ -279,8 +305,7 @@ impl Engine {
             }
             let id = container.id.as_str();
             engine.0.store.records().delete(RecordKind::Container, id, Durability::Durable)?;
-            engine.drop_note(&container)?;
-            delete_file(&engine.gone_path(&container.id))
+            engine.drop_note(&container)
         })
         .await?
     }
@@ -344,7 +369,6 @@ impl Engine {
             for id in gone {
                 kept.delete(RecordKind::Container, id.as_str(), Durability::Durable)?;
                 delete_file(&engine.ephemeral_path(&id))?;
-                delete_file(&engine.gone_path(&id))?;
             }
             let mut records = Vec::new();
             for (id, bytes) in kept.all(RecordKind::Container)? {

@@ -83,7 +83,7 @@ impl Engine {
             cell.removed = true;
             before
         };
-        if let Err(error) = self.note_gone(container) {
+        if let Err(error) = self.note_gone(container, &own_volumes(container, volumes)) {
             let mut cell = container.cell();
             cell.removed = false;
             cell.record.state = before;
@@ -103,6 +103,13 @@ impl Engine {
             }
             cell.removed = true;
         }
+        // Where there are volumes: the record that tells of them goes first.
+        let volumes = own_volumes(container, true);
+        if !volumes.is_empty()
+            && let Err(error) = self.note_gone(container, &volumes)
+        {
+            tracing::warn!(id = container.id.short(), %error, "note that a container and its volumes go");
+        }
         self.vanish(container, Some(code));
         let piece = self.0.clearing.begin();
         let (engine, container) = (self.clone(), Arc::clone(container));
@@ -111,6 +118,17 @@ impl Engine {
             engine.remove_files(&container, true);
             drop(piece);
         });
+    }
+
+    /// Ends what an earlier engine had begun: volumes go that were to go with their containers.
+    pub(crate) async fn finish_removals(&self) -> Result<(), EngineError> {
+        for (id, volumes) in self.left_gone().await? {
+            for name in volumes.iter().filter(|name| self.store().volumes().get(name).is_ok()) {
+                volumes::discard(self, name).await;
+            }
+            self.drop_gone(&id);
+        }
+        Ok(())
     }
 
     /// From here on nobody finds it.
@@ -144,13 +162,20 @@ impl Engine {
             engine.drop_root(&container.id).await;
             let logs = engine.config().container_dir(&container.id);
             let _ = blocking::run("remove logs", move || slot::remove_tree(&logs)).await;
-            let record = container.record();
-            for mount in record.mounts.iter().filter(|mount| volumes && mount.anonymous) {
-                volumes::discard(&engine, &mount.point.name).await;
+            for name in own_volumes(&container, volumes) {
+                volumes::discard(&engine, &name).await;
             }
+            engine.drop_gone(&container.id);
             drop(piece);
         });
     }
+}
+
+/// Names of the volumes that go with a container, if they do.
+fn own_volumes(container: &Container, wanted: bool) -> Vec<String> {
+    let cell = container.cell();
+    let own = cell.record.mounts.iter().filter(|mount| wanted && mount.anonymous);
+    own.map(|mount| mount.point.name.clone()).collect()
 }
 
 /// Waits until the last run's remains are gone, in their own time.
