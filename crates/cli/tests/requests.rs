@@ -166,15 +166,20 @@ fn the_same_help_as_docker() {
     support::report(&differences, cases.len());
 }
 
-/// A help page without the flags that docker does not have, which say so.
+/// A help page without what docker does not have, which says so: flags, paragraphs, lines of usage.
 fn without_ours(help: &str) -> String {
     let mut out = String::new();
     let mut entry = String::new();
     for line in help.split_inclusive('\n') {
-        if line.trim_start().starts_with('-') {
+        // The empty line behind usage stays, the one behind a paragraph goes with it.
+        let ends_usage = line == "\n" && entry.starts_with('\t');
+        if line.trim_start().starts_with('-') || line.starts_with('\t') || ends_usage {
             keep(&mut out, &mut entry);
         }
         entry.push_str(line);
+        if line == "\n" {
+            keep(&mut out, &mut entry);
+        }
     }
     keep(&mut out, &mut entry);
     out

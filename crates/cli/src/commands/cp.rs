@@ -31,9 +31,9 @@ const FLAGS: &[Flag] = &[
 
 /// `cp`
 pub(crate) const COMMAND: Command = Command {
-    usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n	docker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH\n	seacow cp [OPTIONS] CONTAINER:SRC_PATH CONTAINER:DEST_PATH",
+    usage: "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n	docker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH\n	seacow cp [OPTIONS] CONTAINER:SRC_PATH CONTAINER:DEST_PATH (seacow only)",
     about: "Copy files/folders between a container and the local filesystem",
-    long: "Copy files/folders between a container and the local filesystem\n\nUse '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.\n\nBetween two containers, or within one, nothing passes through the client,\nand no data are copied where the store shares extents.",
+    long: "Copy files/folders between a container and the local filesystem\n\nUse '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.\n\nBetween two containers, or within one, nothing passes through the client,\nand no data are copied where the store shares extents (seacow only).",
     aliases: &["container cp", "cp"],
     flags: &[FLAGS],
     args: Args::Exactly(2),
@@ -155,11 +155,15 @@ fn followed(
     container: &str,
     source: &str,
 ) -> (String, Option<String>) {
+    let as_it_is = (source.to_owned(), None);
+    if !invocation.matches.bool("follow-link") {
+        return as_it_is;
+    }
     match stat(client, container, source) {
-        Ok(found) if invocation.matches.bool("follow-link") && found.mode & go_mode::SYMLINK != 0 => {
+        Ok(found) if found.mode & go_mode::SYMLINK != 0 => {
             path::rebase(source, link_target(source, &found.link_target))
         }
-        _ => (source.to_owned(), None),
+        _ => as_it_is,
     }
 }
 

@@ -24,7 +24,7 @@ const FLAGS: &[Flag] = &[
         NO,
         "compression",
         Kind::Str,
-        "How layers are packed that the registry does not have: gzip, zstd, or one of\nthem with a level (gzip:1 to gzip:9, zstd:1 to zstd:19)",
+        "How layers are packed that the registry does not have: gzip, zstd, or one of\nthem with a level (gzip:1 to gzip:9, zstd:1 to zstd:19) (seacow only)",
     ),
     Flag::new('q', "quiet", Kind::Bool, "Suppress verbose output"),
 ];
