@@ -51,6 +51,11 @@ impl Engine {
         Self::spawned(&[], name.to_owned()).with_busybox()
     }
 
+    /// One whose containers can be forked, wherever it runs: clones are not born in systemd's scopes.
+    pub fn forking() -> Self {
+        Self::with_cgroup_driver("cgroupfs")
+    }
+
     /// As [`Self::start_with`], the daemon started by way of a program that executes the rest of its
     /// command line, such as `unshare --mount`.
     pub fn start_through(words: &[&str], flags: &[&str]) -> Self {

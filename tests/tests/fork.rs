@@ -11,7 +11,7 @@ use seacow_tests::{Engine, eventually, patience};
 const COUNTER: &str = "i=0; while :; do read -t 0.05 x; i=$((i+1)); echo $i; done";
 
 fn engine() -> Option<Engine> {
-    let engine = Engine::start();
+    let engine = Engine::forking();
     (!engine.skip_on_docker()).then_some(engine)
 }
 

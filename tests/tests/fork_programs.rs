@@ -16,7 +16,7 @@ use seacow_tests::{Engine, eventually, patience};
 const USER: [&str; 2] = ["-u", "1000:1000"];
 
 fn engine() -> Option<Engine> {
-    let engine = Engine::start();
+    let engine = Engine::forking();
     (!engine.skip_on_docker()).then_some(engine)
 }
 

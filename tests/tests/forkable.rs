@@ -4,7 +4,7 @@ use seacow_tests::{Engine, eventually};
 
 #[test]
 fn a_forkable_container_is_like_others() {
-    let engine = Engine::start();
+    let engine = Engine::forking();
     let script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done";
     // Its entry point executes on, whose pid on the host changes with it.
     let entry = format!("exec sh -c \"{script}\"");
@@ -35,7 +35,7 @@ fn a_forkable_container_is_like_others() {
 
 #[test]
 fn what_cannot_be_started_says_so() {
-    let engine = Engine::start();
+    let engine = Engine::forking();
     let forkable = |rest: &[&str]| {
         let mut all = vec!["run", "--rm", "--label", "seacow.forkable=true"];
         all.extend(rest);
@@ -49,7 +49,7 @@ fn what_cannot_be_started_says_so() {
 
 #[test]
 fn forks_of_it_and_of_its_forks_copy_nothing() {
-    let engine = Engine::start();
+    let engine = Engine::forking();
     if engine.skip_on_docker() {
         return;
     }

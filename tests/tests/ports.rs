@@ -234,7 +234,7 @@ fn eight_at_once_want_the_same() {
 
 #[test]
 fn a_clone_has_ports_of_its_own() {
-    let engine = Engine::start();
+    let engine = Engine::forking();
     if engine.skip_on_docker() {
         return;
     }
