@@ -118,7 +118,7 @@ fn what_is_not_built_yet_says_so() {
         let body = format!(r#"{{"Image":"bb","Cmd":["true"],"HostConfig":{{{host_config}}}}}"#);
         engine.api("POST", "/containers/create", &body).refuses(501, words);
     };
-    refused(r#""PortBindings":{"80/tcp":[{"HostPort":"8080"}]}"#, "publish");
+    refused(r#""PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":"8080"}]}"#, "IPv6");
     refused(r#""RestartPolicy":{"Name":"always"}"#, "restart");
     engine
         .api(

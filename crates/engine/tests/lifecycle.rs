@@ -499,9 +499,10 @@ async fn what_is_not_honoured_is_refused_before_anything_is_made() {
         let engine = engine.clone();
         async move { engine.create(None, None, request, Caller::Peer(Some(0))).await.unwrap_err() }
     };
-    let error = refused(with(request(&["true"]), |_, host| host.publish_all_ports = true)).await;
+    let linked = with(request(&["true"]), |_, host| host.links = Some(vec!["web:db".into()]));
+    let error = refused(linked).await;
     assert_eq!(
-        (error.class(), error.to_string().contains("-P")),
+        (error.class(), error.to_string().contains("--link")),
         (seacow_spec::ErrorClass::NotImplemented, true)
     );
     let error = refused(with(request(&["true"]), |config, _| config.image = "nosuch:1".into())).await;
