@@ -201,10 +201,13 @@ impl Store {
     /// The disk failed.
     pub fn measure_frozen(&self) -> Result<(), SnapshotError> {
         for layer in self.layers.list().iter().filter(|layer| layer.is_unmeasured()) {
-            match self.snapshots.frozen_usage(&layer.chain_id) {
-                Ok(usage) => self.layers.note_sizes(&layer.chain_id, usage.size, usage.bytes)?,
-                // It went meanwhile.
-                Err(SnapshotError::Layer(crate::LayerError::NotFound(_))) => {}
+            let measured = self
+                .snapshots
+                .frozen_usage(&layer.chain_id)
+                .and_then(|usage| Ok(self.layers.note_sizes(&layer.chain_id, usage.size, usage.bytes)?));
+            match measured {
+                // Or it went meanwhile.
+                Ok(()) | Err(SnapshotError::Layer(crate::LayerError::NotFound(_))) => {}
                 Err(error) => return Err(error),
             }
         }

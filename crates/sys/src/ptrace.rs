@@ -129,6 +129,8 @@ const GET_RSEQ: u64 = 0x420f;
 
 const NT_PRSTATUS: u64 = 1;
 const NT_X86_XSTATE: u64 = 0x202;
+/// x87 and SSE, as FXSAVE lays them out.
+const NT_PRFPREG: u64 = 2;
 /// PTRACE_EVENT_STOP.
 const EVENT_STOP: i32 = 128;
 /// PTRACE_EVENT_FORK, _VFORK, _CLONE.
@@ -282,14 +284,21 @@ pub fn set_registers(tid: i32, registers: &Registers) -> Result<(), Errno> {
 }
 
 /// The rest of the processor's state, as XSAVE lays it out: x87, SSE, AVX, AVX-512, AMX, whatever the
-/// processor has and the thread may use.
+/// processor has and the thread may use. Of one without XSAVE, which has x87 and SSE alone, as FXSAVE does.
 pub fn extended_state(tid: i32) -> Result<Vec<u8>, Errno> {
+    match register_set(tid, NT_X86_XSTATE) {
+        Err(Errno::NODEV) => register_set(tid, NT_PRFPREG),
+        state => state,
+    }
+}
+
+fn register_set(tid: i32, set: u64) -> Result<Vec<u8>, Errno> {
     let mut size = 4 << 10;
     loop {
         let mut state = vec![0u8; size];
         let mut place = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: size };
         // SAFETY: place describes state, which lives across the call; the kernel writes at most its length.
-        unsafe { call(GETREGSET, tid, NT_X86_XSTATE, (&raw mut place) as u64) }?;
+        unsafe { call(GETREGSET, tid, set, (&raw mut place) as u64) }?;
         if place.iov_len < size {
             state.truncate(place.iov_len);
             return Ok(state);
@@ -301,9 +310,16 @@ pub fn extended_state(tid: i32) -> Result<Vec<u8>, Errno> {
 
 /// Sets it.
 pub fn set_extended_state(tid: i32, state: &[u8]) -> Result<(), Errno> {
+    match set_register_set(tid, NT_X86_XSTATE, state) {
+        Err(Errno::NODEV) => set_register_set(tid, NT_PRFPREG, state),
+        set => set,
+    }
+}
+
+fn set_register_set(tid: i32, set: u64, state: &[u8]) -> Result<(), Errno> {
     let place = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
     // SAFETY: place describes state, which the kernel only reads.
-    unsafe { call(SETREGSET, tid, NT_X86_XSTATE, (&raw const place) as u64) }.map(drop)
+    unsafe { call(SETREGSET, tid, set, (&raw const place) as u64) }.map(drop)
 }
 
 /// The blocked signals, bit n-1 for signal n. During a call with a mask of its own (sigsuspend, ppoll):
