@@ -117,7 +117,16 @@ async fn launch(
     let pid = shim.send(Request::Prepare(Box::new(template.prepare(id)?)), None)?.made().await?;
     crate::step!("prepare: namespaces made");
     let Some(endpoint) = endpoint else { return Ok((shim, None)) };
-    let link = engine.bridge().connect(pid, endpoint).await?;
+    let link = match engine.bridge().connect(pid, endpoint).await {
+        Ok(link) => link,
+        Err(error) => {
+            // Its process may be gone because the shim was killed, which takes nothing back then.
+            if shim.delete().await.is_err() {
+                engine.clean_up_lost(id).await;
+            }
+            return Err(error.into());
+        }
+    };
     crate::step!("prepare: link made");
     let raised = shim.send(Request::Connect(Box::new(endpoint.config())), None)?;
     Ok((shim, Some(Connecting { raised, link })))
