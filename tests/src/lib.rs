@@ -8,6 +8,7 @@
 //! [`Engine::skip_on_docker`].
 #![forbid(unsafe_code)]
 
+mod context;
 mod engine;
 mod gate;
 mod http;
@@ -19,6 +20,7 @@ mod process;
 mod registry;
 mod terminal;
 
+pub use context::Context;
 pub use engine::{Engine, Kind, cgroup_driver, dist};
 pub use gate::Gate;
 pub use http::Response;

@@ -2,41 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::PathBuf;
 
-use seacow_tests::{Done, Engine};
-
-struct Context<'a> {
-    engine: &'a Engine,
-    dir: PathBuf,
-}
-
-impl<'a> Context<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        let dir = engine.exec_root().join("context");
-        std::fs::create_dir_all(&dir).unwrap();
-        Self { engine, dir }
-    }
-
-    fn file(&self, name: &str, text: &str) -> &Self {
-        let path = self.dir.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-        self
-    }
-
-    fn build(&self, args: &[&str]) -> Done {
-        let dir = self.dir.display().to_string();
-        let mut all = vec!["build"];
-        all.extend(args);
-        all.push(&dir);
-        self.engine.docker(&all)
-    }
-
-    fn run(&self, script: &str) -> String {
-        self.engine.docker(&["run", "--rm", "x", "sh", "-c", script]).ok()
-    }
-}
+use seacow_tests::{Context, Engine};
 
 #[test]
 fn here_documents_and_flags_of_copies() {

@@ -1,44 +1,8 @@
 //! `seacow build`: only what changed is sent, secrets and agents leave nothing behind, outputs, progress.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
 
-use seacow_tests::{Done, Engine};
-
-struct Context<'a> {
-    engine: &'a Engine,
-    dir: PathBuf,
-}
-
-impl<'a> Context<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        let dir = engine.exec_root().join("context");
-        std::fs::create_dir_all(&dir).unwrap();
-        Self { engine, dir }
-    }
-
-    fn file(&self, name: &str, text: &str) -> &Self {
-        let path = self.dir.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-        self
-    }
-
-    fn build(&self, args: &[&str], env: &[(&str, &str)]) -> Done {
-        let dir = self.dir.display().to_string();
-        let mut all = vec!["build"];
-        all.extend(args);
-        all.push(&dir);
-        let mut command = self.engine.seacow_command(&all);
-        command.env("XDG_CACHE_HOME", self.engine.exec_root().join("cache"));
-        command.envs(env.iter().copied());
-        Done::run(&mut command)
-    }
-
-    fn run(&self, script: &str) -> String {
-        self.engine.seacow(&["run", "--rm", "x", "sh", "-c", script]).ok()
-    }
-}
+use seacow_tests::{Context, Engine};
 
 /// Files that the engine keeps, by their hashes.
 fn blobs(engine: &Engine) -> usize {
@@ -59,7 +23,7 @@ fn only_what_changed_is_sent() {
         .file("skip.log", "no")
         .file(".dockerignore", "*.log\n");
     context.file("Dockerfile", "FROM bb\nCOPY . /c/\nRUN echo done > /c/made\n");
-    let first = context.build(&["-t", "x"], &[]);
+    let first = context.own_build(&["-t", "x"], &[]);
     assert!(first.ok().ends_with("Successfully tagged x:latest"), "{first:?}");
     assert!(first.err.contains("[0 2/3] COPY . /c/") && first.err.contains("DONE"), "{first:?}");
     assert_eq!(
@@ -68,10 +32,10 @@ fn only_what_changed_is_sent() {
     );
     let kept = blobs(&engine);
     assert_eq!(kept, 4, "two files are the same");
-    let second = context.build(&["-t", "x"], &[]);
+    let second = context.own_build(&["-t", "x"], &[]);
     assert_eq!(second.err.matches("CACHED").count(), 2, "{second:?}");
     context.file("d/b", "new");
-    let third = context.build(&["-t", "x"], &[]);
+    let third = context.own_build(&["-t", "x"], &[]);
     assert!(!third.err.contains("CACHED"), "{third:?}");
     assert_eq!(blobs(&engine), kept + 1);
     assert_eq!(context.run("cat /c/d/b"), "new");
@@ -79,7 +43,7 @@ fn only_what_changed_is_sent() {
     assert!(df.contains("source.local"), "{df}");
     engine.seacow(&["builder", "prune", "-f"]).ok();
     assert_eq!(blobs(&engine), 0);
-    assert_eq!(context.build(&["-t", "x"], &[]).ok(), third.ok(), "what is gone is sent again");
+    assert_eq!(context.own_build(&["-t", "x"], &[]).ok(), third.ok(), "what is gone is sent again");
 }
 
 #[test]
@@ -98,8 +62,10 @@ fn secrets_are_nowhere_afterwards() {
     let file = engine.exec_root().join("secret");
     std::fs::write(&file, secret).unwrap();
     let given = format!("id=file,src={}", file.display());
-    let done = context
-        .build(&["-t", "x", "--secret", &given, "--secret", "id=var,env=MY_TOKEN"], &[("MY_TOKEN", secret)]);
+    let done = context.own_build(
+        &["-t", "x", "--secret", &given, "--secret", "id=var,env=MY_TOKEN"],
+        &[("MY_TOKEN", secret)],
+    );
     done.ok();
     std::fs::remove_file(&file).unwrap();
     assert_eq!(context.run("cat /mode /size /length; ls -d /run/secrets 2>/dev/null || true"), "440\n14\n14");
@@ -117,7 +83,7 @@ fn secrets_are_nowhere_afterwards() {
         assert_eq!(String::from_utf8_lossy(&found.stdout), "", "in {}", root.display());
     }
     context.file("Dockerfile", "FROM bb\nRUN --mount=type=secret,id=no,required true\n");
-    context.build(&[], &[]).fails(1, "secret no: not found");
+    context.own_build(&[], &[]).fails(1, "secret no: not found");
 }
 
 #[test]
@@ -142,7 +108,7 @@ fn an_agent_is_reached_from_a_step() {
         "FROM bb\nRUN --mount=type=ssh echo hello | nc local:$SSH_AUTH_SOCK > /said; cat /said\n",
     );
     let ssh = format!("default={}", socket.display());
-    let done = context.build(&["-t", "x", "--ssh", &ssh], &[]);
+    let done = context.own_build(&["-t", "x", "--ssh", &ssh], &[]);
     done.ok();
     if context.run("cat /said") == "answer" {
         assert_eq!(&agent.join().unwrap(), b"hello");
@@ -172,21 +138,21 @@ fn outputs_and_named_contexts() {
     let names = ["--build-context", &extra, "--build-context", "base=docker-image://bb"];
     let mut args = vec!["-o", &local];
     args.extend(names);
-    context.build(&args, &[]).ok();
+    context.own_build(&args, &[]).ok();
     assert_eq!(std::fs::read_to_string(out.join("d/f")).unwrap(), "f");
     assert_eq!(std::fs::read_to_string(out.join("m")).unwrap(), "more");
     let to_tar = format!("type=tar,dest={tar}");
     let mut args = vec!["-o", &to_tar];
     args.extend(names);
-    context.build(&args, &[]).ok();
+    context.own_build(&args, &[]).ok();
     let listed = std::process::Command::new("tar").args(["-tf", &tar]).output().unwrap();
     assert!(String::from_utf8_lossy(&listed.stdout).contains("d/f"), "{listed:?}");
     let archive = format!("type=oci,dest={tar}");
     let mut args = vec!["-o", &archive];
     args.extend(names);
-    context.build(&args, &[]).ok();
+    context.own_build(&args, &[]).ok();
     engine.seacow(&["load", "-i", &tar]).ok();
-    context.build(&["-o", "type=registry,dest=x"], &[]).fails(1, "NotImplemented");
+    context.own_build(&["-o", "type=registry,dest=x"], &[]).fails(1, "NotImplemented");
 }
 
 #[test]
@@ -197,7 +163,7 @@ fn failures_and_warnings_show_the_lines() {
     }
     let context = Context::new(&engine);
     context.file("Dockerfile", "FROM bb\nRUN true\nRUN echo why; exit 3\n");
-    let done = context.build(&[], &[]);
+    let done = context.own_build(&[], &[]);
     done.fails(3, "returned a non-zero code: 3");
     for part in [
         "#3 [0 3/3] RUN echo why; exit 3",
@@ -207,22 +173,22 @@ fn failures_and_warnings_show_the_lines() {
     ] {
         assert!(done.err.contains(part), "{part}: {done:?}");
     }
-    let quiet = context.build(&["-q"], &[]);
+    let quiet = context.own_build(&["-q"], &[]);
     quiet.fails(3, "   3 | >>> RUN echo why; exit 3");
     context.file("Dockerfile", "FROM bb\nCMD x y\n");
-    let done = context.build(&["-t", "x"], &[]);
+    let done = context.own_build(&["-t", "x"], &[]);
     done.ok();
     assert!(
         done.err.contains("WARNING: JSONArgsRecommended: ") && done.err.contains("   2 | >>> CMD x y"),
         "{done:?}"
     );
-    let quiet = context.build(&["-q"], &[]);
+    let quiet = context.own_build(&["-q"], &[]);
     assert!(quiet.ok().starts_with("sha256:") && quiet.err.is_empty(), "{quiet:?}");
     let named = engine.exec_root().join("Named");
     std::fs::write(&named, "FROM bb\nRUNN\n").unwrap();
-    context.build(&["-f", &named.display().to_string()], &[]).fails(1, "   2 | >>> RUNN");
+    context.own_build(&["-f", &named.display().to_string()], &[]).fails(1, "   2 | >>> RUNN");
     context.file("f", "1").file("Dockerfile", "FROM bb\nCOPY . /c/\n");
     context.file("Dockerfile.dockerignore", "f\n").file(".dockerignore", "nothing\n");
-    context.build(&["-t", "x"], &[]).ok();
+    context.own_build(&["-t", "x"], &[]).ok();
     assert!(!context.run("ls /c").contains("f\n"));
 }

@@ -87,7 +87,7 @@ impl Pool {
         })
     }
 
-    /// Keeps the pool from making slots for now.
+    /// Keeps the pool from making slots while what it gives lives.
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(self))
